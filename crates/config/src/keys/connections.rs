@@ -1,0 +1,87 @@
+//! Keys of `connections.yaml`: destinations by name.
+
+use crate::shape::{Key, MapKey, Shape};
+
+pub(crate) const CONNECTIONS: Shape = Shape::Map { key: MapKey::Connection, value: &CONNECTION };
+
+const CONNECTION: Shape = Shape::OneOf(&[
+    Key::optional(
+        "gtm",
+        Shape::Object(GTM),
+        "ZoomInfo GTM Studio, or a `convoke store` that runs elsewhere and speaks the same API.",
+    ),
+    Key::optional(
+        "embedded",
+        Shape::Object(EMBEDDED),
+        "The audience store inside this process: started on a free loopback port while a command runs.",
+    ),
+    Key::planned("delivr", "Delivr audiences and lists."),
+    Key::planned("simpplr", "Simpplr audiences by rule."),
+    Key::planned("sonarly", "Sonarly prospect audiences."),
+]);
+
+const GTM: &[Key] = &[
+    Key::required("base_url", Shape::Url, "Base of the API: `https://api.zoominfo.com/gtm/studio/v1` for GTM Studio."),
+    Key::optional(
+        "token_url",
+        Shape::Url,
+        "Where tokens are issued. Left out: `…/gtm/oauth/v1/token` beside a base that ends in `/gtm/studio/v1`.",
+    ),
+    Key::required("client_id", Shape::Text, "Client id of the OAuth2 client-credentials application."),
+    Key::required("client_secret", Shape::Secret, "Its secret: `${env:NAME}` or `${file:path}`."),
+    Key::optional("http", Shape::Object(HTTP), "How HTTP requests are made."),
+    Key::optional("rate", RATE, "Requests that this credential may make: the plan's preset, or limits of your own."),
+    REQUESTS_IN_FLIGHT,
+    MAX_COMMIT_DELAY,
+    SETTLE,
+    Key::optional(
+        "allow_blind_creates",
+        Shape::Boolean,
+        "Consent to creating rows although the destination cannot search its key column: after a lost answer a row could then be created twice.",
+    ),
+    Key::optional(
+        "allow_plain_http",
+        Shape::Boolean,
+        "Consent to `http://` towards another machine: the secret and all records then travel unencrypted.",
+    ),
+];
+
+const EMBEDDED: &[Key] = &[
+    Key::required("data", Shape::Path, "Folder in which the store keeps its audiences."),
+    Key::optional("rate", RATE, "Limits to rehearse with. The embedded store itself has none."),
+    REQUESTS_IN_FLIGHT,
+    MAX_COMMIT_DELAY,
+    SETTLE,
+];
+
+const REQUESTS_IN_FLIGHT: Key =
+    Key::optional("requests_in_flight", Shape::Count { min: 1, max: 64 }, "Requests that may be under way at once.");
+
+const MAX_COMMIT_DELAY: Key = Key::optional(
+    "max_commit_delay",
+    Shape::Duration,
+    "The longest time after which a request whose answer was lost may still take effect. Look-ups wait for it; too short a value risks rows created twice.",
+);
+
+const SETTLE: Key =
+    Key::optional("settle", Shape::Duration, "The longest time after which a row that was written is found by search.");
+
+const HTTP: &[Key] = &[
+    Key::optional("connect_timeout", Shape::Timeout, "How long connecting may take."),
+    Key::optional("request_timeout", Shape::Timeout, "How long one request may take before it counts as in doubt."),
+    Key::optional("proxy", Shape::Url, "Proxy for all requests. Left out: the proxy variables of the environment."),
+    Key::optional("ca_file", Shape::Path, "PEM file with further certificate authorities to trust."),
+];
+
+/// Names of the rate presets; their limits stand beside the decoder.
+const RATE_PRESETS: &[&str] = &["builder", "standard", "scaling", "unlimited"];
+
+const RATE: Shape = Shape::ScalarOrObject { scalar: &Shape::Choice(RATE_PRESETS), object: RATE_LIMITS };
+
+const REQUESTS: Shape = Shape::Count { min: 1, max: u32::MAX as u64 };
+
+const RATE_LIMITS: &[Key] = &[
+    Key::optional("per_second", REQUESTS, "Requests in any second. Left out: no limit."),
+    Key::optional("per_hour", REQUESTS, "Requests in any hour. Left out: no limit."),
+    Key::optional("per_day", REQUESTS, "Requests in any day. Left out: no limit."),
+];

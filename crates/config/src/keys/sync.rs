@@ -1,0 +1,213 @@
+//! Keys of `syncs/*.yaml`: one sync per file.
+
+use crate::shape::{Key, MapKey, Shape};
+
+pub(crate) const SYNC: Shape = Shape::Object(&[
+    Key::required("sync", Shape::Name, "Name of the sync; the file is called `<name>.yaml`."),
+    Key::required("source", SOURCE, "Where records come from."),
+    Key::optional(
+        "where",
+        Shape::Filter(FILTER_SQL),
+        "Which records are kept: a rule over source columns such as `all: [{ column: country, in: [DE, FR] }, { column: email, not_empty: true }]`, or `{ sql: … }`. Others count as filtered.",
+    ),
+    Key::required("map", MAPPING, "The audience's columns, in this order, and how each is filled."),
+    Key::required("key", Shape::OneOrMany(&Shape::Text), "The mapped columns that together identify a record."),
+    Key::optional("dedupe", Shape::Object(DEDUPE), "Which of several records with the same key is kept."),
+    Key::required("audience", AUDIENCE, "The audience that is kept in step."),
+    Key::optional(
+        "mode",
+        Shape::Choice(&["upsert", "mirror", "insert_only", "update_only", "delete_list"]),
+        "What the sync may do: create and update (upsert), also delete what left the source (mirror, needs a snapshot), create only, update only, or delete the keys that the source lists (delete_list).",
+    ),
+    Key::optional(
+        "guards",
+        Shape::Object(GUARDS),
+        "Limits that a plan is held against before anything is sent; a plan over one waits for approval.",
+    ),
+    Key::optional(
+        "suppress",
+        Shape::OneOrMany(&Shape::Object(SUPPRESSION)),
+        "People who must not be sent, ever. A list that is missing or too old stops the run.",
+    ),
+    Key::optional("shared", Shape::Boolean, "Whether another sync may write the same audience; both have to say so."),
+    Key::planned("schedule", "When the sync runs by itself."),
+    Key::planned("after", "What happens after a run."),
+    Key::planned("removed_at_destination", "What becomes of rows that somebody removed from the audience."),
+]);
+
+const SOURCE: Shape = Shape::OneOf(&[
+    Key::optional("csv_drop", Shape::Object(CSV_DROP), "A folder into which CSV files are dropped."),
+    Key::planned("s3_parquet", "Parquet objects on S3 or another object store."),
+    Key::planned("postgres", "A table or query of a PostgreSQL database."),
+]);
+
+const CSV_DROP: &[Key] = &[
+    Key::required("path", Shape::Path, "The folder."),
+    Key::required(
+        "mode",
+        Shape::Choice(&["snapshot", "append"]),
+        "Whether the newest file is the whole truth (snapshot) or each file adds and changes records (append).",
+    ),
+    Key::optional(
+        "pattern",
+        Shape::Text,
+        "Which file names count: `*` stands for any characters, `?` for one, `[abc]` for one of these.",
+    ),
+    Key::optional("settle", Shape::Duration, "A file counts once its size and time have not changed for this long."),
+    Key::optional(
+        "done_marker",
+        Shape::Text,
+        "If set, a file counts only when `<file><done_marker>` lies beside it, `.done` for example.",
+    ),
+    Key::optional(
+        "processed",
+        Shape::Choice(&["move", "keep"]),
+        "What becomes of a file whose records are settled: moved to `processed/` or kept where it is.",
+    ),
+    Key::optional(
+        "delimiter",
+        Shape::Delimiter,
+        "What separates the fields of a line: one punctuation character or `tab`.",
+    ),
+    Key::optional(
+        "aliases",
+        Shape::Map { key: MapKey::Text, value: &Shape::Text },
+        "Other spellings of header names: the spelling in the file, and the name used in this sync.",
+    ),
+    Key::optional(
+        "max_malformed",
+        Shape::Percent,
+        "A file with a larger share of records that cannot be read goes to `quarantine/` as a whole.",
+    ),
+    Key::planned("encoding", "Encodings other than UTF-8."),
+];
+
+const FILTER_SQL: &[Key] = &[Key::required("sql", Shape::Text, "A SQL predicate over source columns.")];
+
+const MAPPING: Shape =
+    Shape::Map { key: MapKey::Text, value: &Shape::ScalarOrObject { scalar: &Shape::Text, object: MAPPED_COLUMN } };
+
+const MAPPED_COLUMN: &[Key] = &[
+    COLUMN,
+    SQL,
+    Key::optional(
+        "type",
+        Shape::Choice(DATA_TYPES),
+        "Data type of the audience column. It cannot be changed once the column exists.",
+    ),
+];
+
+const COLUMN: Key = Key::optional("column", Shape::Text, "The source column, as it is. Either this or `sql`.");
+
+const SQL: Key = Key::optional("sql", Shape::Text, "A SQL expression over source columns. Either this or `column`.");
+
+/// The types that a column of ours may have; a test holds this against `DataType`.
+const DATA_TYPES: &[&str] = &[
+    "TEXT",
+    "BOOLEAN",
+    "DATE",
+    "STRING_LIST",
+    "NUMBER_LIST",
+    "EMAIL_LIST",
+    "PHONE_LIST",
+    "PHONE",
+    "EMAIL",
+    "LARGE_TEXT",
+    "INTEGER",
+    "DECIMAL",
+    "OBJECT",
+    "URL",
+    "URL_LIST",
+    "CHECKBOX",
+    "PERCENT",
+    "CURRENCY",
+];
+
+const DEDUPE: &[Key] = &[
+    Key::optional(
+        "keep",
+        Shape::Choice(&["latest", "first", "rule"]),
+        "The record with the greatest `by` (latest), the smallest (first), or the one that wins by several criteria in turn (rule).",
+    ),
+    Key::optional(
+        "by",
+        Shape::OneOrMany(&Shape::ScalarOrObject { scalar: &Shape::Text, object: CRITERION }),
+        "A source column or `{ sql: … }`; for `rule` a list of them. Empty values lose. Left out: the position in the source.",
+    ),
+];
+
+const CRITERION: &[Key] =
+    &[COLUMN, SQL, Key::optional("descending", Shape::Boolean, "With `keep: rule`: the smaller value wins.")];
+
+const AUDIENCE: Shape = Shape::OneOf(&[
+    Key::optional("gtm", Shape::Object(GTM_AUDIENCE), "An audience of GTM Studio or of the audience store."),
+    Key::planned("delivr", "A Delivr audience."),
+    Key::planned("simpplr", "A Simpplr audience."),
+    Key::planned("sonarly", "A Sonarly audience."),
+]);
+
+const GTM_AUDIENCE: &[Key] = &[
+    Key::required("connection", Shape::Name, "Name of a connection in `connections.yaml`."),
+    Key::required("name", Shape::Text, "Name of the audience; created if there is none of exactly this name."),
+    Key::optional("id", Shape::Text, "The destination's own id of an audience that exists; goes before the name."),
+    Key::required("type", Shape::Choice(&["CONTACT", "COMPANY"]), "What its rows are. It cannot be changed later."),
+    Key::optional("folder", Shape::Text, "Name of the folder. Left out: a folder with the audience's name."),
+    Key::optional("description", Shape::Text, "Shown beside the audience."),
+    Key::optional(
+        "match",
+        Shape::Map { key: MapKey::Text, value: &Shape::Text },
+        "Which mapped columns the destination matches its own data by, and as what: `Email: CONTACT_EMAIL`.",
+    ),
+    Key::optional(
+        "columns",
+        Shape::Map { key: MapKey::Text, value: &Shape::Object(FILLED_COLUMN) },
+        "Columns that the destination fills.",
+    ),
+];
+
+const FILLED_COLUMN: &[Key] = &[
+    Key::required("match", Shape::Choice(&["ZI_CONTACT_ID", "ZI_COMPANY_ID"]), "Filled by matching, with this id."),
+    Key::planned("formula", "Filled by a formula."),
+    Key::planned("ai", "Filled by a prompt."),
+];
+
+const LIMIT: Shape = Shape::ScalarOrObject { scalar: &Shape::Limit, object: LIMIT_PARTS };
+
+const LIMIT_PARTS: &[Key] = &[
+    Key::optional("percent", Shape::Percent, "Share of the sync's rows or records, `5%`."),
+    Key::optional(
+        "records",
+        Shape::Count { min: 0, max: u64::MAX },
+        "Number of records. With both, both have to be passed.",
+    ),
+];
+
+const GUARDS: &[Key] = &[
+    Key::optional("max_delete", LIMIT, "Deletes, of this sync's rows."),
+    Key::optional("max_update", LIMIT, "Updates, of this sync's rows."),
+    Key::optional("max_create", LIMIT, "Creates, of this sync's rows. Does not apply to a first load."),
+    Key::optional("max_invalid", LIMIT, "Invalid records, of those read."),
+    Key::optional(
+        "max_reject",
+        LIMIT,
+        "Changes that the destination refuses, of the plan's. Passing it stops delivery.",
+    ),
+    Key::optional("max_shrink", LIMIT, "How much smaller than the last snapshot the source may be."),
+    Key::optional("allow_empty", Shape::Boolean, "Whether a source without any record is believed."),
+];
+
+const SUPPRESSION: &[Key] = &[
+    Key::required("csv", Shape::Path, "A CSV file with a header."),
+    Key::required("column", Shape::Text, "The column of that file."),
+    Key::optional(
+        "audience_column",
+        Shape::Text,
+        "The mapped column it is compared with, after the same mapping. Left out: the one that reads, or is called like, `column`.",
+    ),
+    Key::optional(
+        "existing",
+        Shape::Choice(&["remove", "leave"]),
+        "What becomes of rows that are in the audience already. `remove` needs the compared column to be the whole key.",
+    ),
+    Key::optional("max_age", Shape::Duration, "A list file that was written longer ago stops the run."),
+];

@@ -1,0 +1,153 @@
+//! Decodes one file of `syncs/`, and checks what the table of keys cannot say.
+
+mod audience;
+mod dedupe;
+mod guards;
+mod mapping;
+mod source;
+mod suppression;
+
+use std::path::{Path, PathBuf};
+
+use convoke_core::spec::{AudienceSpec, CsvDropSpec, DropMode, SourceSpec, SyncMode, SyncSpec};
+use convoke_core::{ConnectionName, SyncName};
+
+use crate::field::Field;
+use crate::load::Connections;
+use crate::report::Report;
+use crate::yaml::Place;
+
+use mapping::Mapping;
+
+/// What a sync is checked against besides its own file.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) base_dir: &'a Path,
+    pub(crate) connections: &'a Connections,
+}
+
+/// A decoded sync, with the place of its audience for problems between syncs.
+pub(crate) struct Draft {
+    pub(crate) spec: SyncSpec,
+    audience_place: Place,
+}
+
+const MODES: &[(&str, SyncMode)] = &[
+    ("upsert", SyncMode::Upsert),
+    ("mirror", SyncMode::Mirror),
+    ("insert_only", SyncMode::InsertOnly),
+    ("update_only", SyncMode::UpdateOnly),
+    ("delete_list", SyncMode::DeleteList),
+];
+
+/// Decodes a checked sync; none if anything about it was refused. Goes on after a problem to find all of them.
+pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<Draft> {
+    let name = name(&root.field("sync"), surroundings.file, report);
+    let source = source::decode(&root.field("source"), surroundings.base_dir, report);
+    let filter = mapping::filter(&root.field("where"), report);
+    let mapping = mapping::columns(&root.field("map"), report);
+    let key = mapping::key(&root.field("key"), &mapping, report);
+    let dedupe = dedupe::decode(&root.field("dedupe"), report);
+    let audience = audience::decode(&root.field("audience").field("gtm"), &mapping, surroundings, report);
+    let guards = guards::decode(&root.field("guards"), report);
+    let subject = suppression::Subject { mapping: &mapping, key: key.as_deref(), base_dir: surroundings.base_dir };
+    let suppressions = suppression::decode(&root.field("suppress"), &subject, report);
+    let mode_field = root.field("mode");
+    let mode = mode_field.choice(MODES);
+    check_mode(&mode_field, mode, source.as_ref(), report);
+    if mode == Some(SyncMode::DeleteList) {
+        warn_about_unused_columns(&mapping, key.as_deref(), report);
+    }
+    let spec = SyncSpec {
+        name: name?,
+        source: source?,
+        filter: filter?,
+        columns: mapping.complete()?,
+        key: key?,
+        dedupe: dedupe?,
+        audience: audience?,
+        mode: mode?,
+        guards: guards?,
+        suppressions: suppressions?,
+        shared: root.field("shared").boolean()?,
+    };
+    Some(Draft { spec, audience_place: root.field("audience").place })
+}
+
+#[cfg(test)]
+pub(crate) fn default_guards(root: &Field<'_>) -> Option<convoke_core::spec::Guards> {
+    guards::decode(&root.field("guards"), &mut Report::new(PathBuf::new()))
+}
+
+fn name(field: &Field<'_>, file: &Path, report: &mut Report) -> Option<SyncName> {
+    let name = field.text()?;
+    if file.file_stem().is_none_or(|stem| stem != name) {
+        let message =
+            format!("the file of this sync must be called `{}.yaml`; rename the file or the sync", field.shown());
+        report.problem(field.place, &field.path, message);
+    }
+    Some(SyncName::new(name))
+}
+
+fn check_mode(field: &Field<'_>, mode: Option<SyncMode>, source: Option<&SourceSpec>, report: &mut Report) {
+    let Some(SourceSpec::CsvDrop(CsvDropSpec { drop_mode: DropMode::Append, .. })) = source else { return };
+    if mode == Some(SyncMode::Mirror) {
+        let message = "`mirror` deletes what the source no longer holds, so it needs `source.csv_drop.mode: snapshot`";
+        report.problem(field.place, &field.path, message);
+    }
+}
+
+fn warn_about_unused_columns(mapping: &Mapping, key: Option<&[String]>, report: &mut Report) {
+    let Some(key) = key else { return };
+    for column in mapping.columns.iter().filter(|column| !key.contains(&column.spec.name)) {
+        let message = "is not used: a `delete_list` finds rows by their key alone";
+        report.warning(column.place, &column.path, message);
+    }
+}
+
+/// Reports syncs that write one audience without all of them saying `shared: true`.
+pub(crate) fn check_sharing(drafts: &mut [(PathBuf, Option<Draft>, Report)]) {
+    let mut conflicts = Vec::new();
+    for (index, (_, draft, _)) in drafts.iter().enumerate() {
+        let Some(draft) = draft else { continue };
+        let others = drafts.iter().enumerate().filter(|(other_index, _)| *other_index != index);
+        let other = others
+            .filter_map(|(_, (_, other, _))| other.as_ref())
+            .find(|other| is_same_audience(&draft.spec.audience, &other.spec.audience));
+        let Some(other) = other else { continue };
+        if !draft.spec.shared {
+            let message = format!(
+                "sync `{}` writes the same audience; name another, or set `shared: true` in both files",
+                other.spec.name
+            );
+            conflicts.push((index, draft.audience_place, message));
+        }
+    }
+    for (index, place, message) in conflicts {
+        drafts[index].2.problem(place, "audience", message);
+    }
+}
+
+fn is_same_audience(one: &AudienceSpec, other: &AudienceSpec) -> bool {
+    let same_target = match (&one.id, &other.id) {
+        (Some(id), Some(other_id)) => id == other_id,
+        _ => one.name == other.name,
+    };
+    one.connection == other.connection && same_target
+}
+
+/// The connection a sync names, if there is one of that name.
+fn connection(field: &Field<'_>, connections: &Connections, report: &mut Report) -> Option<ConnectionName> {
+    let name = field.text()?;
+    let connection = ConnectionName::new(name);
+    if connections.contains_key(&connection) {
+        return Some(connection);
+    }
+    let known = connections.keys().map(ConnectionName::as_str);
+    let remedy = match crate::check::nearest(name, known) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => "add it to `connections.yaml`".to_owned(),
+    };
+    report.problem(field.place, &field.path, format!("there is no connection `{}`; {remedy}", field.shown()));
+    None
+}

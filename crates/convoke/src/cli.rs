@@ -1,0 +1,175 @@
+//! The command line: what each command takes. What it does stands in [`crate::commands`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps audiences in step with your data: a run is a plan, applied, and never creates a row twice.
+#[derive(Debug, Parser)]
+#[command(name = "convoke", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Folder with convoke.yaml, connections.yaml and syncs/
+    #[arg(long, global = true, default_value = "config", value_name = "DIR")]
+    pub(crate) config: PathBuf,
+    /// Print facts as JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Show what happens in more detail on standard error (twice: also each request)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole product on a small messy drop folder, in a temporary place
+    Demo {
+        /// Keep the folder, in this place, with its configuration, state and store
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+    },
+    /// Write a configuration for a CSV drop folder, from the header of its newest file
+    Init {
+        /// Name of the new sync: lower-case letters, digits and `-`
+        sync: String,
+        /// The drop folder
+        #[arg(long, value_name = "DIR")]
+        drop: PathBuf,
+        /// Field separator; left out: the one that the header tells
+        #[arg(long, value_name = "CHARACTER")]
+        delimiter: Option<char>,
+    },
+    /// Check the configuration and print every problem with its file and line
+    Check {
+        /// Also reach the sources and destinations
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Show how source records are mapped, or why they are refused; touches nothing
+    Preview {
+        sync: String,
+        /// How many records
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
+        count: usize,
+    },
+    /// Compute what a run would change, and keep it for `apply`; sends nothing
+    Plan {
+        sync: String,
+        #[command(flatten)]
+        extent: Extent,
+    },
+    /// Apply a plan that was computed before
+    Apply {
+        /// The plan's id, as `plan` printed it
+        plan: String,
+        /// Approve the plan although it passes a guard's limit: its hash, or the hash's first 8 digits or more
+        #[arg(long, value_name = "HASH")]
+        approve: Option<String>,
+    },
+    /// Plan and apply; first finishes what an interrupted run left
+    Run {
+        sync: String,
+        #[command(flatten)]
+        extent: Extent,
+    },
+    /// List runs, newest first
+    Runs {
+        sync: Option<String>,
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
+        count: u32,
+    },
+    /// Show one run: its plan, its balances, and what it said
+    Show {
+        /// A run's or plan's id, or its first digits
+        id: String,
+    },
+    /// Tell what is known of one record: source, ledger, audience
+    Explain {
+        sync: String,
+        /// The record's key, one value per key column
+        #[arg(required = true)]
+        key: Vec<String>,
+    },
+    /// Look at records that were refused
+    #[command(subcommand)]
+    Rejects(Rejects),
+    /// Take over rows that the audience already holds, by their key
+    Adopt { sync: String },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Serve the audience store alone
+    Store {
+        /// Where the store keeps its data
+        #[arg(long, value_name = "FILE", default_value = "store/store.sqlite")]
+        data: PathBuf,
+        /// Address to listen on
+        #[arg(long, default_value = "127.0.0.1:7070")]
+        listen: SocketAddr,
+        #[command(subcommand)]
+        command: Option<StoreCommand>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Extent {
+    /// Read everything again, also what has not changed
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// A canary: make at most this many changes and no deletes; the source's checkpoint stays
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rejects {
+    /// List refused records with reason and origin, without their values
+    List {
+        sync: String,
+        /// Of this run instead of the newest one with rejects
+        #[arg(long)]
+        run: Option<String>,
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+        count: u32,
+    },
+    /// Write refused records with their values to a file (personal data; mode 0600)
+    Export {
+        sync: String,
+        #[arg(long)]
+        run: Option<String>,
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
+        format: ExportFormat,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExportFormat {
+    Csv,
+    Ndjson,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Make, list and revoke the clients that may use the store
+    #[command(subcommand)]
+    Client(StoreClient),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreClient {
+    /// Make a client; its secret is shown once
+    Add { name: String },
+    /// List clients, without secrets
+    List,
+    /// Take a client's access away
+    Revoke { client_id: String },
+}

@@ -1,0 +1,39 @@
+//! `check`: every problem of a configuration at once.
+
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::signals::Signals;
+use crate::wiring::{load_config, wire};
+use crate::{output, progress};
+
+pub(crate) async fn check(global: &Global, connect: bool) -> Result<Exit, Failure> {
+    let config = load_config(&global.config, global.verbose)?;
+    let mut reports = Vec::new();
+    if connect {
+        let signals = Signals::watch()?;
+        for sync in config.syncs.keys() {
+            let wired = wire(&config, sync.as_str(), progress::reporter(global), signals.cancel()).await?;
+            reports.push((sync.as_str(), wired.pipeline.check_connections().await));
+            wired.close().await;
+        }
+    }
+    let is_well = reports.iter().all(|(_, report)| report.problems.is_empty());
+    if global.json {
+        let syncs: serde_json::Map<_, _> =
+            reports.iter().map(|(sync, report)| ((*sync).to_owned(), json!(report))).collect();
+        let (connections, configured) = (config.connections.len(), config.syncs.len());
+        output::json(&json!({ "ok": is_well, "connections": connections, "syncs": configured, "reached": syncs }));
+    } else {
+        let (connections, syncs) = (config.connections.len(), config.syncs.len());
+        output::line(format!("{}: {connections} connections, {syncs} syncs, all well formed", global.config.display()));
+        for (sync, report) in &reports {
+            report.facts.iter().for_each(|fact| output::line(format!("{sync}: {fact}")));
+            report.problems.iter().for_each(|problem| output::line(format!("{sync}: PROBLEM {problem}")));
+        }
+    }
+    // What is wrong at the other end is no error of the configuration.
+    Ok(if is_well { Exit::Success } else { Exit::Failed })
+}

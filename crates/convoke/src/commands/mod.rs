@@ -1,0 +1,39 @@
+//! One module per group of commands. Each command returns an exit code, or a failure that has one.
+
+mod adopt;
+mod check;
+mod demo;
+mod history;
+mod init;
+mod rejects;
+mod store;
+mod sync;
+mod view;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output;
+
+pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Demo { keep } => Box::pin(demo::demo(keep.as_deref())).await,
+        Command::Init { sync, drop, delimiter } => init::init(&global, &sync, (&drop, delimiter)).await,
+        Command::Check { connect } => Box::pin(check::check(&global, connect)).await,
+        Command::Preview { sync, count } => Box::pin(view::preview(&global, &sync, count)).await,
+        Command::Plan { sync, extent } => Box::pin(sync::plan(&global, &sync, &extent)).await,
+        Command::Apply { plan, approve } => Box::pin(sync::apply(&global, &plan, approve.as_deref())).await,
+        Command::Run { sync, extent } => Box::pin(sync::run(&global, &sync, &extent)).await,
+        Command::Runs { sync, count } => history::runs(&global, sync.as_deref(), count).await,
+        Command::Show { id } => history::show(&global, &id).await,
+        Command::Explain { sync, key } => Box::pin(view::explain(&global, &sync, &key)).await,
+        Command::Rejects(command) => rejects::rejects(&global, command).await,
+        Command::Adopt { sync } => Box::pin(adopt::adopt(&global, &sync)).await,
+        Command::Schema => {
+            output::json(&convoke_config::json_schema());
+            Ok(Exit::Success)
+        }
+        Command::Store { data, listen, command } => Box::pin(store::store(&global, &data, listen, command)).await,
+    }
+}

@@ -1,0 +1,93 @@
+//! `store`: the audience store alone, and its clients.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use convoke_store::Store;
+use convoke_store_api::{ServeSettings, serve};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::cli::{Global, StoreClient, StoreCommand};
+use crate::clock::SystemClock;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::signals::Signals;
+
+pub(crate) async fn store(
+    global: &Global,
+    data: &Path,
+    listen: SocketAddr,
+    command: Option<StoreCommand>,
+) -> Result<Exit, Failure> {
+    let store = Store::open(data, Arc::new(SystemClock))
+        .await
+        .map_err(|error| Failure::caused(&format!("the store `{}` could not be opened", data.display()), &error))?;
+    match command {
+        None => serve_until_signal(store, data, listen).await,
+        Some(StoreCommand::Client(command)) => clients(global, &store, command).await,
+    }
+}
+
+async fn serve_until_signal(store: Store, data: &Path, listen: SocketAddr) -> Result<Exit, Failure> {
+    let signals = Signals::watch()?;
+    let failed = |error: std::io::Error| Failure::caused(&format!("serving on {listen}"), &error);
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    // Scripts read the address from this line, so it goes to standard output.
+    output::line(format!("audience store {} at http://{address}/gtm/studio/v1", data.display()));
+    serve(store, listener, ServeSettings::default(), signals.cancel()).await.map_err(failed)?;
+    // Being told to stop is how a server ends well.
+    Ok(Exit::Success)
+}
+
+async fn clients(global: &Global, store: &Store, command: StoreClient) -> Result<Exit, Failure> {
+    let failed = |error: convoke_store::Error| Failure::caused("the store's clients", &error);
+    match command {
+        StoreClient::Add { name } => {
+            let client = store.add_client(&name).await.map_err(failed)?;
+            if global.json {
+                output::json(&json!({ "client_id": client.client_id, "client_secret": client.secret }));
+            } else {
+                output::line(format!("client_id      {}", client.client_id));
+                output::line(format!("client_secret  {}   (shown this once)", client.secret));
+            }
+        }
+        StoreClient::List => list_clients(global, store).await.map_err(failed)?,
+        StoreClient::Revoke { client_id } => {
+            store.revoke_client(&client_id).await.map_err(failed)?;
+            output::line(format!("revoked {client_id}; its audiences stay"));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+async fn list_clients(global: &Global, store: &Store) -> Result<(), convoke_store::Error> {
+    let clients = store.clients().await?;
+    if global.json {
+        let facts: Vec<_> = clients
+            .iter()
+            .map(|client| {
+                json!({
+                    "client_id": client.client_id,
+                    "name": client.name,
+                    "created_at": client.created_at.to_string(),
+                    "revoked_at": client.revoked_at.map(|at| at.to_string()),
+                })
+            })
+            .collect();
+        output::json(&facts);
+        return Ok(());
+    }
+    let rows: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let revoked = client.revoked_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+            vec![client.client_id.clone(), client.name.clone(), client.created_at.to_string(), revoked]
+        })
+        .collect();
+    output::table(&["client_id", "name", "created", "revoked"], &rows);
+    Ok(())
+}

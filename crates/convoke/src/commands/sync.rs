@@ -1,0 +1,145 @@
+//! `plan`, `apply` and `run`.
+
+use convoke_core::PlanId;
+use convoke_core::state::{PlanRecord, Plans, RunRecord};
+use convoke_pipeline::{Ended, Error, chain};
+use serde::Serialize;
+
+use crate::cli::{Extent, Global};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::signals::Signals;
+use crate::wiring::{StateUse, Wired, load_config, open_state, wire};
+use crate::{output, progress};
+
+pub(crate) async fn plan(global: &Global, sync: &str, extent: &Extent) -> Result<Exit, Failure> {
+    let (wired, signals) = wire_sync(global, sync).await?;
+    let ended = wired.pipeline.plan(extent.into()).await;
+    conclude(global, wired, &signals, ended).await
+}
+
+pub(crate) async fn run(global: &Global, sync: &str, extent: &Extent) -> Result<Exit, Failure> {
+    let (wired, signals) = wire_sync(global, sync).await?;
+    let ended = wired.pipeline.run(extent.into()).await;
+    conclude(global, wired, &signals, ended).await
+}
+
+pub(crate) async fn apply(global: &Global, plan: &str, approval: Option<&str>) -> Result<Exit, Failure> {
+    let id = PlanId::parse(plan).ok_or_else(|| {
+        Failure::usage(format!("`{plan}` is not a plan's id; `plan` prints it, and `show` of its run does"))
+    })?;
+    let sync = sync_of(global, id).await?;
+    let (wired, signals) = wire_sync(global, &sync).await?;
+    if approval.is_some() {
+        audit_approval(&wired, id).await?;
+    }
+    let ended = wired.pipeline.apply(id, approval).await;
+    conclude(global, wired, &signals, ended).await
+}
+
+async fn sync_of(global: &Global, id: PlanId) -> Result<String, Failure> {
+    let config = load_config(&global.config, global.verbose)?;
+    let state = open_state(&config, StateUse::Read).await?;
+    let plan = state.plan(id).await?;
+    let plan = plan.ok_or_else(|| Failure::usage(format!("no plan {id}; `plan` prints the id of the one it makes")))?;
+    Ok(plan.manifest.sync.as_str().to_owned())
+}
+
+async fn audit_approval(wired: &Wired, id: PlanId) -> Result<(), Failure> {
+    let actor = format!("uid {}", rustix::process::getuid().as_raw());
+    Ok(wired.state.audit(&actor, "approve", &format!("plan {id}")).await?)
+}
+
+async fn wire_sync(global: &Global, sync: &str) -> Result<(Wired, Signals), Failure> {
+    let config = load_config(&global.config, global.verbose)?;
+    let signals = Signals::watch()?;
+    let wired = wire(&config, sync, progress::reporter(global), signals.cancel()).await?;
+    Ok((wired, signals))
+}
+
+/// Closes what was opened, and tells how the run ended.
+async fn conclude(
+    global: &Global,
+    wired: Wired,
+    signals: &Signals,
+    ended: Result<Ended, Error>,
+) -> Result<Exit, Failure> {
+    wired.close().await;
+    let ended = ended?;
+    let exit = match &ended.error {
+        Some(Error::Request { .. }) => Exit::Usage,
+        _ => Exit::of_run(ended.run.state, signals.received()),
+    };
+    if global.json {
+        output::json(&facts(&ended, exit));
+        return Ok(exit);
+    }
+    match &ended.error {
+        Some(error) => {
+            eprintln!("error: {}", chain(error));
+            Ok(exit)
+        }
+        None => {
+            output::line(summary(&ended));
+            Ok(exit)
+        }
+    }
+}
+
+fn summary(ended: &Ended) -> String {
+    let Ended { run, plan, .. } = ended;
+    let state = run.state.as_str();
+    match (&run.delivery, plan) {
+        (Some(delivery), _) => format!("{}: {state}; {}", run.sync, output::describe_delivery(delivery)),
+        (None, Some(plan)) if run.state == convoke_core::state::RunState::Planned => {
+            match plan.manifest.counts.changes() {
+                0 => format!("{}: planned; nothing to send", run.sync),
+                _ => format!("{}: planned; `apply {}` sends it", run.sync, plan.manifest.id),
+            }
+        }
+        _ => format!("{}: {state}; nothing to send", run.sync),
+    }
+}
+
+/// What `--json` prints about a run.
+#[derive(Serialize)]
+struct Facts<'a> {
+    run: &'a RunRecord,
+    plan: Option<PlanFacts<'a>>,
+    error: Option<String>,
+    exit_code: u8,
+}
+
+/// A plan without the values of its samples: they are personal data, and a log may be where this goes.
+#[derive(Serialize)]
+struct PlanFacts<'a> {
+    id: PlanId,
+    hash: &'a str,
+    state: &'static str,
+    counts: &'a convoke_core::plan::PlanCounts,
+    forecast: &'a convoke_core::plan::Forecast,
+    setup: &'a [String],
+    guard_hits: &'a [convoke_core::plan::GuardHit],
+    notices: &'a [String],
+}
+
+fn facts(ended: &Ended, exit: Exit) -> Facts<'_> {
+    let plan = ended.plan.as_ref().map(|PlanRecord { manifest, hash, state }| PlanFacts {
+        id: manifest.id,
+        hash,
+        state: state.as_str(),
+        counts: &manifest.counts,
+        forecast: &manifest.forecast,
+        setup: &manifest.setup,
+        guard_hits: &manifest.guard_hits,
+        notices: &manifest.source.notices,
+    });
+    let error = ended.error.as_ref().map(|error| chain(error));
+    Facts { run: &ended.run, plan, error, exit_code: exit.code() }
+}
+
+impl From<&Extent> for convoke_pipeline::Extent {
+    fn from(extent: &Extent) -> Self {
+        Self { full: extent.full, limit: extent.limit }
+    }
+}

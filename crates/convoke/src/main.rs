@@ -1,0 +1,47 @@
+//! The one binary: parses the command line, wires concrete types together, and maps endings to exit codes.
+
+mod cli;
+mod clock;
+mod commands;
+mod crash_point;
+mod embedded;
+mod exit;
+mod failure;
+mod output;
+mod progress;
+mod signals;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+
+/// Arrow's many short-lived buffers make the allocator show up in profiles; this one is measurably faster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; both print themselves.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime could not be started: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(commands::dispatch(cli)).unwrap_or_else(|failure| failure.print());
+    // A blocking reader may still hold a thread after an early end; nothing waits for it.
+    runtime.shutdown_background();
+    exit.into()
+}

@@ -1,0 +1,123 @@
+//! What commands print: tables for people, JSON for machines. The only place that writes to standard output.
+
+use std::io::{self, Write};
+
+use convoke_core::plan::{DeliveryCounts, PlanCounts, PlanManifest};
+use serde::Serialize;
+
+/// Prints a line to standard output. A reader that went away (`convoke runs | head`) is no error of ours.
+pub(crate) fn line(text: impl AsRef<str>) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_ref().as_bytes());
+    let _ = out.write_all(b"\n");
+}
+
+/// Prints facts as one JSON document.
+pub(crate) fn json(facts: &impl Serialize) {
+    match serde_json::to_string_pretty(facts) {
+        Ok(text) => line(text),
+        Err(error) => tracing::error!(error = %error, "the facts could not be written as JSON"),
+    }
+}
+
+/// Prints rows under a header, columns aligned; the last column is not padded.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
+    for text in layout(header, rows) {
+        line(text);
+    }
+}
+
+fn layout(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let mut widths: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let titles = header.iter().map(|title| (*title).to_owned()).collect();
+    std::iter::once(&titles)
+        .chain(rows)
+        .map(|row: &Vec<String>| {
+            let padded: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            padded.join("  ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// The plan in words: what came in, what will change, what it costs, what stands against it.
+pub(crate) fn describe_plan(manifest: &PlanManifest, hash: &str) -> Vec<String> {
+    let mut lines = vec![format!("plan {} for `{}` (hash {})", manifest.id, manifest.sync, short(hash))];
+    lines.push(format!("  records   {}", describe_records(&manifest.counts)));
+    lines.push(format!("  changes   {}", describe_changes(&manifest.counts)));
+    if manifest.counts.changes() > 0 {
+        let forecast = manifest.forecast;
+        let at_least = if forecast.seconds > 0 {
+            format!(", at least {} s at the rate limit", forecast.seconds)
+        } else {
+            String::new()
+        };
+        lines.push(format!("  forecast  {} requests{at_least}", forecast.requests));
+    }
+    lines.extend(manifest.setup.iter().map(|what| format!("  set-up    {what}")));
+    lines.extend(manifest.source.notices.iter().map(|notice| format!("  note      {notice}")));
+    lines.extend(manifest.guard_hits.iter().map(|hit| format!("  guard     {}: {}", hit.guard, hit.message)));
+    lines
+}
+
+/// The parts of the records balance that are not zero.
+pub(crate) fn describe_records(counts: &PlanCounts) -> String {
+    let parts = [
+        ("read", counts.read),
+        ("carried over", counts.carried_over),
+        ("filtered", counts.filtered),
+        ("invalid", counts.invalid),
+        ("superseded", counts.superseded),
+        ("suppressed", counts.suppressed),
+        ("unchanged", counts.unchanged),
+        ("skipped by mode", counts.skipped_by_mode),
+        ("removed at the destination", counts.removed_respected),
+        ("held back", counts.held_back),
+        ("listed for deletion", counts.listed),
+    ];
+    join_counts(&parts, "none")
+}
+
+pub(crate) fn describe_changes(counts: &PlanCounts) -> String {
+    let parts = [("create", counts.creates), ("update", counts.updates), ("delete", counts.deletes)];
+    join_counts(&parts, "none")
+}
+
+pub(crate) fn describe_delivery(counts: &DeliveryCounts) -> String {
+    let parts = [
+        ("created", counts.creates.acknowledged),
+        ("updated", counts.updates.acknowledged),
+        ("deleted", counts.deletes.acknowledged),
+        ("rejected", counts.rejected()),
+        ("gone at the destination", counts.updates.found_removed),
+        ("cancelled", counts.creates.cancelled + counts.updates.cancelled + counts.deletes.cancelled),
+        ("doubles removed", counts.doubles_removed),
+    ];
+    join_counts(&parts, "nothing sent")
+}
+
+fn join_counts(parts: &[(&str, u64)], none: &str) -> String {
+    let shown: Vec<_> =
+        parts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
+    if shown.is_empty() { none.to_owned() } else { shown.join(", ") }
+}
+
+/// The first digits of a hash or id: enough for people to tell them apart.
+pub(crate) fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_whatever_the_script() {
+        let rows = vec![vec!["Łukasz".to_owned(), "1".to_owned()], vec!["Zoë".to_owned(), "22".to_owned()]];
+        assert_eq!(layout(&["name", "n"], &rows), ["name    n", "Łukasz  1", "Zoë     22"]);
+    }
+}

@@ -1,0 +1,167 @@
+//! Keyed 128-bit hashes of keys and contents.
+//!
+//! A ledger holds hashes instead of personal data. They are keyed (BLAKE3 with a secret key, cut to 128 bits), so
+//! that a ledger alone cannot be tested against a list of e-mail addresses. The encoding that is hashed is part
+//! of the ledger's identity: change it only together with [`ENCODING_VERSION`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of [`encode_part`]; named in each ledger manifest. A mismatch is an error, never a silent rebuild.
+pub const ENCODING_VERSION: u32 = 1;
+
+macro_rules! hash128 {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub [u8; 16]);
+
+        impl $name {
+            /// Prints 32 lower-case hexadecimal digits.
+            pub fn to_hex(self) -> String {
+                self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+            }
+
+            /// Parses 32 hexadecimal digits.
+            pub fn from_hex(text: &str) -> Option<Self> {
+                if text.len() != 32 || !text.is_ascii() {
+                    return None;
+                }
+                let mut bytes = [0; 16];
+                for (index, byte) in bytes.iter_mut().enumerate() {
+                    *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+                }
+                Some(Self(bytes))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.to_hex())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.to_hex())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.to_hex())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("expected 32 hexadecimal digits"))
+            }
+        }
+    };
+}
+
+hash128! {
+    /// Hash of a record's canonical key: its identity within an audience.
+    KeyHash
+}
+hash128! {
+    /// Hash of a record's canonical cells. All zero means "contents unknown": it never equals a computed hash.
+    ContentHash
+}
+
+impl ContentHash {
+    /// Stands for contents that are not known to be in the audience, so that the next plan updates the row.
+    pub const UNKNOWN: Self = Self([0; 16]);
+}
+
+/// The secret key of all hashes of one state directory. Made once; belongs in every backup.
+#[derive(Clone)]
+pub struct HashKey([u8; 32]);
+
+impl HashKey {
+    /// A key of 32 random bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Names this key without revealing it; stands in ledger manifests.
+    pub fn id(&self) -> String {
+        let digest = blake3::keyed_hash(&self.0, b"convoke hash key id");
+        digest.to_hex()[..16].to_owned()
+    }
+
+    /// Hashes an encoded key.
+    pub fn hash_key(&self, encoded: &[u8]) -> KeyHash {
+        KeyHash(self.digest(b'k', encoded))
+    }
+
+    /// Hashes encoded cells; apart from keys, so the same cells as key and as content hash differently.
+    pub fn hash_content(&self, encoded: &[u8]) -> ContentHash {
+        ContentHash(self.digest(b'c', encoded))
+    }
+
+    fn digest(&self, domain: u8, encoded: &[u8]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&[domain]);
+        hasher.update(encoded);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        bytes
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HashKey({})", self.id())
+    }
+}
+
+/// Appends one canonical cell to `buffer` so that no two different sequences of cells encode alike.
+///
+/// A cell that is NULL is one zero byte; any other is a one, the length as four little-endian bytes, the text.
+pub fn encode_part(buffer: &mut Vec<u8>, cell: Option<&str>) {
+    match cell {
+        None => buffer.push(0),
+        Some(text) => {
+            buffer.push(1);
+            let length = u32::try_from(text.len()).expect("a cell is far below four gigabytes");
+            buffer.extend_from_slice(&length.to_le_bytes());
+            buffer.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_cell_sequences_encode_differently() {
+        let encode = |cells: &[Option<&str>]| {
+            let mut buffer = Vec::new();
+            cells.iter().for_each(|cell| encode_part(&mut buffer, *cell));
+            buffer
+        };
+        assert_ne!(encode(&[Some("ab"), Some("c")]), encode(&[Some("a"), Some("bc")]));
+        assert_ne!(encode(&[None, Some("")]), encode(&[Some(""), None]));
+    }
+
+    #[test]
+    fn hashes_depend_on_the_secret_key_and_on_their_purpose() {
+        let (one, two) = (HashKey::from_bytes([1; 32]), HashKey::from_bytes([2; 32]));
+        assert_ne!(one.hash_key(b"x"), two.hash_key(b"x"));
+        assert_ne!(one.hash_key(b"x").0, one.hash_content(b"x").0);
+        assert_ne!(one.id(), two.id());
+    }
+
+    #[test]
+    fn hex_round_trips_and_refuses_other_text() {
+        let hash = KeyHash([0xa5; 16]);
+        assert_eq!(KeyHash::from_hex(&hash.to_hex()), Some(hash));
+        assert_eq!(KeyHash::from_hex("a5"), None);
+        assert_eq!(KeyHash::from_hex(&"é".repeat(16)), None);
+    }
+}

@@ -1,0 +1,271 @@
+//! A plan: the durable, immutable, hashed set of changes that a run will make.
+
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AudienceKey, PlanId, RunId, SyncName};
+use crate::journal::{IntentRow, Operation};
+use crate::ledger::LedgerIdentity;
+use crate::source::{Coverage, SourcePosition, SplitOutcome};
+use crate::time::Timestamp;
+
+/// Version of the plan files and of this manifest.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// Everything about a plan but its changes; `manifest.json` in the plan's folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanManifest {
+    pub format: u32,
+    pub id: PlanId,
+    pub run: RunId,
+    pub sync: SyncName,
+    pub created_at: Timestamp,
+    /// What the plan was computed from; `apply` refuses it when any of this has moved.
+    pub basis: PlanBasis,
+    pub files: Vec<PlanFile>,
+    pub counts: PlanCounts,
+    /// A first load: the ledger had no row of this sync.
+    pub first_load: bool,
+    /// `--limit`: at most this many changes; the rest is held back and the checkpoint stays.
+    pub limit: Option<u64>,
+    /// Changes per request, so that a resumed plan cuts the same batches.
+    pub upsert_rows: usize,
+    pub delete_rows: usize,
+    pub source: PlannedSource,
+    /// What must be made at the destination before the first row, in words.
+    pub setup: Vec<String>,
+    pub forecast: Forecast,
+    /// Guards that the plan passes the limit of; empty: none.
+    pub guard_hits: Vec<GuardHit>,
+    /// A few changes, with values, for people to look at.
+    pub samples: Vec<ChangeSample>,
+}
+
+/// What a plan was computed from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanBasis {
+    /// None if the audience is to be created.
+    pub audience: Option<AudienceKey>,
+    pub audience_name: String,
+    pub ledger_version: u64,
+    pub ledger_identity: LedgerIdentity,
+    /// Hash of the sync's specification and of its suppression lists.
+    pub config_hash: String,
+    /// Version of the stored source checkpoint.
+    pub checkpoint_version: u64,
+}
+
+/// One file of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFile {
+    /// Name within the plan's folder.
+    pub name: String,
+    pub content: PlanContent,
+    pub rows: u64,
+    /// BLAKE3 of the file, hexadecimal.
+    pub digest: String,
+}
+
+/// What a file of a plan holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanContent {
+    Changes(Operation),
+    /// Records that are not sent, with reason and origin.
+    Invalid,
+}
+
+/// What became of each record while planning: the records balance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanCounts {
+    /// Records read from the source in this run.
+    pub read: u64,
+    /// Records known from an unchanged source, which was not read.
+    pub carried_over: u64,
+    pub filtered: u64,
+    pub invalid: u64,
+    /// Lost against another record with the same key.
+    pub superseded: u64,
+    pub unchanged: u64,
+    pub suppressed: u64,
+    /// Would change something that the sync's mode does not touch.
+    pub skipped_by_mode: u64,
+    /// The row was removed at the destination; that is respected.
+    pub removed_respected: u64,
+    /// Held back by `--limit`.
+    pub held_back: u64,
+    /// In a `delete_list`: keys that name a row to delete.
+    pub listed: u64,
+    pub creates: u64,
+    pub updates: u64,
+    /// Rows to delete; not records.
+    pub deletes: u64,
+}
+
+impl PlanCounts {
+    /// Number of changes the plan makes.
+    pub fn changes(&self) -> u64 {
+        self.creates + self.updates + self.deletes
+    }
+
+    /// Whether every record that came in is accounted for exactly once.
+    pub fn is_balanced(&self) -> bool {
+        let came_in = self.read + self.carried_over;
+        let accounted = self.filtered
+            + self.invalid
+            + self.superseded
+            + self.unchanged
+            + self.suppressed
+            + self.skipped_by_mode
+            + self.removed_respected
+            + self.held_back
+            + self.listed
+            + self.creates
+            + self.updates;
+        came_in == accounted
+    }
+}
+
+/// What the plan knows of its source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedSource {
+    pub coverage: Coverage,
+    /// False if something was quarantined or is malformed as a whole: then nothing may be deleted.
+    pub complete: bool,
+    /// The checkpoint to commit once the plan is settled.
+    pub proposed: Option<SourcePosition>,
+    pub outcomes: Vec<SplitOutcome>,
+    pub notices: Vec<String>,
+}
+
+/// Some of a plan's changes, of one kind, as many as one request takes.
+///
+/// Batches are cut the same way each time a plan is read, so a resumed plan knows them by number.
+#[derive(Clone, Debug)]
+pub struct PlannedBatch {
+    pub number: u32,
+    pub operation: Operation,
+    pub rows: Vec<IntentRow>,
+    /// One nullable Utf8 column of canonical text per mapped column, in the mapping's order; no columns for deletes.
+    pub cells: RecordBatch,
+    /// For each row where its record came from: `file:line`. Empty for deletes.
+    pub origins: Vec<Option<String>>,
+}
+
+/// What applying will cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    pub requests: u64,
+    /// Seconds at the configured rate, when no request fails.
+    pub seconds: u64,
+}
+
+/// A guard whose limit the plan passes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardHit {
+    /// The key in the configuration: `max_delete`.
+    pub guard: String,
+    /// One sentence with both figures.
+    pub message: String,
+    /// Whether `--approve` lets the plan through. An unexplained audience cannot be approved.
+    pub approvable: bool,
+}
+
+/// One change with its values. Personal data: shown to the operator, never logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeSample {
+    pub operation: Operation,
+    /// Where the record came from: `file:line`.
+    pub origin: Option<String>,
+    /// Column name and canonical text. Empty for deletes, whose values are not known.
+    pub cells: Vec<(String, Option<String>)>,
+}
+
+/// What became of a plan's changes: the changes balance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryCounts {
+    pub creates: OperationCounts,
+    pub updates: OperationCounts,
+    pub deletes: OperationCounts,
+    /// Rows made twice by a request that committed late, and removed.
+    pub doubles_removed: u64,
+    /// HTTP requests made.
+    pub requests: u64,
+}
+
+impl DeliveryCounts {
+    /// The counts of one operation, to add to.
+    pub fn of_mut(&mut self, operation: Operation) -> &mut OperationCounts {
+        match operation {
+            Operation::Create => &mut self.creates,
+            Operation::Update => &mut self.updates,
+            Operation::Delete => &mut self.deletes,
+        }
+    }
+
+    /// The counts of one operation.
+    pub fn of(&self, operation: Operation) -> &OperationCounts {
+        match operation {
+            Operation::Create => &self.creates,
+            Operation::Update => &self.updates,
+            Operation::Delete => &self.deletes,
+        }
+    }
+
+    /// Rejects of all operations.
+    pub fn rejected(&self) -> u64 {
+        Operation::ALL.iter().map(|operation| self.of(*operation).rejected).sum()
+    }
+}
+
+/// What became of the changes of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationCounts {
+    pub acknowledged: u64,
+    /// Of the acknowledged: rows with failed cells.
+    pub incomplete: u64,
+    pub rejected: u64,
+    pub cancelled: u64,
+    /// Updates whose row was gone.
+    pub found_removed: u64,
+}
+
+impl OperationCounts {
+    /// Changes about which nothing more will be done under this plan.
+    pub fn settled(&self) -> u64 {
+        self.acknowledged + self.rejected + self.cancelled + self.found_removed
+    }
+}
+
+/// How a fold moved the ledger: the ledger balance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerCounts {
+    pub live_before: u64,
+    pub created: u64,
+    pub adopted: u64,
+    pub deleted: u64,
+    pub found_removed: u64,
+    pub live_after: u64,
+}
+
+impl LedgerCounts {
+    /// Whether every row of the ledger, before and after, is accounted for.
+    pub fn is_balanced(&self) -> bool {
+        self.live_before + self.created + self.adopted == self.live_after + self.deleted + self.found_removed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_not_accounted_for_unbalances_the_plan() {
+        let mut counts = PlanCounts { read: 10, creates: 7, invalid: 2, superseded: 1, ..PlanCounts::default() };
+        assert!(counts.is_balanced());
+        counts.deletes = 5;
+        assert!(counts.is_balanced(), "deletes are rows, not records");
+        counts.creates = 6;
+        assert!(!counts.is_balanced());
+    }
+}

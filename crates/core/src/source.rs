@@ -1,0 +1,153 @@
+//! What a source is to the rest of Convoke.
+//!
+//! The life of a source within a run:
+//!
+//! ```text
+//! schema    = source.describe()
+//! discovery = source.discover(stored checkpoint, reread)
+//! for split in discovery.splits: stream = source.read(split)  → spooled once to Parquet
+//! proposed  = source.propose(stored checkpoint, outcomes of the splits)
+//! … the plan is delivered and settled; `proposed` is committed with compare-and-set …
+//! source.acknowledge(outcomes)                                  only now may files move
+//! ```
+//!
+//! Everything up to `propose` leaves the source as it is, so a plan can be thrown away.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::error::SourceError;
+
+/// Where records come from. See the module for who calls what, when.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Tells the columns that mappings may name.
+    async fn describe(&self) -> Result<SourceSchema, SourceError>;
+
+    /// Lists what is to be read, given what was read before.
+    async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError>;
+
+    /// Reads one split from its start. Bounded: the stream holds a few batches at most.
+    async fn read(&self, split: &Split) -> Result<SplitStream, SourceError>;
+
+    /// Tells the checkpoint that holds once the given splits are settled. Pure.
+    fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition;
+
+    /// Lets the source move or mark what is settled or broken. May be repeated after a crash.
+    async fn acknowledge(&self, outcomes: &[SplitOutcome]) -> Result<(), SourceError>;
+}
+
+/// The columns of a source.
+#[derive(Clone, Debug)]
+pub struct SourceSchema {
+    pub schema: SchemaRef,
+    /// Where this was learnt, for messages: a file name, a table.
+    pub origin: String,
+}
+
+/// What a discovery starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Discover<'a> {
+    pub stored: Option<&'a SourcePosition>,
+    /// Read everything that still counts, also what is unchanged (`--full`, or the mapping has changed).
+    pub reread: bool,
+}
+
+/// What is to be read.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    pub splits: Vec<Split>,
+    pub coverage: Coverage,
+    /// True if the source holds exactly what the stored position says, so that nothing need be read.
+    pub unchanged: bool,
+    /// Splits whose records are settled already, left by a crash before they were acknowledged or offered again: not to
+    /// be read, only to be acknowledged with the others.
+    pub settled: Vec<SplitOutcome>,
+    /// Things the operator should know: a file not yet stable, the same file again.
+    pub notices: Vec<String>,
+}
+
+/// What the splits say about records that are not in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coverage {
+    /// The splits are everything: a record not in them is gone. Only this may yield deletes.
+    Snapshot,
+    /// The splits add and change; absence means nothing.
+    Delta,
+}
+
+/// An independently readable part of a source: a file, an object, a key range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Stable name within the source, for example the file name.
+    pub name: String,
+    /// What only the connector understands.
+    pub detail: serde_json::Value,
+    /// Size in bytes where known, for progress.
+    pub bytes: Option<u64>,
+}
+
+/// A split's records, in order. Ends after its last item.
+pub type SplitStream = BoxStream<'static, Result<SplitItem, SourceError>>;
+
+/// What a split yields.
+#[derive(Clone, Debug)]
+pub enum SplitItem {
+    Records(SourceBatch),
+    /// Records that cannot be carried: a ragged line, for example. Counted as read and invalid.
+    Malformed(MalformedRecord),
+    /// The split as a whole cannot be used; nothing of it may be planned. The last item.
+    Broken {
+        reason: String,
+    },
+    /// The split ended well; its fingerprint goes into the outcome. The last item.
+    End {
+        fingerprint: String,
+    },
+}
+
+/// Records moved together.
+#[derive(Clone, Debug)]
+pub struct SourceBatch {
+    /// Columns by name as in [`SourceSchema`]; may be a subset, in any order: missing ones are NULL.
+    pub records: RecordBatch,
+    /// For each record the line (CSV) or number (other) at which it starts, counted from 1.
+    pub positions: Vec<u64>,
+    /// Bytes of the split consumed so far, for progress.
+    pub bytes_read: u64,
+}
+
+/// A record that could not be carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedRecord {
+    /// Line or number at which it starts, counted from 1.
+    pub position: u64,
+    /// Says what is wrong without showing values.
+    pub reason: String,
+}
+
+/// How reading a split ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitOutcome {
+    pub split: Split,
+    pub result: SplitResult,
+}
+
+/// How reading a split ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitResult {
+    /// Read to the end; `fingerprint` identifies the contents.
+    Read { fingerprint: String, records: u64 },
+    /// Unusable as a whole, with the reason.
+    Broken { reason: String },
+}
+
+/// What a source has seen, opaque outside its connector. Stored as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SourcePosition(pub serde_json::Value);

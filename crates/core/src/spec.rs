@@ -1,0 +1,313 @@
+//! Validated specifications: what a sync is, after its YAML has been checked.
+//!
+//! A value of these types cannot be invalid as far as that can be known without reaching out; the `config` crate
+//! is the only one that makes them from YAML.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Serialize;
+
+pub use crate::audience_kind::AudienceKind;
+use crate::data_type::DataType;
+use crate::ids::{ConnectionName, SyncName};
+use crate::rule::Rule;
+
+/// One configured source → mapping → audience.
+///
+/// Its `Serialize` form is what the configuration hash is taken over: it holds everything that changes what a plan
+/// contains, and no secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct SyncSpec {
+    pub name: SyncName,
+    pub source: SourceSpec,
+    /// Records that do not satisfy this are `filtered`.
+    pub filter: Option<Filter>,
+    /// The mapping, in the order of the file.
+    pub columns: Vec<ColumnSpec>,
+    /// Names of the mapped columns that identify a record; at least one.
+    pub key: Vec<String>,
+    pub dedupe: Dedupe,
+    pub audience: AudienceSpec,
+    pub mode: SyncMode,
+    pub guards: Guards,
+    pub suppressions: Vec<Suppression>,
+    /// Whether another sync may write the same audience.
+    pub shared: bool,
+}
+
+/// Where records come from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceSpec {
+    CsvDrop(CsvDropSpec),
+}
+
+/// A folder into which somebody drops CSV files.
+#[derive(Clone, Debug, Serialize)]
+pub struct CsvDropSpec {
+    pub path: PathBuf,
+    /// Glob on the file name, `*.csv` by default.
+    pub pattern: String,
+    pub drop_mode: DropMode,
+    /// A file counts once its size and modification time have not moved for this long.
+    pub settle: Duration,
+    /// If set, a file counts only when `<file><suffix>` lies beside it.
+    pub done_suffix: Option<String>,
+    pub processed: ProcessedFiles,
+    /// Field separator, one ASCII character.
+    pub delimiter: char,
+    /// Other spellings of header names: `(spelling in the file, name used in the mapping)`.
+    pub aliases: Vec<(String, String)>,
+    /// A file in which more than this share of the records is malformed is quarantined whole, 0 to 1.
+    pub max_malformed: f64,
+}
+
+/// What a newly dropped file means for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropMode {
+    /// The newest file is the whole truth.
+    Snapshot,
+    /// Each file adds or updates records.
+    Append,
+}
+
+/// What becomes of a file whose records are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessedFiles {
+    /// Moved to `processed/` in the drop folder.
+    Move,
+    /// Left where it is; its content hash is remembered.
+    Keep,
+}
+
+/// Which records a sync takes; the others are filtered out.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    Rule(Rule),
+    /// A SQL predicate over the source's columns.
+    Sql(String),
+}
+
+/// How one audience column is filled.
+#[derive(Clone, Debug, Serialize)]
+pub struct ColumnSpec {
+    /// The audience column's name.
+    pub name: String,
+    pub expression: Expression,
+    pub data_type: DataType,
+}
+
+/// Where a column's values come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expression {
+    /// A source column, as it is.
+    Column(String),
+    /// A SQL expression over the source's columns.
+    Sql(String),
+}
+
+/// Which of several records with one key is kept.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dedupe {
+    pub keep: Keep,
+    /// Criteria in order of weight. Empty: the record's position in the source decides.
+    /// Ties break on the content hash, so the outcome does not depend on the order of reading.
+    pub by: Vec<OrderBy>,
+}
+
+/// Which end of the order wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The greatest order value wins; NULL loses.
+    Latest,
+    /// The smallest order value wins; NULL loses.
+    First,
+}
+
+/// One order criterion: a SQL expression over the source's columns. `descending` applies to rules only: it makes
+/// the smaller value win.
+#[derive(Clone, Debug, Serialize)]
+pub struct OrderBy {
+    pub expression: Expression,
+    pub descending: bool,
+}
+
+/// The audience that a sync fills.
+#[derive(Clone, Debug, Serialize)]
+pub struct AudienceSpec {
+    pub connection: ConnectionName,
+    pub name: String,
+    /// The destination's own id, where the user gives one: it goes before the name.
+    pub id: Option<String>,
+    pub kind: AudienceKind,
+    /// Folder name; none: a folder with the audience's name.
+    pub folder: Option<String>,
+    pub description: Option<String>,
+    /// `(mapped column, match field)`, for example `(Email, CONTACT_EMAIL)`.
+    pub match_criteria: Vec<(String, String)>,
+    /// Columns that the destination fills by matching: `(name, ZI_CONTACT_ID | ZI_COMPANY_ID)`.
+    pub match_columns: Vec<(String, DataType)>,
+}
+
+/// What a sync may do to its audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncMode {
+    /// Creates and updates; never deletes.
+    Upsert,
+    /// The audience's rows of this sync become exactly the source's records. Needs a complete snapshot.
+    Mirror,
+    /// Creates only.
+    InsertOnly,
+    /// Updates only.
+    UpdateOnly,
+    /// The source lists keys whose rows are deleted.
+    DeleteList,
+}
+
+impl SyncMode {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upsert => "upsert",
+            Self::Mirror => "mirror",
+            Self::InsertOnly => "insert_only",
+            Self::UpdateOnly => "update_only",
+            Self::DeleteList => "delete_list",
+        }
+    }
+}
+
+/// Limits that a whole plan is held against before the first write. A plan over one waits for approval.
+#[derive(Clone, Debug, Serialize)]
+pub struct Guards {
+    pub max_delete: Limit,
+    pub max_update: Limit,
+    /// Does not apply to a first load.
+    pub max_create: Limit,
+    /// Share of the records read that may be invalid.
+    pub max_invalid: Limit,
+    /// Share of the plan's changes that the destination may refuse; passing it stops delivery.
+    pub max_reject: Limit,
+    /// How much smaller than the last snapshot the source may be.
+    pub max_shrink: Limit,
+    /// Whether a source without any record is believed.
+    pub allow_empty: bool,
+}
+
+/// A limit in percent, in records, or both; it is passed when every part that is given is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Limit {
+    pub percent: Option<f64>,
+    pub records: Option<u64>,
+}
+
+impl Limit {
+    /// A limit in percent alone.
+    pub const fn percent(percent: f64) -> Self {
+        Self { percent: Some(percent), records: None }
+    }
+
+    /// A limit that nothing passes.
+    pub const fn unlimited() -> Self {
+        Self { percent: None, records: None }
+    }
+
+    /// Whether `count` out of `base` passes this limit.
+    pub fn is_passed(&self, count: u64, base: u64) -> bool {
+        let percent_passed = self.percent.map(|percent| count as f64 * 100.0 > percent * base as f64);
+        let records_passed = self.records.map(|records| count > records);
+        match (percent_passed, records_passed) {
+            (None, None) => false,
+            (percent, records) => percent.unwrap_or(true) && records.unwrap_or(true),
+        }
+    }
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            max_delete: Limit { percent: Some(10.0), records: Some(50) },
+            max_update: Limit::percent(50.0),
+            max_create: Limit::percent(50.0),
+            max_invalid: Limit { percent: Some(10.0), records: Some(50) },
+            max_reject: Limit { percent: Some(10.0), records: Some(50) },
+            max_shrink: Limit::percent(50.0),
+            allow_empty: false,
+        }
+    }
+}
+
+/// A list of people who must not be sent, ever. It fails closed: a missing or stale list stops the run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Suppression {
+    pub path: PathBuf,
+    /// The list's column.
+    pub column: String,
+    /// The mapped column it is compared with; the list's values go through that column's expression first.
+    pub audience_column: String,
+    /// What becomes of rows that are already in the audience. `Remove` needs `audience_column` to be the whole key.
+    pub existing: ExistingRows,
+    /// A list file older than this is stale.
+    pub max_age: Duration,
+}
+
+/// What becomes of the rows of suppressed people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExistingRows {
+    Remove,
+    Leave,
+}
+
+/// How a GTM Studio (or Convoke store) destination is reached. Not part of any hash; holds secrets.
+#[derive(Clone, Debug)]
+pub struct GtmConnection {
+    pub name: ConnectionName,
+    pub endpoint: GtmEndpoint,
+    pub http: HttpSettings,
+    pub rate: RateLimits,
+    /// Requests in flight at once.
+    pub requests_in_flight: usize,
+    /// A request commits within this time or never.
+    pub max_commit_delay: Duration,
+    /// A committed row is found by search within this time.
+    pub settle: Duration,
+    /// Consent to creating rows although the key column cannot be searched.
+    pub allow_blind_creates: bool,
+}
+
+/// Where the service is.
+#[derive(Clone, Debug)]
+pub enum GtmEndpoint {
+    /// The embedded store, started on a free loopback port for the life of the process.
+    Embedded { data: PathBuf },
+    /// A service: GTM Studio itself or a `convoke store`.
+    Remote { base_url: String, token_url: String, client_id: String, client_secret: SecretString },
+}
+
+/// One block for every HTTP client.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    /// Explicit proxy; none: the environment's.
+    pub proxy: Option<String>,
+    /// PEM file with further certificate authorities.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Requests that one credential may make; `None`: no limit in that window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    pub per_second: Option<u32>,
+    pub per_hour: Option<u32>,
+    pub per_day: Option<u32>,
+}

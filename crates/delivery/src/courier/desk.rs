@@ -1,0 +1,173 @@
+//! What all batches of one delivery share: the sink behind its lease, reads that are repeated, waits, figures.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use convoke_core::journal::Entry;
+use convoke_core::sink::{Answer, AudienceBinding, FoundRow, JobId, JobState, KeyCell, LookUp, Request};
+use convoke_core::state::{Lease, Recreated};
+use convoke_core::{KeyHash, RowId, SinkError, StateError};
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+
+use super::Ports;
+use crate::lease::{LEASE_MARGIN, LeaseView, writable};
+use crate::protocol::{LONGEST_RETRY_AFTER, backoff};
+use crate::report::DeliveryError;
+
+/// Attempts at one read while the destination is unavailable: with the back-off, about a minute.
+const READ_ATTEMPTS: u32 = 7;
+
+/// Values per look-up where the destination names no limit: keeps requests and answers below a megabyte.
+const MOST_VALUES: usize = 500;
+
+pub(super) struct Desk<'a> {
+    pub(super) ports: &'a Ports,
+    pub(super) audience: &'a AudienceBinding,
+    lease: &'a dyn LeaseView,
+    /// Ends waits and new work: on the caller's wish, or because a batch stopped for all.
+    pub(super) halt: CancellationToken,
+    requests: AtomicU64,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn new(ports: &'a Ports, audience: &'a AudienceBinding, lease: &'a dyn LeaseView) -> Self {
+        Self { ports, audience, lease, halt: ports.cancel.child_token(), requests: AtomicU64::new(0) }
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The lease for a write to the checkpoint store.
+    pub(super) fn lease(&self) -> Lease {
+        self.lease.current()
+    }
+
+    pub(super) fn sink_error(&self, source: SinkError) -> DeliveryError {
+        DeliveryError::Sink { audience: self.audience.name.clone(), source }
+    }
+
+    pub(super) fn state_error(&self, source: StateError) -> DeliveryError {
+        DeliveryError::State { audience: self.audience.name.clone(), source }
+    }
+
+    /// Keys that are to be swept, with the tags they may exist under.
+    pub(super) async fn recreated(&self) -> Result<Vec<Recreated>, DeliveryError> {
+        self.ports.state.recreated(&self.audience.key).await.map_err(|error| self.state_error(error))
+    }
+
+    /// Entries of the audience that are open.
+    pub(super) async fn open_entries(&self) -> Result<Vec<Entry>, DeliveryError> {
+        self.ports.state.open_entries(&self.audience.key).await.map_err(|error| self.state_error(error))
+    }
+
+    /// Waits, but not past a halt.
+    pub(super) async fn wait(&self, at_least: Duration, jitter: Duration) {
+        let spread = jitter.mul_f64(rand::rng().random_range(0.0..=1.0));
+        tokio::select! {
+            biased;
+            () = self.halt.cancelled() => {}
+            () = self.ports.clock.sleep(at_least + spread) => {}
+        }
+    }
+
+    /// Sends one write. The request is given up before the lease ends: then it is in doubt, and this an error.
+    pub(super) async fn send(&self, request: &Request) -> Result<Result<Answer, SinkError>, DeliveryError> {
+        writable(self.lease).map_err(|lost| self.state_error(lost))?;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let sending = self.ports.sink.send(self.audience, request);
+        let resource = self.lease().resource;
+        self.while_leased(sending).await.ok_or_else(|| self.state_error(StateError::LeaseLost { resource }))
+    }
+
+    /// Polls a future only while the lease holds, looking at the lease right before each poll: a process that was
+    /// suspended in between sends nothing after it wakes up.
+    async fn while_leased<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let mut alarm = self.ports.clock.sleep(self.lease_left());
+        std::future::poll_fn(|context| {
+            loop {
+                let left = self.lease_left();
+                if left.is_zero() {
+                    return Poll::Ready(None);
+                }
+                if let Poll::Ready(done) = work.as_mut().poll(context) {
+                    return Poll::Ready(Some(done));
+                }
+                if alarm.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                // The alarm was set for an older lease: it may have been renewed meanwhile.
+                alarm = self.ports.clock.sleep(self.lease_left());
+            }
+        })
+        .await
+    }
+
+    fn lease_left(&self) -> Duration {
+        self.lease.remaining().saturating_sub(LEASE_MARGIN)
+    }
+
+    pub(super) async fn poll_job(&self, job: &JobId) -> Result<JobState, DeliveryError> {
+        self.read(|| self.ports.sink.poll(self.audience, job)).await
+    }
+
+    pub(super) async fn find_cells(&self, cells: &[KeyCell]) -> Result<Vec<FoundRow>, DeliveryError> {
+        let mut found = Vec::new();
+        for part in cells.chunks(self.values_per_look_up()) {
+            found.extend(self.look_up(&LookUp::KeyCells(part.to_vec())).await?);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn find_keys(&self, keys: &[KeyHash]) -> Result<Vec<FoundRow>, DeliveryError> {
+        let mut found = Vec::new();
+        for part in keys.chunks(self.values_per_look_up()) {
+            found.extend(self.look_up(&LookUp::Keys(part.to_vec())).await?);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn find_ids(&self, row_ids: &[RowId]) -> Result<Vec<FoundRow>, DeliveryError> {
+        let ids_per_look_up = self.ports.sink.capabilities().look_up_ids.clamp(1, MOST_VALUES);
+        let mut found = Vec::new();
+        for part in row_ids.chunks(ids_per_look_up) {
+            found.extend(self.look_up(&LookUp::RowIds(part.to_vec())).await?);
+        }
+        Ok(found)
+    }
+
+    fn values_per_look_up(&self) -> usize {
+        self.audience.key_look_up.map_or(1, |look_up| look_up.values_per_request.clamp(1, MOST_VALUES))
+    }
+
+    async fn look_up(&self, query: &LookUp) -> Result<Vec<FoundRow>, DeliveryError> {
+        self.read(|| self.ports.sink.look_up(self.audience, query)).await
+    }
+
+    /// Makes a read, again and again while the destination is unavailable, a bounded number of times.
+    async fn read<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, DeliveryError>
+    where
+        F: Future<Output = Result<T, SinkError>>,
+    {
+        let mut attempts = 0;
+        loop {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            attempts += 1;
+            let error = match attempt().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let SinkError::Unavailable { retry_after, .. } = &error else { return Err(self.sink_error(error)) };
+            let at_least = retry_after.unwrap_or_default();
+            if attempts >= READ_ATTEMPTS || at_least > LONGEST_RETRY_AFTER || self.halt.is_cancelled() {
+                return Err(self.sink_error(error));
+            }
+            self.wait(at_least, backoff(attempts)).await;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Looks keys that were created again up once more, and removes late doubles.
+//!
+//! A row is removed only if it is provably ours, by the tag of an attempt that was given up, and is not the row that the
+//! journal or the ledger names.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use convoke_core::journal::{EntryId, RowOutcome};
+use convoke_core::sink::{Answer, FoundRow, JobState, KeyCell, Request};
+use convoke_core::state::Recreated;
+use convoke_core::{KeyHash, RowId};
+
+use super::desk::Desk;
+use crate::protocol::{MAX_POLLS, MAX_SENDS, backoff, poll_delay};
+use crate::report::{DeliveryError, SweepReport};
+
+/// Journal entries per read.
+const ENTRIES_PER_PAGE: u32 = 64;
+
+pub(super) async fn sweep(
+    desk: &Desk<'_>,
+    named: &(dyn Fn(KeyHash) -> Option<RowId> + Sync),
+) -> Result<SweepReport, DeliveryError> {
+    let mut report = SweepReport::default();
+    let keys = settled_keys(desk).await?;
+    if keys.is_empty() || desk.audience.key_look_up.is_none() {
+        return Ok(report);
+    }
+    let in_journal = named_in_journal(desk, &keys).await?;
+    let named = |key: KeyHash| in_journal.get(&key).cloned().unwrap_or_else(|| named(key));
+    let rows = find(desk, &keys).await?;
+    let surplus = surplus_of(&keys, rows, &named, &mut report);
+    let left = remove(desk, &surplus).await?;
+    report.removed = (surplus.len() - left.len()) as u64;
+    report.keys = keys.len() as u64;
+    let left: HashSet<RowId> = left.into_iter().collect();
+    let unfinished: HashSet<KeyHash> =
+        surplus.iter().filter(|(row_id, _)| left.contains(row_id)).map(|(_, key)| *key).collect();
+    let swept: Vec<KeyHash> = keys.iter().map(|known| known.key).filter(|key| !unfinished.contains(key)).collect();
+    let counted = desk.ports.state.count_sweep(&desk.audience.key, &swept, &desk.lease()).await;
+    counted.map_err(|error| desk.state_error(error))?;
+    Ok(report)
+}
+
+/// Keys to sweep, but for those of open entries: which row is the right one is not known yet.
+async fn settled_keys(desk: &Desk<'_>) -> Result<Vec<Recreated>, DeliveryError> {
+    let mut keys = desk.recreated().await?;
+    if keys.is_empty() {
+        return Ok(keys);
+    }
+    let open = desk.open_entries().await?;
+    let open: HashSet<KeyHash> = open.iter().flat_map(|entry| &entry.intent.rows).map(|row| row.key).collect();
+    keys.retain(|known| !open.contains(&known.key));
+    Ok(keys)
+}
+
+/// What closed entries that are not folded yet say about the keys: the row, or that there is none.
+async fn named_in_journal(
+    desk: &Desk<'_>,
+    keys: &[Recreated],
+) -> Result<HashMap<KeyHash, Option<RowId>>, DeliveryError> {
+    let wanted: HashSet<KeyHash> = keys.iter().map(|known| known.key).collect();
+    let mut named = HashMap::new();
+    let mut after: Option<EntryId> = None;
+    loop {
+        let page = desk.ports.state.unfolded(&desk.audience.key, after, ENTRIES_PER_PAGE).await;
+        let page = page.map_err(|error| desk.state_error(error))?;
+        let Some(last) = page.last() else { return Ok(named) };
+        after = Some(last.id);
+        for entry in &page {
+            let is_delete = entry.intent.operation == convoke_core::journal::Operation::Delete;
+            let outcomes = entry.outcomes.iter().flatten();
+            for (row, outcome) in entry.intent.rows.iter().zip(outcomes).filter(|(row, _)| wanted.contains(&row.key)) {
+                match outcome {
+                    RowOutcome::Acknowledged { .. } if is_delete => named.insert(row.key, None),
+                    RowOutcome::Acknowledged { row_id } | RowOutcome::Incomplete { row_id } => {
+                        named.insert(row.key, Some(row_id.clone()))
+                    }
+                    RowOutcome::RemovedAtDestination => named.insert(row.key, None),
+                    RowOutcome::NotApplied | RowOutcome::Rejected => None,
+                };
+            }
+        }
+    }
+}
+
+async fn find(desk: &Desk<'_>, keys: &[Recreated]) -> Result<Vec<FoundRow>, DeliveryError> {
+    if desk.audience.key_look_up.is_some_and(|look_up| look_up.by_prefix) {
+        let hashes: Vec<KeyHash> = keys.iter().map(|known| known.key).collect();
+        return desk.find_keys(&hashes).await;
+    }
+    let cells = keys.iter().flat_map(|known| known.tags.iter().map(|tag| KeyCell { key: known.key, tag: *tag }));
+    desk.find_cells(&cells.collect::<Vec<_>>()).await
+}
+
+/// Rows to remove; what is not provably ours goes into the report instead.
+fn surplus_of(
+    keys: &[Recreated],
+    rows: Vec<FoundRow>,
+    named: &dyn Fn(KeyHash) -> Option<RowId>,
+    report: &mut SweepReport,
+) -> Vec<(RowId, KeyHash)> {
+    let keys: HashMap<KeyHash, &Recreated> = keys.iter().map(|known| (known.key, known)).collect();
+    let mut surplus = Vec::new();
+    for FoundRow { row_id, key_cell } in rows {
+        let Some(cell) = key_cell else { continue };
+        let Some(known) = keys.get(&cell.key) else { continue };
+        if named(cell.key).as_ref() == Some(&row_id) {
+            continue;
+        }
+        match known.tags.contains(&cell.tag) {
+            true => surplus.push((row_id, cell.key)),
+            false => report.doubled.push(row_id),
+        }
+    }
+    surplus
+}
+
+/// Deletes rows; returns those that may still be there, for the next sweep.
+async fn remove(desk: &Desk<'_>, surplus: &[(RowId, KeyHash)]) -> Result<Vec<RowId>, DeliveryError> {
+    let per_request = desk.ports.sink.capabilities().delete_rows.max(1);
+    let mut left = Vec::new();
+    for part in surplus.chunks(per_request) {
+        let row_ids: Vec<RowId> = part.iter().map(|(row_id, _)| row_id.clone()).collect();
+        if !delete(desk, &row_ids).await? {
+            left.extend(row_ids);
+        }
+    }
+    if left.is_empty() {
+        return Ok(left);
+    }
+    desk.wait(desk.ports.sink.capabilities().settle, Duration::ZERO).await;
+    Ok(desk.find_ids(&left).await?.into_iter().map(|found| found.row_id).collect())
+}
+
+/// Whether the rows are certainly gone.
+async fn delete(desk: &Desk<'_>, row_ids: &[RowId]) -> Result<bool, DeliveryError> {
+    for sends in 1..=MAX_SENDS {
+        let request = Request::Delete { row_ids: row_ids.to_vec() };
+        match desk.send(&request).await?.map_err(|error| desk.sink_error(error))? {
+            Answer::Applied(rows) => return Ok(rows.len() == row_ids.len()),
+            Answer::Accepted(job) => return job_succeeds(desk, &job).await,
+            Answer::NotApplied { retry_after, .. } => desk.wait(retry_after.unwrap_or_default(), backoff(sends)).await,
+            Answer::Refused(_) | Answer::Unknown { .. } => return Ok(false),
+        }
+        if desk.halt.is_cancelled() {
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
+
+async fn job_succeeds(desk: &Desk<'_>, job: &convoke_core::sink::JobId) -> Result<bool, DeliveryError> {
+    for poll in 1..=MAX_POLLS {
+        match desk.poll_job(job).await? {
+            JobState::Succeeded => return Ok(true),
+            JobState::Incomplete => return Ok(false),
+            JobState::Running => desk.wait(poll_delay(poll), Duration::ZERO).await,
+        }
+        if desk.halt.is_cancelled() {
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,313 @@
+//! The machine itself: parts, entries, answers. What a read-back concludes stands in [`super::read_back`].
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::time::Duration;
+
+use convoke_core::journal::Operation;
+use convoke_core::sink::{Answer, AppliedRow, AttemptTag, JobId, JobState, Refusal};
+
+use super::read_back::Reading;
+use super::refusal::Refused;
+use super::{
+    Action, Assumptions, Fact, Fate, LONGEST_RETRY_AFTER, MAX_POLLS, MAX_SENDS, MAX_UNKNOWN, Stop, backoff, poll_delay,
+};
+
+/// A batch, or what is left of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BatchTask {
+    pub operation: Operation,
+    /// Indices of the rows that are not settled yet.
+    pub rows: Vec<u32>,
+    /// Attempts that earlier processes made at this batch.
+    pub attempts_before: u32,
+    /// Tag `n` of this batch is this plus `n`: a resumed batch knows the tags of its earlier attempts.
+    pub tag_seed: u32,
+    /// Of the rows: those an earlier attempt may yet turn up for.
+    pub recreated: BTreeSet<u32>,
+}
+
+/// The state of one batch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Machine {
+    pub(super) assumptions: Assumptions,
+    pub(super) operation: Operation,
+    tag_seed: u32,
+    pub(super) attempt: u32,
+    /// Rows that some earlier attempt may yet turn up for.
+    pub(super) recreated: BTreeSet<u32>,
+    /// Parts still to be sent, the next one last.
+    pub(super) parts: Vec<Part>,
+    pub(super) entry: Entry,
+    /// What is due, the next thing first; never empty between two facts.
+    pub(super) due: VecDeque<Action>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Part {
+    pub(super) rows: Vec<u32>,
+    /// How often answers to creating these rows were lost.
+    pub(super) rounds: u32,
+}
+
+/// The journal entry being worked on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct Entry {
+    pub(super) rows: Vec<u32>,
+    pub(super) rounds: u32,
+    /// Whether the intent is durable and not closed.
+    is_open: bool,
+    pub(super) fates: BTreeMap<u32, Fate>,
+    /// Answers so far that nothing was applied.
+    not_applied: u32,
+    /// Unknown answers so far.
+    pub(super) unknown: u32,
+    polls: u32,
+    pub(super) reading: Option<Reading>,
+}
+
+impl Machine {
+    /// A machine whose first action is due.
+    pub fn new(assumptions: Assumptions, task: BatchTask) -> Self {
+        let mut machine = Self {
+            assumptions,
+            operation: task.operation,
+            tag_seed: task.tag_seed,
+            attempt: task.attempts_before,
+            recreated: task.recreated,
+            parts: vec![Part { rows: task.rows, rounds: 0 }],
+            entry: Entry::default(),
+            due: VecDeque::new(),
+        };
+        machine.begin_part();
+        machine
+    }
+
+    /// What to do next. Stays the same until a fact is handed in.
+    pub fn next(&self) -> &Action {
+        self.due.front().expect("every fact leaves something to do, if only `Done`")
+    }
+
+    /// Takes the outcome of the action that [`Machine::next`] named. A fact of another kind changes nothing.
+    pub fn on(&mut self, fact: Fact) {
+        let Some(action) = self.due.pop_front() else { return };
+        match (action, fact) {
+            (Action::Send { rows, .. }, Fact::Answered(answer)) => self.answered(&rows, answer),
+            (Action::Send { .. }, Fact::SendFailed) => self.give_up(Stop::Failed),
+            (Action::LookUpKeys { .. } | Action::LookUpIds { .. }, Fact::LookedUp(found)) => self.looked_up(found),
+            (Action::Poll { job }, Fact::Polled(state)) => self.polled(job, state),
+            (Action::Journal { .. }, Fact::Done) => {
+                self.entry.is_open = true;
+                self.send();
+            }
+            (Action::Close { .. } | Action::LeaveInDoubt { .. }, Fact::Done) => self.entry = Entry::default(),
+            (
+                Action::NoteRecreated { .. } | Action::Wait { .. } | Action::ExtendQuiet { .. } | Action::Reject { .. },
+                Fact::Done,
+            ) => {}
+            (action, fact) => {
+                debug_assert!(false, "{fact:?} is no outcome of {action:?}");
+                self.due.push_front(action);
+            }
+        }
+        if self.due.is_empty() {
+            self.begin_part();
+        }
+    }
+
+    /// Starts nothing new from here on: what is in flight is finished, waits are cut short.
+    pub fn cancel(&mut self) {
+        let in_doubt = self.entry.reading.is_some() || self.entry.unknown > 0;
+        match self.next() {
+            Action::NoteRecreated { .. } | Action::Journal { .. } if !self.entry.is_open => self.stop(Stop::Cancelled),
+            Action::Poll { .. } => self.stop(Stop::Cancelled),
+            Action::Send { .. } => self.give_up(Stop::Cancelled),
+            Action::Wait { .. } if in_doubt || self.entry.polls > 0 => self.stop(Stop::Cancelled),
+            Action::Wait { .. } => self.give_up(Stop::Cancelled),
+            _ => {}
+        }
+    }
+
+    pub(super) fn tag(&self, attempt: u32) -> AttemptTag {
+        AttemptTag(self.tag_seed.wrapping_add(attempt))
+    }
+
+    fn begin_part(&mut self) {
+        let Some(part) = self.parts.pop() else {
+            self.due.push_back(Action::Done);
+            return;
+        };
+        if part.rows.is_empty() {
+            return self.begin_part();
+        }
+        self.attempt += 1;
+        let tag = self.tag(self.attempt);
+        let again: Vec<u32> = part.rows.iter().copied().filter(|row| self.recreated.contains(row)).collect();
+        if !again.is_empty() {
+            self.due.push_back(Action::NoteRecreated { rows: again, tag });
+        }
+        self.due.push_back(Action::Journal { rows: part.rows.clone(), attempt: self.attempt, tag });
+        self.entry = Entry { rows: part.rows, rounds: part.rounds, ..Entry::default() };
+    }
+
+    /// Rows of the open entry whose fate is not known.
+    pub(super) fn open_rows(&self) -> Vec<u32> {
+        self.entry.rows.iter().copied().filter(|row| !self.entry.fates.contains_key(row)).collect()
+    }
+
+    pub(super) fn send(&mut self) {
+        self.entry.reading = None;
+        self.entry.polls = 0;
+        self.due.push_back(Action::Send { rows: self.open_rows(), tag: self.tag(self.attempt) });
+    }
+
+    pub(super) fn wait(&mut self, at_least: Duration, why: &'static str) {
+        if !at_least.is_zero() {
+            self.due.push_back(Action::Wait { at_least, jitter: Duration::ZERO, why });
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.due.clear();
+        self.due.push_back(Action::Stop(stop));
+    }
+
+    /// Closes the entry as not applied where that is certain, and stops.
+    fn give_up(&mut self, stop: Stop) {
+        self.due.clear();
+        if self.entry.unknown == 0 {
+            self.set_fates(self.open_rows(), Fate::NotApplied);
+            self.close();
+        }
+        self.due.push_back(Action::Stop(stop));
+    }
+
+    pub(super) fn set_fates(&mut self, rows: Vec<u32>, fate: Fate) {
+        self.entry.fates.extend(rows.into_iter().map(|row| (row, fate.clone())));
+    }
+
+    pub(super) fn close(&mut self) {
+        let fates = self.entry.rows.iter().map(|row| {
+            self.entry.fates.get(row).cloned().expect("an entry is closed once the fate of each row is set")
+        });
+        self.due.push_back(Action::Close { fates: fates.collect() });
+    }
+
+    fn answered(&mut self, sent: &[u32], answer: Answer) {
+        match answer {
+            Answer::Applied(rows) => self.applied(sent, rows),
+            Answer::Accepted(job) if self.operation == Operation::Delete => self.poll_later(job),
+            Answer::Accepted(_) => self.unknown("accepted as a job, which it should not be".to_owned()),
+            Answer::Refused(refusal) => self.refused(sent, &refusal),
+            Answer::NotApplied { reason, retry_after } => self.not_applied(reason, retry_after),
+            Answer::Unknown { reason } => self.unknown(reason),
+        }
+    }
+
+    fn applied(&mut self, sent: &[u32], rows: Vec<AppliedRow>) {
+        let mut ids = HashSet::new();
+        for applied in rows {
+            // An id that stands for two rows proves neither.
+            let is_new = ids.insert(applied.row_id.clone());
+            let Some(row) = sent.get(applied.index).copied().filter(|_| is_new) else { continue };
+            let fate = match (self.operation, applied.failed_cells.is_empty()) {
+                (Operation::Delete, _) => Fate::Deleted,
+                (_, true) => Fate::Acknowledged(applied.row_id),
+                (_, false) => Fate::Incomplete(applied.row_id),
+            };
+            self.entry.fates.entry(row).or_insert(fate);
+        }
+        match self.open_rows().is_empty() {
+            true => self.close(),
+            false => self.unknown("the answer does not hold every row".to_owned()),
+        }
+    }
+
+    fn not_applied(&mut self, reason: String, retry_after: Option<Duration>) {
+        self.entry.not_applied += 1;
+        let at_least = retry_after.unwrap_or_default();
+        if at_least > LONGEST_RETRY_AFTER {
+            return self.give_up(Stop::Quota { retry_after: at_least });
+        }
+        if self.entry.not_applied >= MAX_SENDS {
+            return self.give_up(Stop::GaveUp { attempts: self.entry.not_applied, reason });
+        }
+        let jitter = backoff(self.entry.not_applied);
+        self.due.push_back(Action::Wait { at_least, jitter, why: "the destination asks to try later" });
+        self.send();
+    }
+
+    fn unknown(&mut self, reason: String) {
+        self.entry.unknown += 1;
+        match self.operation {
+            Operation::Create if !self.assumptions.key_look_up => self.leave_in_doubt(),
+            Operation::Create => {
+                self.wait(self.assumptions.max_commit_delay + self.assumptions.settle, "an answer was lost");
+                self.read_back(None);
+            }
+            Operation::Update | Operation::Delete => {
+                self.due.push_back(Action::ExtendQuiet { by: self.assumptions.max_commit_delay });
+                if self.entry.unknown >= MAX_UNKNOWN {
+                    let attempts = self.entry.unknown;
+                    self.due.push_back(Action::Stop(Stop::GaveUp { attempts, reason }));
+                } else {
+                    self.repeat();
+                }
+            }
+        }
+    }
+
+    /// An update goes out again after a while; of a delete, what is still there.
+    fn repeat(&mut self) {
+        if self.operation == Operation::Delete {
+            self.wait(self.assumptions.settle, "an answer was lost");
+            return self.read_back(None);
+        }
+        let jitter = backoff(self.entry.unknown);
+        self.due.push_back(Action::Wait { at_least: Duration::ZERO, jitter, why: "an answer was lost" });
+        self.send();
+    }
+
+    fn leave_in_doubt(&mut self) {
+        let rows = self.open_rows();
+        let tag = self.tag(self.attempt);
+        self.attempt += 1;
+        let fates = self.entry.rows.iter().map(|row| self.entry.fates.get(row).cloned().unwrap_or(Fate::NotApplied));
+        let fates = fates.collect();
+        self.due.push_back(Action::LeaveInDoubt { rows, attempt: self.attempt, tag, fates });
+    }
+
+    fn poll_later(&mut self, job: JobId) {
+        self.entry.polls += 1;
+        if self.entry.polls > MAX_POLLS {
+            return self.unknown("the delete job did not end".to_owned());
+        }
+        self.wait(poll_delay(self.entry.polls), "a delete job is running");
+        self.due.push_back(Action::Poll { job });
+    }
+
+    fn polled(&mut self, job: JobId, state: JobState) {
+        match state {
+            JobState::Running => self.poll_later(job),
+            JobState::Succeeded => {
+                self.set_fates(self.open_rows(), Fate::Deleted);
+                self.close();
+            }
+            JobState::Incomplete => self.unknown("the delete job was not done in full".to_owned()),
+        }
+    }
+
+    fn refused(&mut self, sent: &[u32], refusal: &Refusal) {
+        let refused = Refused::new(refusal, sent);
+        let is_create = self.operation == Operation::Create;
+        let size_only = refused.too_large && !is_create;
+        if size_only || (is_create && self.assumptions.atomic_refusals) {
+            return self.split(refused);
+        }
+        if is_create && !self.assumptions.key_look_up {
+            return self.leave_in_doubt();
+        }
+        // A refusal is an answer: what the request did, it has done; only search may lag behind.
+        self.wait(self.assumptions.settle, "a refused batch is looked up");
+        self.read_back(Some(refused));
+    }
+}

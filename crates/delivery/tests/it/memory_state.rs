@@ -1,0 +1,291 @@
+//! The roles of the checkpoint store that delivery uses, in memory: durable as long as the test lasts.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use convoke_core::hash::HashKey;
+use convoke_core::journal::{Entry, EntryId, Intent, RowOutcome};
+use convoke_core::ledger::LedgerManifest;
+use convoke_core::plan::PlanManifest;
+use convoke_core::sink::{AttemptTag, AudienceBinding};
+use convoke_core::state::{
+    Audiences, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers, PlanRecord, PlanState, Plans,
+    Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, Settlement,
+};
+use convoke_core::{AudienceKey, ConnectionName, KeyHash, PlanId, RunId, StateError, SyncName, Timestamp};
+
+type Result<T> = std::result::Result<T, StateError>;
+
+#[derive(Default)]
+pub(crate) struct MemoryState {
+    /// A planted bug: re-created keys are forgotten.
+    forgets_recreated: bool,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    entries: Vec<Entry>,
+    recreated: Vec<Recreated>,
+    quiet_until: Option<Timestamp>,
+    rejects: Vec<RejectRecord>,
+    provisions: HashMap<String, Timestamp>,
+    budgets: HashMap<String, serde_json::Value>,
+}
+
+impl MemoryState {
+    /// A store with the planted bug, or without.
+    pub(crate) fn forgetting(forgets_recreated: bool) -> Self {
+        Self { forgets_recreated, ..Self::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Planned crashes unwind through tests; no operation here leaves anything half done.
+        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.kept().entries.clone()
+    }
+
+    pub(crate) fn all_rejects(&self) -> Vec<RejectRecord> {
+        self.kept().rejects.clone()
+    }
+}
+
+fn page(entries: Vec<Entry>, after: Option<EntryId>, limit: u32) -> Vec<Entry> {
+    entries.into_iter().filter(|entry| after.is_none_or(|after| entry.id > after)).take(limit as usize).collect()
+}
+
+#[async_trait]
+impl Journal for MemoryState {
+    async fn intend(&self, intent: &Intent, _lease: &Lease) -> Result<EntryId> {
+        let mut kept = self.kept();
+        let id = EntryId(kept.entries.len() as i64 + 1);
+        kept.entries.push(Entry { id, intent: intent.clone(), outcomes: None });
+        Ok(id)
+    }
+
+    async fn close(&self, entry: EntryId, outcomes: &[RowOutcome], _lease: &Lease) -> Result<()> {
+        let mut kept = self.kept();
+        let found = kept.entries.iter_mut().find(|known| known.id == entry).expect("only known entries are closed");
+        assert_eq!(found.intent.rows.len(), outcomes.len(), "one outcome per row");
+        if found.outcomes.is_some() {
+            return Err(StateError::Conflict { what: "an entry".to_owned() });
+        }
+        found.outcomes = Some(outcomes.to_vec());
+        Ok(())
+    }
+
+    async fn open_entries(&self, _audience: &AudienceKey) -> Result<Vec<Entry>> {
+        Ok(self.kept().entries.iter().filter(|entry| entry.outcomes.is_none()).cloned().collect())
+    }
+
+    async fn unfolded(&self, _audience: &AudienceKey, after: Option<EntryId>, limit: u32) -> Result<Vec<Entry>> {
+        let closed = self.kept().entries.iter().filter(|entry| entry.outcomes.is_some()).cloned().collect();
+        Ok(page(closed, after, limit))
+    }
+
+    async fn entries_of(&self, plan: PlanId, after: Option<EntryId>, limit: u32) -> Result<Vec<Entry>> {
+        let of_plan = self.kept().entries.iter().filter(|entry| entry.intent.plan == plan).cloned().collect();
+        Ok(page(of_plan, after, limit))
+    }
+
+    async fn forget_entries(&self, plan: PlanId) -> Result<()> {
+        self.kept().entries.retain(|entry| entry.intent.plan != plan);
+        Ok(())
+    }
+
+    async fn note_recreated(&self, _: &AudienceKey, keys: &[(KeyHash, AttemptTag)], _lease: &Lease) -> Result<()> {
+        if self.forgets_recreated {
+            return Ok(());
+        }
+        let mut kept = self.kept();
+        for (key, tag) in keys {
+            match kept.recreated.iter_mut().find(|known| known.key == *key) {
+                Some(known) => {
+                    known.tags.retain(|held| held != tag);
+                    known.tags.push(*tag);
+                    known.sweeps = 0;
+                }
+                None => kept.recreated.push(Recreated { key: *key, tags: vec![*tag], sweeps: 0 }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn recreated(&self, _audience: &AudienceKey) -> Result<Vec<Recreated>> {
+        Ok(self.kept().recreated.clone())
+    }
+
+    async fn count_sweep(&self, _audience: &AudienceKey, keys: &[KeyHash], _lease: &Lease) -> Result<()> {
+        let mut kept = self.kept();
+        kept.recreated.iter_mut().filter(|known| keys.contains(&known.key)).for_each(|known| known.sweeps += 1);
+        kept.recreated.retain(|known| known.sweeps < 2);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Audiences for MemoryState {
+    async fn binding(&self, _sync: &SyncName) -> Result<Option<AudienceBinding>> {
+        unreachable!("delivery is handed its binding")
+    }
+
+    async fn bind(&self, _sync: &SyncName, _binding: &AudienceBinding, _lease: &Lease) -> Result<()> {
+        unreachable!("delivery is handed its binding")
+    }
+
+    async fn syncs_of(&self, _audience: &AudienceKey) -> Result<Vec<SyncName>> {
+        unreachable!("delivery knows one sync")
+    }
+
+    async fn quiet_until(&self, _audience: &AudienceKey) -> Result<Option<Timestamp>> {
+        Ok(self.kept().quiet_until)
+    }
+
+    async fn extend_quiet(&self, _audience: &AudienceKey, until: Timestamp, _lease: &Lease) -> Result<()> {
+        let mut kept = self.kept();
+        kept.quiet_until = kept.quiet_until.max(Some(until));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Rejects for MemoryState {
+    async fn add_rejects(&self, rejects: &[RejectRecord]) -> Result<()> {
+        let mut kept = self.kept();
+        for reject in rejects {
+            let is_same = |held: &RejectRecord| held.key == reject.key && held.code == reject.code;
+            if !kept.rejects.iter().any(is_same) {
+                kept.rejects.push(reject.clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn rejects(&self, _: &SyncName, _: Option<RunId>, _: u64, _: u32) -> Result<Vec<RejectRecord>> {
+        Ok(self.all_rejects())
+    }
+
+    async fn forget_rejects(&self, before: Timestamp) -> Result<()> {
+        self.kept().rejects.retain(|reject| reject.at >= before);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Provisions for MemoryState {
+    async fn intend_provision(&self, _: &ConnectionName, what: &str, at: Timestamp) -> Result<Option<Timestamp>> {
+        let mut kept = self.kept();
+        let earlier = kept.provisions.get(what).copied();
+        kept.provisions.entry(what.to_owned()).or_insert(at);
+        Ok(earlier)
+    }
+
+    async fn close_provision(&self, _: &ConnectionName, what: &str) -> Result<()> {
+        self.kept().provisions.remove(what);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Budgets for MemoryState {
+    async fn budget(&self, credential: &str) -> Result<Option<serde_json::Value>> {
+        Ok(self.kept().budgets.get(credential).cloned())
+    }
+
+    async fn save_budget(&self, credential: &str, spent: &serde_json::Value) -> Result<()> {
+        self.kept().budgets.insert(credential.to_owned(), spent.clone());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Leases for MemoryState {
+    async fn acquire(&self, _resource: &str, _holder: &str, _ttl: Duration) -> Result<Lease> {
+        unreachable!("delivery is handed its lease")
+    }
+
+    async fn renew(&self, _lease: &Lease, _ttl: Duration) -> Result<Lease> {
+        unreachable!("delivery is handed its lease")
+    }
+
+    async fn release(&self, _lease: &Lease) -> Result<()> {
+        unreachable!("delivery is handed its lease")
+    }
+
+    async fn holder(&self, _resource: &str) -> Result<Option<Lease>> {
+        unreachable!("delivery is handed its lease")
+    }
+}
+
+#[async_trait]
+impl Runs for MemoryState {
+    async fn start_run(&self, _run: &RunRecord) -> Result<()> {
+        unreachable!("runs are the pipeline's")
+    }
+
+    async fn update_run(&self, _run: &RunRecord) -> Result<()> {
+        unreachable!("runs are the pipeline's")
+    }
+
+    async fn run(&self, _id: RunId) -> Result<Option<RunRecord>> {
+        unreachable!("runs are the pipeline's")
+    }
+
+    async fn runs(&self, _sync: Option<&SyncName>, _limit: u32) -> Result<Vec<RunRecord>> {
+        unreachable!("runs are the pipeline's")
+    }
+}
+
+#[async_trait]
+impl Plans for MemoryState {
+    async fn add_plan(&self, _manifest: &PlanManifest, _hash: &str) -> Result<()> {
+        unreachable!("plans are the pipeline's")
+    }
+
+    async fn plan(&self, _id: PlanId) -> Result<Option<PlanRecord>> {
+        unreachable!("plans are the pipeline's")
+    }
+
+    async fn plans_in(&self, _sync: &SyncName, _state: PlanState) -> Result<Vec<PlanRecord>> {
+        unreachable!("plans are the pipeline's")
+    }
+
+    async fn move_plan(&self, _id: PlanId, _from: PlanState, _to: PlanState) -> Result<()> {
+        unreachable!("plans are the pipeline's")
+    }
+
+    async fn expired_plans(&self, _ended_before: Timestamp, _waiting_before: Timestamp) -> Result<Vec<PlanId>> {
+        unreachable!("plans are the pipeline's")
+    }
+}
+
+#[async_trait]
+impl Checkpoints for MemoryState {
+    async fn checkpoint(&self, _sync: &SyncName) -> Result<Checkpoint> {
+        unreachable!("checkpoints are the pipeline's")
+    }
+
+    async fn settle_run(&self, _settlement: &Settlement, _lease: &Lease) -> Result<()> {
+        unreachable!("checkpoints are the pipeline's")
+    }
+}
+
+#[async_trait]
+impl Ledgers for MemoryState {
+    async fn ledger(&self, _audience: &AudienceKey) -> Result<Option<LedgerManifest>> {
+        unreachable!("ledgers are the pipeline's")
+    }
+
+    async fn commit_fold(&self, _: &LedgerManifest, _: Option<EntryId>, _: &Lease) -> Result<()> {
+        unreachable!("ledgers are the pipeline's")
+    }
+
+    async fn hash_key(&self) -> Result<HashKey> {
+        unreachable!("ledgers are the pipeline's")
+    }
+}

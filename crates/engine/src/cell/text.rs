@@ -1,0 +1,53 @@
+//! Text, addresses and links.
+
+use std::borrow::Cow;
+
+use email_address::{EmailAddress, Options};
+use url::Url;
+
+use super::{CellRefusal, refusal};
+
+/// What a TEXT column of the destination holds: fewer than 2,000 characters.
+const TEXT_CHARACTERS: usize = 1_999;
+/// Longest address that mail servers carry (RFC 5321, 4.5.3.1.3 less the angle brackets).
+const EMAIL_BYTES: usize = 254;
+/// Shortest short code to longest international number with extension.
+const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 5..=20;
+
+pub(super) fn short(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
+    if text.len() > TEXT_CHARACTERS && text.chars().nth(TEXT_CHARACTERS).is_some() {
+        return Err(refusal("text_too_long", "it has 2,000 characters or more; use LARGE_TEXT, or cut it"));
+    }
+    Ok(Cow::Borrowed(text))
+}
+
+pub(super) fn email(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
+    if is_email(text) { Ok(Cow::Borrowed(text)) } else { Err(refusal("invalid_email", "it is no e-mail address")) }
+}
+
+/// Whether the text is a bare address with a domain of at least two labels.
+pub(crate) fn is_email(text: &str) -> bool {
+    let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
+    text.len() <= EMAIL_BYTES && EmailAddress::parse_with_options(text, options).is_ok()
+}
+
+pub(super) fn phone(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    let fits = |(index, character): (usize, char)| match character {
+        '+' => index == 0,
+        '0'..='9' | ' ' | '-' | '.' | '(' | ')' | '/' => true,
+        _ => false,
+    };
+    if PHONE_DIGITS.contains(&digits) && text.char_indices().all(fits) {
+        return Ok(Cow::Borrowed(text));
+    }
+    Err(refusal("invalid_phone", "it is not 5 to 20 digits with the usual separators and at most a leading +"))
+}
+
+pub(super) fn url(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
+    let is_web = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    if Url::parse(text).is_ok_and(is_web) {
+        return Ok(Cow::Borrowed(text));
+    }
+    Err(refusal("invalid_url", "it is no http or https address"))
+}

@@ -1,0 +1,217 @@
+//! The engine's entry: settings, session, and one method per job.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use chrono::{DateTime, NaiveDate};
+use convoke_core::journal::Entry;
+use convoke_core::ledger::LedgerEntry;
+use convoke_core::sink::ScannedRow;
+use convoke_core::spec::SyncSpec;
+use convoke_core::{HashKey, KeyHash, StateError, Timestamp};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::SortExpr;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::stream::BoxStream;
+
+use crate::check::{self, ExpressionProblem};
+use crate::error::{EngineError, QueryScope};
+use crate::expression::{Compiled, compile};
+use crate::ledger::adopt::{self, AdoptRequest, Adopted};
+use crate::ledger::fold::{self, FoldRequest, Folded};
+use crate::ledger::segment;
+use crate::mapping::Mapping;
+use crate::plan::{self, PlanRequest, Planned};
+use crate::preview::{self, PreviewRecord, PreviewRequest};
+use crate::spool::Spool;
+use crate::{files, functions, identity};
+
+/// Rows per batch within a query.
+const BATCH_ROWS: usize = 8_192;
+/// Below this share of the memory limit per thread a sort could not even merge what it spilled.
+const SORT_RESERVATION_SHARE: usize = 32;
+/// What a sort sets aside for merging unless the limit is small: the query engine's default.
+const SORT_RESERVATION_BYTES: usize = 10 << 20;
+
+/// What the engine may use.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Memory for sorts, aggregates and joins together; beyond it they spill.
+    pub memory_limit_bytes: usize,
+    /// Threads that work on one query.
+    pub threads: usize,
+    /// Where queries spill to; made with mode 0700 if it is not there.
+    pub spill_dir: PathBuf,
+}
+
+/// Computes plans and ledger segments. Its methods may run in parallel and share the memory limit.
+pub struct Engine {
+    settings: EngineSettings,
+    runtime: Arc<RuntimeEnv>,
+}
+
+/// A sync's expressions, compiled against its source, with the session that runs them.
+pub(crate) struct Prepared {
+    pub(crate) context: SessionContext,
+    pub(crate) compiled: Compiled,
+    pub(crate) mapping: Mapping,
+}
+
+impl Engine {
+    /// Makes the spill folder and the memory pool.
+    pub fn new(settings: EngineSettings) -> Result<Self, EngineError> {
+        files::make_private_folder(&settings.spill_dir)?;
+        let directories = DiskManagerMode::Directories(vec![settings.spill_dir.clone()]);
+        let built = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(settings.memory_limit_bytes)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(directories))
+            .build_arc();
+        let scope = QueryScope { memory_limit_bytes: settings.memory_limit_bytes, spill_dir: &settings.spill_dir };
+        let runtime = built.map_err(|cause| EngineError::query("start the query engine", &cause, &scope))?;
+        Ok(Self { settings, runtime })
+    }
+
+    /// Holds every expression of a sync against its source's columns; returns all problems at once.
+    pub async fn check(&self, spec: &SyncSpec, schema: &SchemaRef) -> Vec<ExpressionProblem> {
+        check::check(&self.session(), spec, schema)
+    }
+
+    /// Computes what a run will change and writes it to the plan's folder.
+    pub async fn plan(&self, request: PlanRequest<'_>) -> Result<Planned, EngineError> {
+        plan::plan(self, request).await
+    }
+
+    /// Shows what would become of the first records, changing nothing.
+    pub async fn preview(&self, request: PreviewRequest<'_>) -> Result<Vec<PreviewRecord>, EngineError> {
+        preview::preview(self, &request)
+    }
+
+    /// Folds closed journal entries, oldest first, into a new ledger segment.
+    pub async fn fold(
+        &self,
+        request: FoldRequest<'_>,
+        entries: BoxStream<'_, Result<Entry, StateError>>,
+    ) -> Result<Folded, EngineError> {
+        fold::fold(self, request, entries).await
+    }
+
+    /// Takes rows that an audience already holds into its ledger, by their key cells.
+    pub async fn adopt(
+        &self,
+        request: AdoptRequest<'_>,
+        rows: BoxStream<'_, Result<ScannedRow, convoke_core::SinkError>>,
+    ) -> Result<Adopted, EngineError> {
+        adopt::adopt(self, request, rows).await
+    }
+
+    /// Finds what a ledger holds for these keys. `segments` oldest first.
+    pub async fn look_up(&self, segments: &[PathBuf], keys: &[KeyHash]) -> Result<Vec<LedgerEntry>, EngineError> {
+        segment::look_up(segments, keys)
+    }
+
+    /// Hashes a key as a user types it in every form that it may have: as it is, and, given the source's columns, as
+    /// the mapping would make it of a source value.
+    pub fn keys_of(
+        &self,
+        spec: &SyncSpec,
+        hash_key: &HashKey,
+        schema: Option<&SchemaRef>,
+        cells: &[String],
+    ) -> Result<Vec<KeyHash>, EngineError> {
+        let prepared = schema.map(|schema| self.prepare(spec, schema, Timestamp::default())).transpose()?;
+        identity::keys_of(spec, hash_key, prepared.as_ref().map(|prepared| &prepared.mapping), cells)
+    }
+
+    pub(crate) fn prepare(&self, spec: &SyncSpec, schema: &SchemaRef, now: Timestamp) -> Result<Prepared, EngineError> {
+        let context = self.session();
+        let state = context.state();
+        let compiled = compile(&state, spec, schema, day_of(now))
+            .map_err(|problems| EngineError::Expressions { sync: spec.name.clone(), problems })?;
+        let mapping = Mapping::new(&state, spec, &compiled, schema)
+            .map_err(|cause| self.query_failed("prepare the mapping", &cause))?;
+        Ok(Prepared { context, compiled, mapping })
+    }
+
+    pub(crate) fn session(&self) -> SessionContext {
+        // With a single partition the planner would take hash joins, which do not spill.
+        let partitions = self.settings.threads.max(2);
+        let reservation = self.settings.memory_limit_bytes / partitions / SORT_RESERVATION_SHARE;
+        let mut config = SessionConfig::new()
+            .with_target_partitions(partitions)
+            .with_batch_size(BATCH_ROWS)
+            .with_sort_spill_reservation_bytes(reservation.min(SORT_RESERVATION_BYTES));
+        let options = config.options_mut();
+        options.optimizer.prefer_hash_join = false;
+        options.sql_parser.enable_ident_normalization = false;
+        options.execution.parquet.schema_force_view_types = false;
+        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        for function in functions::all() {
+            context.register_udf(function);
+        }
+        context
+    }
+
+    pub(crate) fn spill_dir(&self) -> &Path {
+        &self.settings.spill_dir
+    }
+
+    pub(crate) fn query_failed(&self, action: &'static str, cause: &DataFusionError) -> EngineError {
+        let scope =
+            QueryScope { memory_limit_bytes: self.settings.memory_limit_bytes, spill_dir: &self.settings.spill_dir };
+        EngineError::query(action, cause, &scope)
+    }
+
+    /// Says which expression failed on which record, if that is why a query failed.
+    pub(crate) fn explain_failure(
+        &self,
+        action: &'static str,
+        cause: &DataFusionError,
+        spec: &SyncSpec,
+        spool: &Spool,
+        prepared: &Prepared,
+    ) -> EngineError {
+        match check::find_failing_record(&prepared.context.state(), spec, spool, &prepared.compiled) {
+            Some(error) => error,
+            None => self.query_failed(action, cause),
+        }
+    }
+}
+
+/// The day in UTC at a point in time.
+fn day_of(now: Timestamp) -> NaiveDate {
+    DateTime::from_timestamp_millis(now.0).unwrap_or_default().date_naive()
+}
+
+/// A table over Parquet files of one schema, each sorted by `sorted_by`.
+pub(crate) fn table_of(
+    paths: &[PathBuf],
+    schema: &SchemaRef,
+    sorted_by: &[SortExpr],
+) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    if paths.is_empty() {
+        return Ok(Arc::new(EmptyTable::new(Arc::clone(schema))));
+    }
+    let mut urls = Vec::with_capacity(paths.len());
+    for path in paths {
+        let absolute = std::path::absolute(path)?;
+        // A path is not parsed as text, which would take brackets in it for a pattern.
+        let url = url::Url::from_file_path(&absolute)
+            .map_err(|()| DataFusionError::Plan("a path of the state folder is no absolute path".to_owned()))?;
+        urls.push(ListingTableUrl::try_new(url, None)?);
+    }
+    let mut options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+    if !sorted_by.is_empty() {
+        options = options.with_file_sort_order(vec![sorted_by.to_vec()]);
+    }
+    let config =
+        ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(Arc::clone(schema));
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}

@@ -1,0 +1,159 @@
+//! Private files, hashed while they are written.
+//!
+//! Spool, plans and segments hold personal data or stand for it: files are 0600, folders 0700, and whatever the
+//! checkpoint store will name is on disk before it does.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::error::EngineError;
+
+/// Bytes hashed at once; large enough that system calls do not show.
+const HASH_BUFFER_BYTES: usize = 1 << 20;
+
+/// Makes a folder and its parents; the folder itself is for this user alone.
+pub(crate) fn make_private_folder(folder: &Path) -> Result<(), EngineError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)))
+        .map_err(|cause| EngineError::file("make the folder", folder, cause))
+}
+
+/// Makes the entries of a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), EngineError> {
+    File::open(folder)
+        .and_then(|handle| handle.sync_all())
+        .map_err(|cause| EngineError::file("make durable", folder, cause))
+}
+
+pub(crate) fn open(path: &Path) -> Result<File, EngineError> {
+    File::open(path).map_err(|cause| EngineError::file("read", path, cause))
+}
+
+/// Removes a file; an absent one is no error.
+pub(crate) fn remove(path: &Path) -> Result<(), EngineError> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(EngineError::file("remove", path, cause)),
+        _ => Ok(()),
+    }
+}
+
+/// BLAKE3 of a file, hexadecimal.
+pub(crate) fn digest(path: &Path) -> Result<String, EngineError> {
+    let mut file = open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    loop {
+        let count = file.read(&mut buffer).map_err(|cause| EngineError::file("read", path, cause))?;
+        if count == 0 {
+            return Ok(hasher.finalize().to_hex().to_string());
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+/// A new file of mode 0600 that knows its digest and size.
+pub(crate) struct PrivateFile {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl PrivateFile {
+    fn create(path: &Path) -> Result<Self, EngineError> {
+        remove(path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|cause| EngineError::file("write", path, cause))?;
+        Ok(Self { file, hasher: blake3::Hasher::new(), bytes: 0 })
+    }
+}
+
+impl Write for PrivateFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(data)?;
+        self.hasher.update(&data[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// How a Parquet file of ours is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Layout {
+    /// Written once and read once or twice soon: fast above all.
+    Passing,
+    /// Kept: small above all.
+    Kept,
+}
+
+/// Writes one private Parquet file.
+pub(crate) struct ParquetWriter {
+    path: PathBuf,
+    writer: ArrowWriter<PrivateFile>,
+    rows: u64,
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenFile {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) digest: String,
+    /// Rows of each row group, in order.
+    pub(crate) group_rows: Vec<u64>,
+}
+
+impl ParquetWriter {
+    pub(crate) fn create(
+        path: &Path,
+        schema: SchemaRef,
+        group_rows: usize,
+        layout: Layout,
+    ) -> Result<Self, EngineError> {
+        let compression = match layout {
+            Layout::Passing => Compression::SNAPPY,
+            Layout::Kept => Compression::ZSTD(ZstdLevel::default()),
+        };
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(group_rows))
+            .set_compression(compression)
+            .build();
+        let writer = ArrowWriter::try_new(PrivateFile::create(path)?, schema, Some(properties))
+            .map_err(|cause| EngineError::parquet("write", path, cause))?;
+        Ok(Self { path: path.to_owned(), writer, rows: 0 })
+    }
+
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), EngineError> {
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).map_err(|cause| EngineError::parquet("write", &self.path, cause))
+    }
+
+    /// Ends the file and makes it durable; its folder is the caller's to sync.
+    pub(crate) fn finish(mut self) -> Result<WrittenFile, EngineError> {
+        let fail = |cause| EngineError::parquet("write", &self.path, cause);
+        let metadata = self.writer.finish().map_err(fail)?;
+        let group_rows = metadata.row_groups().iter().map(|group| group.num_rows().unsigned_abs()).collect();
+        let inner = self.writer.inner();
+        inner.file.sync_all().map_err(|cause| EngineError::file("make durable", &self.path, cause))?;
+        let digest = inner.hasher.finalize().to_hex().to_string();
+        Ok(WrittenFile { rows: self.rows, bytes: inner.bytes, digest, group_rows })
+    }
+}

@@ -1,0 +1,90 @@
+//! Takes rows that an audience already holds into its ledger.
+
+use std::borrow::Cow;
+
+use convoke_core::hash::encode_part;
+use convoke_core::sink::ScannedRow;
+use convoke_core::spec::SyncSpec;
+use convoke_core::{ContentHash, HashKey, KeyHash, RowId, SinkError};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::event::{Event, EventKind};
+use super::fold::{EventFile, FoldRequest, Folded, merge_events};
+use crate::cell::canonical_cell;
+use crate::engine::Engine;
+use crate::error::EngineError;
+
+/// What is adopted into what.
+#[derive(Clone, Copy)]
+pub struct AdoptRequest<'a> {
+    pub ledger: FoldRequest<'a>,
+    /// The sync that will own the rows; its columns are those of the scan, in order.
+    pub spec: &'a SyncSpec,
+    pub hash_key: &'a HashKey,
+}
+
+/// What was adopted. The manifest is sealed but not yet committed.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    pub folded: Folded,
+    /// Rows scanned.
+    pub scanned: u64,
+    /// Rows the ledger knew already.
+    pub known: u64,
+    /// Rows whose key another row has; the first seen was kept. At most 1,000 are named.
+    pub duplicates: Vec<RowId>,
+    pub duplicate_count: u64,
+    /// Rows without a usable key.
+    pub unexplained: u64,
+}
+
+pub(crate) async fn adopt(
+    engine: &Engine,
+    request: AdoptRequest<'_>,
+    mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
+) -> Result<Adopted, EngineError> {
+    let mut events = EventFile::create(engine.spill_dir())?;
+    let (mut scanned, mut unexplained) = (0, 0);
+    while let Some(row) = rows.next().await {
+        let row = row.map_err(|cause| EngineError::Scan { cause })?;
+        scanned += 1;
+        match hash_row(&request, &row) {
+            Some((key, content)) => events.push(&Event {
+                key,
+                kind: EventKind::Adopted,
+                content,
+                order: Vec::new(),
+                row_id: row.row_id,
+                owner: request.spec.name.clone(),
+            })?,
+            None => unexplained += 1,
+        }
+    }
+    let (folded, merged) = merge_events(engine, request.ledger, events).await?;
+    let (known, duplicates, duplicate_count) = (merged.known, merged.duplicates, merged.duplicate_count);
+    Ok(Adopted { folded, scanned, known, duplicates, duplicate_count, unexplained })
+}
+
+/// Hashes a row's cells; none if it has no complete key. Contents that are not canonical count as unknown, so that
+/// the next plan updates the row.
+fn hash_row(request: &AdoptRequest<'_>, row: &ScannedRow) -> Option<(KeyHash, ContentHash)> {
+    let columns = &request.spec.columns;
+    let cell = |index: usize| -> Option<Option<Cow<'_, str>>> {
+        let text = row.cells.get(index)?.as_deref();
+        text.map_or(Some(None), |text| canonical_cell(columns[index].data_type, text).ok())
+    };
+    let mut key = Vec::new();
+    for name in &request.spec.key {
+        let index = columns.iter().position(|column| column.name == *name)?;
+        encode_part(&mut key, Some(&cell(index)??));
+    }
+    let mut content = Vec::new();
+    for index in 0..columns.len() {
+        let Some(cell) = cell(index) else {
+            return Some((request.hash_key.hash_key(&key), ContentHash::UNKNOWN));
+        };
+        encode_part(&mut content, cell.as_deref());
+    }
+    Some((request.hash_key.hash_key(&key), request.hash_key.hash_content(&content)))
+}

@@ -1,0 +1,112 @@
+//! What happened to a row, and what the ledger makes of it: pure.
+
+use convoke_core::journal::{Entry, IntentRow, Operation, RowOutcome};
+use convoke_core::ledger::{LedgerEntry, RowOrigin, RowState};
+use convoke_core::plan::LedgerCounts;
+use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
+
+/// One thing that is known to have happened to a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) key: KeyHash,
+    pub(crate) kind: EventKind,
+    pub(crate) content: ContentHash,
+    pub(crate) order: Vec<u8>,
+    pub(crate) row_id: RowId,
+    pub(crate) owner: SyncName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    Created,
+    Updated,
+    Deleted,
+    FoundRemoved,
+    Adopted,
+}
+
+impl EventKind {
+    const ALL: [Self; 5] = [Self::Created, Self::Updated, Self::Deleted, Self::FoundRemoved, Self::Adopted];
+
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+/// The events of a journal entry; rows that were refused or not applied have none.
+pub(crate) fn events_of(entry: &Entry) -> impl Iterator<Item = Event> {
+    let outcomes = entry.outcomes.as_deref().unwrap_or_default();
+    entry.intent.rows.iter().zip(outcomes).filter_map(|(row, outcome)| event_of(entry, row, outcome))
+}
+
+fn event_of(entry: &Entry, row: &IntentRow, outcome: &RowOutcome) -> Option<Event> {
+    let applied = match entry.intent.operation {
+        Operation::Create => EventKind::Created,
+        Operation::Update => EventKind::Updated,
+        Operation::Delete => EventKind::Deleted,
+    };
+    let (kind, content, row_id) = match outcome {
+        RowOutcome::Acknowledged { row_id } => (applied, row.content, row_id.clone()),
+        RowOutcome::Incomplete { row_id } => (applied, ContentHash::UNKNOWN, row_id.clone()),
+        RowOutcome::RemovedAtDestination if applied == EventKind::Deleted => {
+            (EventKind::Deleted, row.content, row.row_id.clone()?)
+        }
+        RowOutcome::RemovedAtDestination => (EventKind::FoundRemoved, row.content, row.row_id.clone()?),
+        RowOutcome::NotApplied | RowOutcome::Rejected => return None,
+    };
+    Some(Event { key: row.key, kind, content, order: row.order.clone(), row_id, owner: entry.intent.sync.clone() })
+}
+
+/// What applying an event came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Counted in [`LedgerCounts`], or of no account.
+    Done,
+    /// An adopted row that the ledger knew.
+    Known,
+    /// A row whose key another row has.
+    Duplicate,
+}
+
+/// Applies an event to what the ledger has for its key, and counts.
+pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event, counts: &mut LedgerCounts) -> Effect {
+    let live = current.as_ref().filter(|entry| entry.state == RowState::Live);
+    match (event.kind, live) {
+        (EventKind::Adopted, Some(entry)) => {
+            return if entry.row_id == event.row_id { Effect::Known } else { Effect::Duplicate };
+        }
+        (EventKind::Created, live) => {
+            // Settled twice, it is still one row.
+            counts.created += u64::from(live.is_none());
+            *current = Some(live_entry(event, RowOrigin::Created));
+        }
+        (EventKind::Updated, Some(entry)) => {
+            let (owner, origin) = (entry.owner.clone(), entry.origin);
+            *current = Some(LedgerEntry { owner, ..live_entry(event, origin) });
+        }
+        // An acknowledged update of a row that the ledger had lost shows that it is there.
+        (EventKind::Updated | EventKind::Adopted, None) => {
+            counts.adopted += 1;
+            *current = Some(live_entry(event, RowOrigin::Adopted));
+        }
+        (EventKind::Deleted, Some(entry)) => {
+            counts.deleted += 1;
+            *current = Some(LedgerEntry { state: RowState::Deleted, ..entry.clone() });
+        }
+        (EventKind::FoundRemoved, Some(entry)) => {
+            counts.found_removed += 1;
+            *current = Some(LedgerEntry { state: RowState::RemovedAtDestination, ..entry.clone() });
+        }
+        (EventKind::Deleted | EventKind::FoundRemoved, None) => {}
+    }
+    Effect::Done
+}
+
+fn live_entry(event: Event, origin: RowOrigin) -> LedgerEntry {
+    let Event { key, content, order, row_id, owner, .. } = event;
+    LedgerEntry { key, content, order, row_id, owner, origin, state: RowState::Live }
+}

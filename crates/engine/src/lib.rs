@@ -1,0 +1,39 @@
+//! Spool, mapping, validation, dedupe, diff, plan files and ledger segments, on DataFusion.
+//!
+//! The way of a run through this crate: [`SpoolWriter`] takes a source's splits into pinned Parquet; [`Engine::plan`]
+//! maps, filters, validates and dedupes them, compares the outcome with the ledger's segments, and writes the plan's
+//! files; [`PlanBatches`] reads these back as the batches that are delivered; [`Engine::fold`] turns the journal into
+//! a new ledger segment. The crate knows no source, no destination and no clock.
+
+mod batches;
+mod cell;
+mod check;
+mod digest;
+mod engine;
+mod error;
+mod expression;
+mod files;
+mod functions;
+mod identity;
+mod ledger;
+mod mapping;
+mod plan;
+mod preview;
+mod rank;
+mod spool;
+mod suppression;
+mod text_column;
+mod verdict;
+
+pub use batches::{InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
+pub use cell::CellProblem;
+pub use check::ExpressionProblem;
+pub use engine::{Engine, EngineSettings};
+pub use error::{EngineError, QueryFailure};
+pub use identity::{key_of, ledger_identity};
+pub use ledger::adopt::{AdoptRequest, Adopted};
+pub use ledger::fold::{FoldRequest, Folded};
+pub use plan::{PlanRequest, Planned};
+pub use preview::{PreviewOutcome, PreviewRecord, PreviewRequest};
+pub use spool::{Spool, SpoolProgress, SpoolWriter};
+pub use suppression::{SuppressionList, load_suppression};

@@ -1,0 +1,77 @@
+//! From the spool to a plan's files: hash narrow, fetch wide.
+//!
+//! The narrow pass is one query that carries hashes only. It leaves a small file of what changes, sorted by position;
+//! the wide pass goes over the spool once in that order and fetches the values of these records alone.
+
+mod narrow;
+mod output;
+pub(crate) mod schema;
+mod wide;
+
+use std::path::{Path, PathBuf};
+
+use convoke_core::plan::{ChangeSample, PlanCounts, PlanFile};
+use convoke_core::spec::SyncSpec;
+use convoke_core::{HashKey, Timestamp};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::files;
+use crate::spool::Spool;
+use crate::suppression::SuppressionList;
+
+/// What a plan is computed from.
+#[derive(Clone, Copy)]
+pub struct PlanRequest<'a> {
+    pub spec: &'a SyncSpec,
+    pub spool: &'a Spool,
+    /// Whether the spool is a complete snapshot; only then may a mirror delete.
+    pub may_delete: bool,
+    /// The ledger's segments, oldest first; empty for a first load.
+    pub segments: &'a [PathBuf],
+    pub hash_key: &'a HashKey,
+    /// The lists of `spec.suppressions`, loaded, in their order.
+    pub suppressions: &'a [SuppressionList],
+    /// `--limit`: the first changes among creates, then updates; the rest is held back and nothing is deleted.
+    pub limit: Option<u64>,
+    /// The plan's folder; made with mode 0700. Files of the same names are replaced.
+    pub folder: &'a Path,
+    /// What rules that speak of "today" count from.
+    pub now: Timestamp,
+}
+
+/// What a plan holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Balanced, with `carried_over` 0.
+    pub counts: PlanCounts,
+    /// Durable; one per kind of change that occurs, and one for invalid records if there are any.
+    pub files: Vec<PlanFile>,
+    /// A few changes of each kind, with values.
+    pub samples: Vec<ChangeSample>,
+}
+
+/// Computes a plan.
+pub(crate) async fn plan(engine: &Engine, request: PlanRequest<'_>) -> Result<Planned, EngineError> {
+    files::make_private_folder(request.folder)?;
+    let prepared = engine.prepare(request.spec, request.spool.schema(), request.now)?;
+    let changes = narrow::find_changes(engine, &request, &prepared).await?;
+    let written = wide::write_files(engine, &request, prepared, &changes).await;
+    files::remove(&changes.path)?;
+    let (files, samples) = written?;
+    files::sync_folder(request.folder)?;
+    Ok(Planned { counts: changes.counts, files, samples })
+}
+
+/// Runs what reads and writes files on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(failure) => match failure.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(EngineError::Stopped),
+        },
+    }
+}

@@ -1,0 +1,328 @@
+//! The narrow pass: dedupe and diff on hashes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Int64Builder, RecordBatch, StringArray, StringBuilder,
+    UInt8Builder,
+};
+use arrow::datatypes::{Int64Type, UInt8Type};
+use convoke_core::plan::PlanCounts;
+use convoke_core::{ContentHash, KeyHash};
+use datafusion::common::Column;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, ScalarUDF};
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+
+use super::PlanRequest;
+use super::schema::NARROW;
+use crate::digest::{DigestFunction, Recipe, is_invalid_key};
+use crate::engine::{Engine, Prepared};
+use crate::error::EngineError;
+use crate::files::{Layout, ParquetWriter};
+use crate::ledger::segment;
+use crate::rank::Ranking;
+use crate::spool::POSITION_COLUMN;
+use crate::suppression::{ListedKeys, hash_lists};
+use crate::verdict::{Decision, Fate, KnownRow, Policy, Winner, decide};
+
+/// Kinds of narrow changes.
+pub(super) const CREATE: u8 = 0;
+pub(super) const UPDATE: u8 = 1;
+pub(super) const INVALID: u8 = 2;
+pub(super) const OWNED_BY_OTHER: u8 = 3;
+pub(super) const DELETE: u8 = 4;
+
+/// Rows per row group of the passing file of changes.
+const GROUP_ROWS: usize = 65_536;
+
+/// One row per key that the source or the ledger knows. `records` has one row per mapped record that passed the filter.
+const DIFF: &str = "
+    WITH winners AS (
+        SELECT digest_key(digest) AS key,
+               max(digest_rank(digest)) AS rank,
+               count(*) AS records,
+               bool_or(digest_suppressed(digest)) AS suppressed
+        FROM records
+        GROUP BY digest_key(digest)
+    )
+    SELECT winners.key AS key, winners.rank AS rank, winners.records AS records, winners.suppressed AS suppressed,
+           ledger.key AS ledger_key, ledger.content AS ledger_content, ledger.row_id AS row_id,
+           ledger.mine AS mine, ledger.state AS state
+    FROM winners FULL OUTER JOIN ledger ON winners.key = ledger.key";
+
+/// What the narrow pass found.
+pub(super) struct Changes {
+    /// The narrow changes, in no order.
+    pub(super) path: PathBuf,
+    pub(super) counts: PlanCounts,
+}
+
+pub(super) async fn find_changes(
+    engine: &Engine,
+    request: &PlanRequest<'_>,
+    prepared: &Prepared,
+) -> Result<Changes, EngineError> {
+    let ranking = Ranking::new(&request.spec.dedupe);
+    let lists = hash_lists(request.suppressions, &prepared.mapping, request.hash_key)?;
+    let policy =
+        Policy { mode: request.spec.mode, may_delete: request.may_delete, is_limited: request.limit.is_some() };
+    let listed = ListedKeys::new(&lists);
+    let recipe = Recipe::new(&prepared.mapping.active, request.hash_key, ranking.clone(), lists);
+    let action = "compare the source with the ledger";
+    let fail = |cause: DataFusionError| engine.query_failed(action, &cause);
+    register_records(&prepared.context, request, prepared, recipe).map_err(fail)?;
+    segment::register_ledger(&prepared.context, request.segments, request.spec.name.as_str()).await.map_err(fail)?;
+    let diff = prepared.context.sql(DIFF).await.map_err(fail)?;
+    let mut stream = diff.execute_stream().await.map_err(fail)?;
+    let path = request.folder.join("changes.tmp.parquet");
+    let mut sieve = Sieve::new(policy, ranking, listed, request, &path)?;
+    while let Some(batch) = stream.next().await {
+        match batch {
+            Ok(batch) => sieve.take(&batch)?,
+            Err(cause) => return Err(engine.explain_failure(action, &cause, request.spec, request.spool, prepared)),
+        }
+    }
+    sieve.finish(path)
+}
+
+fn register_records(
+    context: &SessionContext,
+    request: &PlanRequest<'_>,
+    prepared: &Prepared,
+    recipe: Recipe,
+) -> Result<(), DataFusionError> {
+    let function = ScalarUDF::from(DigestFunction::new(recipe));
+    for part in crate::digest::parts() {
+        context.register_udf(part);
+    }
+    let mut arguments = vec![Expr::Column(Column::from_name(POSITION_COLUMN))];
+    let columns = prepared.mapping.active.expressions(request.spec, &prepared.compiled);
+    arguments.extend(columns.into_iter().chain(prepared.compiled.order.iter().cloned()).map(|placed| placed.expr));
+    let mut records =
+        context.read_table(crate::engine::table_of(&request.spool.paths(), request.spool.stored_schema(), &[])?)?;
+    if let Some(filter) = &prepared.compiled.filter {
+        records = records.filter(filter.expr.clone())?;
+    }
+    let digested = records.select(vec![function.call(arguments).alias("digest")])?;
+    context.register_table("records", digested.into_view())?;
+    Ok(())
+}
+
+/// Decides about each key, counts, and keeps what changes.
+struct Sieve {
+    policy: Policy,
+    ranking: Ranking,
+    listed: ListedKeys,
+    limit: Option<u64>,
+    counts: PlanCounts,
+    passed: u64,
+    carried: u64,
+    writer: ParquetWriter,
+    kept: NarrowBuilder,
+}
+
+impl Sieve {
+    fn new(
+        policy: Policy,
+        ranking: Ranking,
+        listed: ListedKeys,
+        request: &PlanRequest<'_>,
+        path: &std::path::Path,
+    ) -> Result<Self, EngineError> {
+        let counts =
+            PlanCounts { read: request.spool.read(), invalid: request.spool.malformed(), ..PlanCounts::default() };
+        Ok(Self {
+            policy,
+            ranking,
+            listed,
+            limit: request.limit,
+            counts,
+            passed: 0,
+            carried: request.spool.carried(),
+            writer: ParquetWriter::create(path, Arc::clone(&NARROW), GROUP_ROWS, Layout::Passing)?,
+            kept: NarrowBuilder::default(),
+        })
+    }
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<(), EngineError> {
+        let joined = Joined::new(batch);
+        for row in 0..batch.num_rows() {
+            self.take_key(&joined, row);
+        }
+        self.kept.flush(&mut self.writer)
+    }
+
+    fn take_key(&mut self, joined: &Joined<'_>, row: usize) {
+        let known = joined.known_row(row);
+        let Some(rank) = joined.rank(row) else {
+            let key = joined.ledger_key.value(row);
+            let decision = decide(self.policy, None, known, self.listed_as(key));
+            self.note_row(decision, key, joined.row_id(row));
+            return;
+        };
+        let records = joined.records(row);
+        self.passed += records;
+        let rank = self.ranking.decode(rank).expect("this process encoded it");
+        let key = joined.key.value(row);
+        let position = Some(rank.position.cast_signed());
+        if is_invalid_key(key) {
+            self.counts.invalid += records;
+            self.kept.push(INVALID, position, &NarrowHashes { key, content: &rank.content.0, order: &[] }, None);
+            return;
+        }
+        self.counts.superseded += records - 1;
+        let winner = Winner { content: rank.content, is_suppressed: joined.suppressed.value(row) };
+        let decision = decide(self.policy, Some(winner), known, self.listed_as(key));
+        self.note_row(decision, key, joined.row_id(row));
+        let hashes = NarrowHashes { key, content: &rank.content.0, order: rank.order };
+        match self.count(decision.fate) {
+            Some(UPDATE) => self.kept.push(UPDATE, position, &hashes, joined.row_id(row)),
+            Some(kind) => self.kept.push(kind, position, &hashes, None),
+            None => {}
+        }
+    }
+
+    fn listed_as(&self, key: &[u8]) -> Option<convoke_core::spec::ExistingRows> {
+        self.listed.existing(KeyHash(key.try_into().ok()?))
+    }
+
+    fn note_row(&mut self, decision: Decision, key: &[u8], row_id: Option<&str>) {
+        if decision.deletes_row {
+            self.counts.deletes += 1;
+            let hashes = NarrowHashes { key, content: &ContentHash::UNKNOWN.0, order: &[] };
+            self.kept.push(DELETE, None, &hashes, row_id);
+        }
+    }
+
+    /// Counts a record's fate; gives the kind of change to keep, if it is one.
+    fn count(&mut self, fate: Option<Fate>) -> Option<u8> {
+        let counts = &mut self.counts;
+        let (counter, kind) = match fate? {
+            Fate::Create => (&mut counts.creates, Some(CREATE)),
+            Fate::Update => (&mut counts.updates, Some(UPDATE)),
+            Fate::OwnedByOtherSync => (&mut counts.invalid, Some(OWNED_BY_OTHER)),
+            Fate::Unchanged => (&mut counts.unchanged, None),
+            Fate::Suppressed => (&mut counts.suppressed, None),
+            Fate::SkippedByMode => (&mut counts.skipped_by_mode, None),
+            Fate::RemovedRespected => (&mut counts.removed_respected, None),
+            Fate::HeldBack => (&mut counts.held_back, None),
+            Fate::Listed => (&mut counts.listed, None),
+        };
+        *counter += 1;
+        kind
+    }
+
+    fn finish(mut self, path: PathBuf) -> Result<Changes, EngineError> {
+        self.writer.finish()?;
+        self.counts.filtered = self.carried - self.passed;
+        if let Some(limit) = self.limit {
+            let creates = self.counts.creates.min(limit);
+            let updates = self.counts.updates.min(limit - creates);
+            self.counts.held_back += self.counts.creates - creates + self.counts.updates - updates;
+            (self.counts.creates, self.counts.updates) = (creates, updates);
+        }
+        debug_assert!(self.counts.is_balanced());
+        Ok(Changes { path, counts: self.counts })
+    }
+}
+
+/// A batch of the diff, column by column.
+struct Joined<'a> {
+    key: &'a BinaryArray,
+    rank: &'a BinaryArray,
+    records: &'a arrow::array::Int64Array,
+    suppressed: &'a BooleanArray,
+    ledger_key: &'a BinaryArray,
+    ledger_content: &'a BinaryArray,
+    row_id: &'a StringArray,
+    mine: &'a BooleanArray,
+    state: &'a arrow::array::UInt8Array,
+}
+
+impl<'a> Joined<'a> {
+    fn new(batch: &'a RecordBatch) -> Self {
+        Self {
+            key: batch.column(0).as_binary(),
+            rank: batch.column(1).as_binary(),
+            records: batch.column(2).as_primitive::<Int64Type>(),
+            suppressed: batch.column(3).as_boolean(),
+            ledger_key: batch.column(4).as_binary(),
+            ledger_content: batch.column(5).as_binary(),
+            row_id: batch.column(6).as_string(),
+            mine: batch.column(7).as_boolean(),
+            state: batch.column(8).as_primitive::<UInt8Type>(),
+        }
+    }
+
+    fn rank(&self, row: usize) -> Option<&'a [u8]> {
+        self.rank.is_valid(row).then(|| self.rank.value(row))
+    }
+
+    fn records(&self, row: usize) -> u64 {
+        self.records.value(row).unsigned_abs()
+    }
+
+    fn row_id(&self, row: usize) -> Option<&'a str> {
+        self.row_id.is_valid(row).then(|| self.row_id.value(row))
+    }
+
+    fn known_row(&self, row: usize) -> Option<KnownRow> {
+        if self.ledger_key.is_null(row) {
+            return None;
+        }
+        if self.state.value(row) != segment::LIVE {
+            return Some(KnownRow::RemovedAtDestination);
+        }
+        // A content of another length is damaged, and compares as unknown: the row is updated.
+        let content = self.ledger_content.value(row).try_into().map_or(ContentHash::UNKNOWN, ContentHash);
+        Some(KnownRow::Live { content, is_mine: self.mine.value(row) })
+    }
+}
+
+struct NarrowHashes<'a> {
+    key: &'a [u8],
+    content: &'a [u8],
+    order: &'a [u8],
+}
+
+#[derive(Default)]
+struct NarrowBuilder {
+    kinds: UInt8Builder,
+    positions: Int64Builder,
+    keys: BinaryBuilder,
+    contents: BinaryBuilder,
+    orders: BinaryBuilder,
+    row_ids: StringBuilder,
+}
+
+impl NarrowBuilder {
+    fn push(&mut self, kind: u8, position: Option<i64>, hashes: &NarrowHashes<'_>, row_id: Option<&str>) {
+        self.kinds.append_value(kind);
+        self.positions.append_option(position);
+        self.keys.append_value(hashes.key);
+        self.contents.append_value(hashes.content);
+        self.orders.append_value(hashes.order);
+        self.row_ids.append_option(row_id);
+    }
+
+    fn flush(&mut self, writer: &mut ParquetWriter) -> Result<(), EngineError> {
+        let batch = RecordBatch::try_new(
+            Arc::clone(&NARROW),
+            vec![
+                Arc::new(self.kinds.finish()),
+                Arc::new(self.positions.finish()),
+                Arc::new(self.keys.finish()),
+                Arc::new(self.contents.finish()),
+                Arc::new(self.orders.finish()),
+                Arc::new(self.row_ids.finish()),
+            ],
+        );
+        writer.write(&batch.expect("the builders grow together"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

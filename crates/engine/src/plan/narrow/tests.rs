@@ -1,0 +1,78 @@
+//! The shape of the physical plan, on which memory and speed depend.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType as ArrowType, Field, Schema};
+use convoke_core::source::{SourceBatch, Split, SplitItem};
+use convoke_core::spec::{ColumnSpec, Dedupe, Expression, Keep, OrderBy, SyncSpec};
+use convoke_core::{DataType, HashKey, Timestamp};
+use datafusion::physical_plan::displayable;
+use futures::StreamExt;
+
+use super::{DIFF, register_records};
+use crate::digest::Recipe;
+use crate::ledger::segment;
+use crate::plan::PlanRequest;
+use crate::rank::Ranking;
+use crate::spool::SpoolWriter;
+use crate::{Engine, EngineSettings};
+
+fn spec() -> SyncSpec {
+    let column = |name: &str, sql: &str| ColumnSpec {
+        name: name.to_owned(),
+        expression: Expression::Sql(sql.to_owned()),
+        data_type: DataType::Text,
+    };
+    let by = vec![OrderBy { expression: Expression::Column("at".to_owned()), descending: false }];
+    crate::mapping::test_spec(
+        vec![column("Email", "lower(email)"), column("At", "at")],
+        Dedupe { keep: Keep::Latest, by },
+    )
+}
+
+/// The physical plan of the diff of an empty source with two segments.
+async fn diff_plan() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let spill_dir = folder.path().join("spill");
+    let engine = Engine::new(EngineSettings { memory_limit_bytes: 64 << 20, threads: 1, spill_dir }).unwrap();
+    let fields = ["email", "at"].map(|name| Field::new(name, ArrowType::Utf8, true));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let mut writer = SpoolWriter::create(&folder.path().join("spool"), Arc::clone(&schema)).unwrap();
+    let records = SourceBatch { records: RecordBatch::new_empty(schema), positions: vec![], bytes_read: 0 };
+    let items = [SplitItem::Records(records), SplitItem::End { fingerprint: String::new() }];
+    let split = Split { name: "a.csv".to_owned(), detail: serde_json::Value::Null, bytes: None };
+    writer.split(&split, futures::stream::iter(items.map(Ok)).boxed(), &|_| {}).await.unwrap();
+    let spool = writer.finish().unwrap();
+    let (spec, hash_key) = (spec(), HashKey::from_bytes([1; 32]));
+    let segments: Vec<PathBuf> = ["base", "delta"].map(|name| folder.path().join(name)).to_vec();
+    for path in &segments {
+        segment::SegmentWriter::create(path).unwrap().finish().unwrap();
+    }
+    let request = PlanRequest {
+        spec: &spec,
+        spool: &spool,
+        may_delete: true,
+        segments: &segments,
+        hash_key: &hash_key,
+        suppressions: &[],
+        limit: None,
+        folder: folder.path(),
+        now: Timestamp(0),
+    };
+    let prepared = engine.prepare(&spec, spool.schema(), Timestamp(0)).unwrap();
+    let recipe = Recipe::new(&prepared.mapping.active, &hash_key, Ranking::new(&spec.dedupe), vec![]);
+    register_records(&prepared.context, &request, &prepared, recipe).unwrap();
+    segment::register_ledger(&prepared.context, &segments, "x").await.unwrap();
+    let diff = prepared.context.sql(DIFF).await.unwrap();
+    displayable(diff.create_physical_plan().await.unwrap().as_ref()).indent(false).to_string()
+}
+
+#[tokio::test]
+async fn the_diff_digests_each_record_once_and_only_spilling_operators_work_on_it() {
+    let plan = diff_plan().await;
+    assert_eq!(plan.matches("digest_record(").count(), 1, "{plan}");
+    assert_eq!(plan.matches("SortMergeJoin").count(), 2, "{plan}");
+    assert!(!plan.contains("HashJoin") && !plan.contains("NestedLoopJoin"), "{plan}");
+}

@@ -1,0 +1,128 @@
+//! What would become of the first records of a source.
+
+use std::borrow::Cow;
+
+use arrow::array::StringArray;
+use convoke_core::hash::encode_part;
+use convoke_core::spec::SyncSpec;
+use convoke_core::{HashKey, Timestamp};
+
+use crate::cell::CellProblem;
+use crate::engine::{Engine, Prepared};
+use crate::error::EngineError;
+use crate::mapping::Failed;
+use crate::spool::{GroupRecords, Spool};
+use crate::suppression::{Suppressed, SuppressionList, hash_lists};
+use crate::text_column::{as_text, text_at};
+
+/// What a preview is made from.
+#[derive(Clone, Copy)]
+pub struct PreviewRequest<'a> {
+    pub spec: &'a SyncSpec,
+    pub spool: &'a Spool,
+    pub suppressions: &'a [SuppressionList],
+    /// How many records to show, from the start of the spool.
+    pub count: usize,
+    pub now: Timestamp,
+}
+
+/// A source record and what would become of it. Personal data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviewRecord {
+    /// `file:line`.
+    pub origin: String,
+    /// Source column and text; of a record that could not be carried there are none.
+    pub source: Vec<(String, Option<String>)>,
+    pub outcome: PreviewOutcome,
+}
+
+/// What would become of a source record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreviewOutcome {
+    /// Column and canonical text.
+    Mapped(Vec<(String, Option<String>)>),
+    Filtered,
+    Invalid(CellProblem),
+    Suppressed,
+    /// The record could not be carried at all.
+    Malformed {
+        reason: String,
+    },
+}
+
+/// Carried records first, then malformed ones, `count` in all.
+pub(crate) fn preview(engine: &Engine, request: &PreviewRequest<'_>) -> Result<Vec<PreviewRecord>, EngineError> {
+    let prepared = engine.prepare(request.spec, request.spool.schema(), request.now)?;
+    // These hashes never leave this function, so any key will do.
+    let hash_key = HashKey::from_bytes([0; 32]);
+    let lists = hash_lists(request.suppressions, &prepared.mapping, &hash_key)?;
+    let viewer = Viewer { request, prepared, hash_key, lists };
+    let mut shown = Vec::with_capacity(request.count.min(1_000));
+    for group in request.spool.groups() {
+        let wanted = (request.count - shown.len()).min(usize::try_from(group.rows).unwrap_or(usize::MAX));
+        let offsets: Vec<_> = (0..wanted).collect();
+        viewer.show(&group.read(request.spool.schema(), &offsets)?, &mut shown)?;
+        if shown.len() == request.count {
+            return Ok(shown);
+        }
+    }
+    let malformed = request.spool.malformed_records().take(request.count - shown.len());
+    shown.extend(malformed.map(|(origin, reason)| PreviewRecord {
+        origin,
+        source: Vec::new(),
+        outcome: PreviewOutcome::Malformed { reason: reason.to_owned() },
+    }));
+    Ok(shown)
+}
+
+struct Viewer<'a> {
+    request: &'a PreviewRequest<'a>,
+    prepared: Prepared,
+    hash_key: HashKey,
+    lists: Vec<Suppressed>,
+}
+
+impl Viewer<'_> {
+    fn show(&self, fetched: &GroupRecords, shown: &mut Vec<PreviewRecord>) -> Result<(), EngineError> {
+        let mapping = &self.prepared.mapping;
+        let failed = |failed: Failed| EngineError::Evaluation {
+            sync: self.request.spec.name.clone(),
+            place: failed.place,
+            origin: fetched.origin(failed.row),
+        };
+        let read =
+            mapping.input.fields().iter().filter_map(|field| fetched.records.schema().index_of(field.name()).ok());
+        let input = fetched.records.project(&read.collect::<Vec<_>>()).expect("the columns are those of the source");
+        let passes = mapping.passes(&input).map_err(failed)?;
+        let cells = mapping.evaluate(&input).map_err(failed)?;
+        let source: Vec<_> = fetched.records.columns().iter().map(as_text).collect();
+        for (row, passes) in passes.into_iter().enumerate() {
+            let outcome = if passes { self.outcome(&cells, row) } else { PreviewOutcome::Filtered };
+            let names = fetched.records.schema_ref().fields().iter();
+            // A column without a text form shows as NULL.
+            let texts = source.iter().map(|column| column.as_ref().ok().and_then(|texts| text_at(texts, row)));
+            let source =
+                names.zip(texts).map(|(field, text)| (field.name().clone(), text.map(str::to_owned))).collect();
+            shown.push(PreviewRecord { origin: fetched.origin(row), source, outcome });
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, cells: &[StringArray], row: usize) -> PreviewOutcome {
+        let mapping = &self.prepared.mapping;
+        let canonical = match mapping.canonical_row(cells, row) {
+            Ok(canonical) => canonical,
+            Err(problem) => return PreviewOutcome::Invalid(problem),
+        };
+        let is_listed = |list: &Suppressed| {
+            let mut encoded = Vec::new();
+            encode_part(&mut encoded, canonical[list.column].as_deref());
+            list.entries.contains(&self.hash_key.hash_key(&encoded))
+        };
+        if self.lists.iter().any(is_listed) {
+            return PreviewOutcome::Suppressed;
+        }
+        let pairs = mapping.active.columns.iter().zip(canonical);
+        PreviewOutcome::Mapped(pairs.map(|(column, cell)| (column.name.clone(), cell.map(Cow::into_owned))).collect())
+    }
+}

@@ -1,0 +1,217 @@
+//! The spool: a run's source records, read once into Parquet.
+//!
+//! One file per split, so that a split that turns out broken leaves nothing behind. Each record has its position in
+//! the run, counted from 0 over all splits, and its line in the split. Records that could not be carried are kept
+//! aside with their reason; they count as read and invalid.
+
+mod read;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use convoke_core::source::{MalformedRecord, SourceBatch, Split, SplitItem, SplitOutcome, SplitResult, SplitStream};
+use convoke_core::{Origin, SourceError};
+use futures::StreamExt;
+
+use crate::error::EngineError;
+use crate::files::{self, Layout, ParquetWriter};
+
+pub(crate) use read::{GroupRecords, SpoolGroup};
+
+/// Position of a record in the run.
+pub(crate) const POSITION_COLUMN: &str = "__position";
+/// Line or number of a record in its split.
+pub(crate) const LINE_COLUMN: &str = "__line";
+
+/// Rows per row group. The wide pass holds the needed rows of one group in memory.
+const GROUP_ROWS: usize = 32_768;
+
+/// How far a split has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolProgress {
+    /// Records of this split so far, malformed ones among them.
+    pub records: u64,
+    /// Bytes of this split consumed so far.
+    pub bytes_read: u64,
+}
+
+/// Takes splits into the spool, one after the other.
+pub struct SpoolWriter {
+    folder: PathBuf,
+    schema: SchemaRef,
+    stored: SchemaRef,
+    splits: Vec<SpooledSplit>,
+    records: u64,
+    malformed: u64,
+    /// Numbers files; a broken split's number is not used again.
+    attempts: usize,
+}
+
+/// A run's source records. Its files are the caller's to remove, once the run is settled.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    schema: SchemaRef,
+    stored: SchemaRef,
+    splits: Vec<SpooledSplit>,
+    records: u64,
+    malformed: u64,
+}
+
+#[derive(Clone, Debug)]
+struct SpooledSplit {
+    name: String,
+    path: PathBuf,
+    first_position: u64,
+    group_rows: Vec<u64>,
+    malformed: Vec<MalformedRecord>,
+}
+
+impl SpoolWriter {
+    /// Makes the folder (mode 0700), or empties it of what an interrupted run left.
+    pub fn create(folder: &Path, schema: SchemaRef) -> Result<Self, EngineError> {
+        let reserved = |field: &&Arc<Field>| matches!(field.name().as_str(), POSITION_COLUMN | LINE_COLUMN);
+        if let Some(field) = schema.fields().iter().find(reserved) {
+            let message = format!("the source has a column `{}`, a name that is used inside; rename it", field.name());
+            let cause = SourceError::new(Origin::User, message);
+            return Err(EngineError::Source { split: "header".to_owned(), cause });
+        }
+        files::make_private_folder(folder)?;
+        remove_left_over(folder)?;
+        let mut fields = schema
+            .fields()
+            .iter()
+            .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
+            .collect::<Vec<_>>();
+        fields.push(Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false)));
+        fields.push(Arc::new(Field::new(LINE_COLUMN, DataType::UInt64, false)));
+        let stored = Arc::new(Schema::new(fields));
+        Ok(Self {
+            folder: folder.to_owned(),
+            schema,
+            stored,
+            splits: Vec::new(),
+            records: 0,
+            malformed: 0,
+            attempts: 0,
+        })
+    }
+
+    /// Takes a split to its end. A broken split leaves nothing in the spool and is no error.
+    pub async fn split(
+        &mut self,
+        split: &Split,
+        mut stream: SplitStream,
+        progress: &(dyn Fn(SpoolProgress) + Sync),
+    ) -> Result<SplitOutcome, EngineError> {
+        self.attempts += 1;
+        let path = self.folder.join(format!("split-{:05}.parquet", self.attempts));
+        let mut writer = ParquetWriter::create(&path, Arc::clone(&self.stored), GROUP_ROWS, Layout::Passing)?;
+        let mut current = CurrentSplit { first_position: self.records, ..CurrentSplit::default() };
+        let mut fingerprint = None;
+        while let Some(item) = stream.next().await {
+            match item.map_err(|cause| source_failed(&path, split, cause))? {
+                SplitItem::Records(batch) => {
+                    writer.write(&self.stored_batch(&batch, current.next_position(), split)?)?;
+                    current.records += batch.records.num_rows() as u64;
+                    current.bytes_read = batch.bytes_read;
+                }
+                SplitItem::Malformed(record) => current.malformed.push(record),
+                SplitItem::Broken { reason } => {
+                    drop(writer);
+                    files::remove(&path)?;
+                    return Ok(SplitOutcome { split: split.clone(), result: SplitResult::Broken { reason } });
+                }
+                SplitItem::End { fingerprint: found } => fingerprint = Some(found),
+            }
+            progress(current.progress());
+        }
+        let Some(fingerprint) = fingerprint else {
+            let cause = SourceError::new(Origin::Internal, "the connector ended the split without saying how it ended");
+            return Err(source_failed(&path, split, cause));
+        };
+        let written = writer.finish()?;
+        let records = current.progress().records;
+        self.keep(split, path, current, written.group_rows);
+        Ok(SplitOutcome { split: split.clone(), result: SplitResult::Read { fingerprint, records } })
+    }
+
+    /// Ends the spool; what was read can now be planned.
+    pub fn finish(self) -> Result<Spool, EngineError> {
+        files::sync_folder(&self.folder)?;
+        let Self { schema, stored, splits, records, malformed, .. } = self;
+        Ok(Spool { schema, stored, splits, records, malformed })
+    }
+
+    fn keep(&mut self, split: &Split, path: PathBuf, current: CurrentSplit, group_rows: Vec<u64>) {
+        self.records += current.records;
+        self.malformed += current.malformed.len() as u64;
+        self.splits.push(SpooledSplit {
+            name: split.name.clone(),
+            path,
+            first_position: current.first_position,
+            group_rows,
+            malformed: current.malformed,
+        });
+    }
+
+    fn stored_batch(&self, batch: &SourceBatch, position: u64, split: &Split) -> Result<RecordBatch, EngineError> {
+        let rows = batch.records.num_rows();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.stored.fields().len());
+        for field in self.schema.fields() {
+            let column = match batch.records.column_by_name(field.name()) {
+                Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+                Some(column) => cast(column, field.data_type()),
+                None => Ok(new_null_array(field.data_type(), rows)),
+            };
+            columns.push(column.map_err(|_| outside_contract(split, field.name()))?);
+        }
+        let first = i64::try_from(position).expect("nobody reads 2^63 records");
+        columns.push(Arc::new(Int64Array::from_iter_values(first..first + rows as i64)));
+        columns.push(Arc::new(UInt64Array::from(batch.positions.clone())));
+        RecordBatch::try_new(Arc::clone(&self.stored), columns).map_err(|_| outside_contract(split, LINE_COLUMN))
+    }
+}
+
+#[derive(Default)]
+struct CurrentSplit {
+    first_position: u64,
+    records: u64,
+    bytes_read: u64,
+    malformed: Vec<MalformedRecord>,
+}
+
+impl CurrentSplit {
+    fn next_position(&self) -> u64 {
+        self.first_position + self.records
+    }
+
+    fn progress(&self) -> SpoolProgress {
+        SpoolProgress { records: self.records + self.malformed.len() as u64, bytes_read: self.bytes_read }
+    }
+}
+
+fn source_failed(path: &Path, split: &Split, cause: SourceError) -> EngineError {
+    match files::remove(path) {
+        Ok(()) => EngineError::Source { split: split.name.clone(), cause },
+        Err(error) => error,
+    }
+}
+
+fn outside_contract(split: &Split, column: &str) -> EngineError {
+    let message = format!("the connector gave column `{column}` in another form than it described");
+    EngineError::Source { split: split.name.clone(), cause: SourceError::new(Origin::Internal, message) }
+}
+
+fn remove_left_over(folder: &Path) -> Result<(), EngineError> {
+    let fail = |cause| EngineError::file("read the folder", folder, cause);
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.extension().is_some_and(|extension| extension == "parquet") {
+            files::remove(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Suppression lists: people who must not be sent, ever.
+//!
+//! A list fails closed: missing, unreadable, stale or without its column, it stops the run. Its entries are compared
+//! in canonical form, as they are and as the mapping of the audience column would have made them, so that a list of
+//! raw addresses suppresses records whose addresses the mapping normalises.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::compute::cast;
+use convoke_core::hash::encode_part;
+use convoke_core::spec::{ExistingRows, Suppression};
+use convoke_core::{DataType, HashKey, KeyHash, Timestamp};
+
+use crate::cell::canonical_cell;
+use crate::error::EngineError;
+use crate::expression::nearest;
+use crate::mapping::Mapping;
+use crate::text_column::text_at;
+
+/// A suppression list in memory. Personal data.
+#[derive(Clone)]
+pub struct SuppressionList {
+    spec: Suppression,
+    digest: String,
+    entries: Vec<String>,
+}
+
+impl SuppressionList {
+    /// BLAKE3 of the file, hexadecimal; part of a plan's configuration hash.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Number of entries that are not blank.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no entry is left once blank ones are out.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Loads a list. Fails closed: a list that is missing, unreadable, stale, empty or lacks its column is an error.
+pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<SuppressionList, EngineError> {
+    let path = &spec.path;
+    let fail = |reason: String| EngineError::Suppression { path: path.clone(), reason };
+    let content = std::fs::read(path).map_err(|cause| {
+        fail(format!("it cannot be read ({}); put it there, or remove it from `suppress`", cause.kind()))
+    })?;
+    hold_against_age(path, spec, now)?;
+    let text = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
+    let header = reader.headers().map_err(|_| fail("its first line is no CSV header in UTF-8".to_owned()))?.clone();
+    let Some(column) = header.iter().position(|name| name.trim() == spec.column) else {
+        let hint =
+            nearest(&spec.column, header.iter()).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+        return Err(fail(format!("it has no column `{}`{hint}", spec.column)));
+    };
+    let mut entries = Vec::new();
+    for (index, record) in reader.records().enumerate() {
+        let record = record.map_err(|_| fail(format!("record {} cannot be read as UTF-8 CSV; mend it", index + 1)))?;
+        let Some(entry) = record.get(column) else {
+            return Err(fail(format!("record {} has no column `{}`; mend it", index + 1, spec.column)));
+        };
+        if !entry.trim().is_empty() {
+            entries.push(entry.to_owned());
+        }
+    }
+    if entries.is_empty() {
+        let reason =
+            "it names nobody, and so is taken for a damaged one; put its entries back, or remove it from `suppress`";
+        return Err(fail(reason.to_owned()));
+    }
+    Ok(SuppressionList { spec: spec.clone(), digest: blake3::hash(&content).to_hex().to_string(), entries })
+}
+
+fn hold_against_age(path: &Path, spec: &Suppression, now: Timestamp) -> Result<(), EngineError> {
+    let fail = |reason: String| EngineError::Suppression { path: path.to_owned(), reason };
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(|_| fail("its age cannot be told".to_owned()))?;
+    let since_epoch = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = now.since(Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)));
+    if age > spec.max_age {
+        let days = |duration: std::time::Duration| duration.as_secs_f64() / 86_400.0;
+        return Err(fail(format!(
+            "it is {:.1} days old and may be at most {:.1}; renew it, or raise `max_age`",
+            days(age),
+            days(spec.max_age)
+        )));
+    }
+    Ok(())
+}
+
+/// A list in hashed form, ready to compare with records.
+#[derive(Clone, Debug)]
+pub(crate) struct Suppressed {
+    /// Index of the audience column among the active columns.
+    pub(crate) column: usize,
+    /// Hashes of the canonical cells, encoded as a key of this one column is.
+    pub(crate) entries: Arc<HashSet<KeyHash>>,
+    existing: ExistingRows,
+    is_whole_key: bool,
+}
+
+/// Hashes all lists.
+pub(crate) fn hash_lists(
+    lists: &[SuppressionList],
+    mapping: &Mapping,
+    hash_key: &HashKey,
+) -> Result<Vec<Suppressed>, EngineError> {
+    let mut hashed = Vec::with_capacity(lists.len());
+    for list in lists {
+        // Where only keys matter, a list on another column has nothing to say.
+        let Some(column) = mapping.active.index(&list.spec.audience_column) else { continue };
+        let data_type = mapping.active.columns[column].data_type;
+        let mapped = normalise(mapping, column, &list.entries).map_err(|()| EngineError::Suppression {
+            path: list.spec.path.clone(),
+            reason: format!(
+                "the mapping of `{}` fails on one of its entries; mend the entry or the mapping",
+                list.spec.audience_column
+            ),
+        })?;
+        let mut entries = HashSet::with_capacity(list.entries.len());
+        for (row, entry) in list.entries.iter().enumerate() {
+            let forms = [Some(entry.as_str()), mapped.as_ref().and_then(|texts| text_at(texts, row))];
+            entries.extend(forms.into_iter().flatten().filter_map(|text| hash_cell(data_type, text, hash_key)));
+        }
+        let is_whole_key = mapping.active.key == [column];
+        hashed.push(Suppressed { column, entries: Arc::new(entries), existing: list.spec.existing, is_whole_key });
+    }
+    Ok(hashed)
+}
+
+/// What lists say about a key that stands in the audience, whatever the source holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListedKeys {
+    lists: Vec<Suppressed>,
+}
+
+impl ListedKeys {
+    pub(crate) fn new(lists: &[Suppressed]) -> Self {
+        Self { lists: lists.iter().filter(|list| list.is_whole_key).cloned().collect() }
+    }
+
+    /// `Remove` goes before `Leave`.
+    pub(crate) fn existing(&self, key: KeyHash) -> Option<ExistingRows> {
+        let mut found = None;
+        for list in self.lists.iter().filter(|list| list.entries.contains(&key)) {
+            if list.existing == ExistingRows::Remove {
+                return Some(ExistingRows::Remove);
+            }
+            found = Some(ExistingRows::Leave);
+        }
+        found
+    }
+}
+
+fn hash_cell(data_type: DataType, text: &str, hash_key: &HashKey) -> Option<KeyHash> {
+    // An entry that is no value of the column's type cannot stand in a valid record either.
+    let cell = canonical_cell(data_type, text).ok()??;
+    let mut encoded = Vec::with_capacity(cell.len() + 5);
+    encode_part(&mut encoded, Some(&cell));
+    Some(hash_key.hash_key(&encoded))
+}
+
+/// Sends texts through the expression of a mapped column, if it reads exactly one source column.
+pub(crate) fn normalise(mapping: &Mapping, column: usize, texts: &[String]) -> Result<Option<StringArray>, ()> {
+    let Some(source) = mapping.only_source_of(column) else { return Ok(None) };
+    let given: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+    let mut columns = Vec::with_capacity(mapping.input.fields().len());
+    for field in mapping.input.fields() {
+        let values = if field.name() == source {
+            cast(&given, field.data_type()).map_err(|_| ())?
+        } else {
+            new_null_array(field.data_type(), texts.len())
+        };
+        columns.push(values);
+    }
+    let fields: Vec<_> =
+        mapping.input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    let batch = RecordBatch::try_new(schema, columns).map_err(|_| ())?;
+    mapping.evaluate_one(column, &batch).map(Some).map_err(|_| ())
+}

@@ -1,0 +1,10 @@
+//! The engine as the pipeline uses it, on real files.
+
+#![expect(clippy::unwrap_used, reason = "set-up shared by tests may panic as tests do")]
+
+mod expressions;
+mod fixture;
+mod ledgers;
+mod plans;
+mod spools;
+mod suppressions;

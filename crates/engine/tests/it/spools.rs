@@ -1,0 +1,69 @@
+//! What the spool keeps of whole, broken and malformed input.
+
+use std::os::unix::fs::PermissionsExt;
+
+use convoke_core::Timestamp;
+use convoke_core::source::{MalformedRecord, SplitItem, SplitResult};
+use convoke_core::spec::SyncMode;
+use convoke_engine::{PreviewOutcome, PreviewRequest, SpoolWriter, read_invalid};
+use futures::StreamExt;
+
+use crate::fixture::*;
+
+#[tokio::test]
+async fn a_broken_split_leaves_nothing_in_the_spool() {
+    let world = World::new();
+    let folder = world.fresh("spool");
+    let mut writer = SpoolWriter::create(&folder, columns()).unwrap();
+    let mut broken = items(&columns(), &[record(&["a@b.co", "A", "1"])]);
+    broken.pop();
+    broken.push(SplitItem::Broken { reason: "not UTF-8".to_owned() });
+    let stream = futures::stream::iter(broken.into_iter().map(Ok)).boxed();
+    let outcome = writer.split(&split("bad.csv"), stream, &|_| {}).await.unwrap();
+    assert!(matches!(outcome.result, SplitResult::Broken { .. }));
+    let good = items(&columns(), &[record(&["c@d.co", "C", "1"])]);
+    writer.split(&split("good.csv"), futures::stream::iter(good.into_iter().map(Ok)).boxed(), &|_| {}).await.unwrap();
+    let spool = writer.finish().unwrap();
+    assert_eq!(spool.read(), 1);
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let (planned, _) = world.plan(&spec(SyncMode::Upsert), &spool, None).await;
+    assert_eq!((planned.counts.read, planned.counts.creates), (1, 1));
+}
+
+#[tokio::test]
+async fn malformed_records_count_as_read_and_invalid_with_their_place() {
+    let world = World::new();
+    let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
+    let mut ragged = items(&columns(), &[record(&["a@b.co", "A", "1"]), record(&["nobody", "B", "1"])]);
+    ragged.insert(0, SplitItem::Malformed(MalformedRecord { position: 9, reason: "2 fields instead of 3".to_owned() }));
+    writer.split(&split("x.csv"), futures::stream::iter(ragged.into_iter().map(Ok)).boxed(), &|_| {}).await.unwrap();
+    let spool = writer.finish().unwrap();
+    let (planned, folder) = world.plan(&spec(SyncMode::Upsert), &spool, None).await;
+    assert_eq!((planned.counts.read, planned.counts.invalid, planned.counts.creates), (3, 2, 1));
+    assert!(planned.counts.is_balanced());
+    let file = planned.files.iter().find(|file| file.name == "invalid.parquet").unwrap();
+    let invalid: Vec<_> = read_invalid(&folder, file).unwrap().map(Result::unwrap).collect();
+    assert_eq!((invalid[0].origin.as_str(), invalid[0].code.as_str()), ("x.csv:9", "malformed"));
+    assert_eq!((invalid[1].origin.as_str(), invalid[1].code.as_str()), ("x.csv:3", "invalid_email"));
+    assert_eq!(invalid[1].column.as_deref(), Some("Email"));
+    assert!(!invalid[1].reason.contains("nobody"));
+}
+
+#[tokio::test]
+async fn a_preview_shows_what_becomes_of_each_record() {
+    let world = World::new();
+    let mut filtered = spec(SyncMode::Upsert);
+    filtered.filter = Some(convoke_core::spec::Filter::Sql("name <> 'skip'".to_owned()));
+    let records = [record(&[" A@b.co", "A", "1"]), record(&["c@d.co", "skip", "1"]), record(&["x", "X", "1"])];
+    let spool = world.spool(&columns(), &[&records]).await;
+    let request = PreviewRequest { spec: &filtered, spool: &spool, suppressions: &[], count: 20, now: Timestamp(0) };
+    let shown = world.engine.preview(request).await.unwrap();
+    let mapped = vec![("Email".to_owned(), Some("a@b.co".to_owned())), ("Name".to_owned(), Some("A".to_owned()))];
+    assert_eq!(shown[0].outcome, PreviewOutcome::Mapped(mapped));
+    assert_eq!(shown[0].origin, "file-0.csv:2");
+    assert_eq!(shown[0].source[0], ("email".to_owned(), Some(" A@b.co".to_owned())));
+    assert_eq!(shown[1].outcome, PreviewOutcome::Filtered);
+    assert!(matches!(&shown[2].outcome, PreviewOutcome::Invalid(problem) if problem.code == "invalid_email"));
+}

@@ -1,0 +1,63 @@
+//! Suppressed people are not sent, and a list in doubt stops the run.
+
+use std::time::Duration;
+
+use convoke_core::Timestamp;
+use convoke_core::spec::{ExistingRows, Suppression, SyncMode};
+use convoke_engine::{SuppressionList, load_suppression};
+
+use crate::fixture::*;
+
+fn suppression(path: std::path::PathBuf, existing: ExistingRows) -> Suppression {
+    Suppression {
+        path,
+        column: "email".to_owned(),
+        audience_column: "Email".to_owned(),
+        existing,
+        max_age: Duration::from_secs(3_600),
+    }
+}
+
+pub(crate) fn list(world: &World, entries: &[String], removes: bool) -> SuppressionList {
+    let path = world.fresh("list.csv");
+    std::fs::write(
+        &path,
+        format!("\u{feff}id,email\n{}", entries.iter().map(|entry| format!("1,{entry}\n")).collect::<String>()),
+    )
+    .unwrap();
+    let existing = if removes { ExistingRows::Remove } else { ExistingRows::Leave };
+    load_suppression(&suppression(path, existing), Timestamp(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_suppressed_person_is_not_sent_and_is_removed_also_when_the_source_has_no_such_record() {
+    let mut world = World::new();
+    world.settle(&spec(SyncMode::Upsert), &[record(&["a@b.co", "A", "1"]), record(&["c@d.co", "C", "1"])]).await;
+    world.suppressions = vec![list(&world, &[" A@B.co".to_owned(), "e@f.co".to_owned()], true)];
+    let spool = world.spool(&columns(), &[&[record(&["E@f.co", "E", "1"]), record(&["e@f.co", "F", "1"])]]).await;
+    let (planned, _) = world.plan(&spec(SyncMode::Upsert), &spool, None).await;
+    assert_eq!((planned.counts.suppressed, planned.counts.superseded), (1, 1));
+    assert_eq!((planned.counts.creates, planned.counts.deletes), (0, 1));
+}
+
+#[test]
+fn a_list_that_cannot_be_trusted_stops_the_run() {
+    let world = World::new();
+    let path = world.fresh("list.csv");
+    let load = |path: &std::path::Path, now| {
+        load_suppression(&suppression(path.to_owned(), ExistingRows::Leave), now).err().map(|error| error.to_string())
+    };
+    assert!(load(&path, Timestamp(0)).unwrap().contains("cannot be read"));
+    std::fs::write(&path, "mail\na@b.co\n").unwrap();
+    let missing = load(&path, Timestamp(0)).unwrap();
+    assert!(missing.contains("no column `email`") && missing.contains("did you mean `mail`"), "{missing}");
+    std::fs::write(&path, b"email\n\xff\xfe\n").unwrap();
+    assert!(load(&path, Timestamp(0)).unwrap().contains("record 1"));
+    std::fs::write(&path, "email\na@b.co\n").unwrap();
+    assert!(load(&path, Timestamp(i64::MAX)).unwrap().contains("days old"));
+    let entries = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "email\n \n").unwrap();
+    assert!(load(&path, Timestamp(0)).unwrap().contains("names nobody"));
+    std::fs::write(&path, entries).unwrap();
+    assert_eq!(load(&path, Timestamp(0)), None);
+}

@@ -1,0 +1,334 @@
+//! The second half of a run: a plan is delivered, folded, held against its balances, and committed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use convoke_core::boundary::Boundary;
+use convoke_core::journal::Operation;
+use convoke_core::plan::{DeliveryCounts, LedgerCounts, PlanContent, PlanManifest};
+use convoke_core::sink::AudienceBinding;
+use convoke_core::state::{
+    Checkpoint, PlanRecord, PlanState, RejectRecord, RejectStage, RunRecord, RunState, Settlement, audience_resource,
+};
+use convoke_core::{StateError, Timestamp};
+use convoke_delivery::provision::{ProvisionError, ensure};
+use convoke_delivery::{Courier, DeliveryEnd, DeliveryProgress, DeliveryReport, Terms};
+use convoke_engine::{PlanBatches, read_invalid};
+use futures::StreamExt;
+
+use crate::error::Error;
+use crate::lease::LeaseKeeper;
+use crate::recovery::delivery_error;
+use crate::run::unless_cancelled;
+use crate::{Event, Pipeline};
+
+/// Rejects that are stored in one go.
+const REJECTS_PER_WRITE: usize = 500;
+
+impl Pipeline {
+    /// Applies a plan that waits, or goes on with one that was interrupted.
+    pub(crate) async fn apply_plan(
+        &self,
+        run: &mut RunRecord,
+        plan: &PlanRecord,
+        keeper: &LeaseKeeper,
+    ) -> Result<RunState, Error> {
+        let manifest = &plan.manifest;
+        run.plan = Some(manifest.id);
+        run.counts = Some(manifest.counts);
+        if plan.state == PlanState::Waiting {
+            self.refuse_lost_lease(keeper).await?;
+            self.services.state.move_plan(manifest.id, PlanState::Waiting, PlanState::Applying).await?;
+        }
+        if manifest.counts.changes() == 0 && manifest.setup.is_empty() {
+            self.report(Event::Unchanged { counts: manifest.counts });
+            return self.settle(run, plan, DeliveryCounts::default(), keeper).await;
+        }
+
+        let binding = self.ready_audience(keeper).await?;
+        let own_keeper = self.lease_for(&binding, keeper).await?;
+        let writer = own_keeper.as_ref().unwrap_or(keeper);
+        let outcome = Box::pin(self.deliver_and_settle(run, plan, binding, writer)).await;
+        if let Some(own_keeper) = own_keeper {
+            own_keeper.release().await;
+        }
+        outcome
+    }
+
+    async fn deliver_and_settle(
+        &self,
+        run: &mut RunRecord,
+        plan: &PlanRecord,
+        binding: AudienceBinding,
+        keeper: &LeaseKeeper,
+    ) -> Result<RunState, Error> {
+        self.services.state.bind(&self.sync.spec.name, &binding, &keeper.lease()).await?;
+        self.wait_until_quiet(&binding).await?;
+        let courier = self.courier(binding.clone(), keeper.view());
+        let report = self.deliver(run, plan, &courier).await?;
+        let mut counts = report.counts;
+        run.delivery = Some(counts);
+        self.end_early_if_unfinished(&report, plan, &binding, keeper).await?;
+        counts.doubles_removed += self.sweep(&courier, &binding).await?;
+        run.delivery = Some(counts);
+        self.report(Event::Delivered { counts });
+
+        let ledger = self.fold(&binding.key, keeper).await?;
+        run.ledger = Some(ledger);
+        check_balances(&plan.manifest, &counts, &ledger)?;
+        self.settle(run, plan, counts, keeper).await
+    }
+
+    async fn deliver(&self, run: &RunRecord, plan: &PlanRecord, courier: &Courier) -> Result<DeliveryReport, Error> {
+        let manifest = &plan.manifest;
+        let terms = Terms {
+            sync: self.sync.spec.name.clone(),
+            plan: manifest.id,
+            run: run.id,
+            changes: manifest.counts.changes(),
+            reject_limit: self.sync.spec.guards.max_reject,
+            allow_blind_creates: self.sync.allow_blind_creates,
+        };
+        let batches = read_ahead(self.open_batches(plan).await?).boxed();
+        let progress = Progress { pipeline: self, settled: AtomicU64::new(0), total: manifest.counts.changes() };
+        courier.deliver(batches, &terms, &progress).await.map_err(delivery_error)
+    }
+
+    /// What was acknowledged is folded whatever ended delivery; the plan itself stays open for the next run.
+    async fn end_early_if_unfinished(
+        &self,
+        report: &DeliveryReport,
+        plan: &PlanRecord,
+        binding: &AudienceBinding,
+        keeper: &LeaseKeeper,
+    ) -> Result<(), Error> {
+        if report.end == DeliveryEnd::Complete && report.in_doubt == 0 {
+            return Ok(());
+        }
+        self.fold(&binding.key, keeper).await?;
+        match report.end {
+            DeliveryEnd::Complete => Err(Error::Unbalanced {
+                message: format!(
+                    "{} creates are in doubt and audience `{}` cannot be searched for them; look at the audience, then `convoke adopt` settles them",
+                    report.in_doubt, binding.name
+                ),
+            }),
+            DeliveryEnd::Interrupted => Err(Error::Interrupted),
+            DeliveryEnd::WaitingForQuota { until } => Err(Error::WaitingForQuota { until }),
+            DeliveryEnd::RejectLimit { rejected } => {
+                self.abandon(plan, "`max_reject` was passed").await?;
+                Err(Error::Stopped {
+                    message: format!(
+                        "the destination refused {rejected} of {} changes, more than `guards.max_reject` allows; nothing more was sent. See `convoke rejects list {}`",
+                        plan.manifest.counts.changes(),
+                        self.sync.spec.name
+                    ),
+                })
+            }
+        }
+    }
+
+    async fn ready_audience(&self, keeper: &LeaseKeeper) -> Result<AudienceBinding, Error> {
+        let known = self.services.state.binding(&self.sync.spec.name).await?;
+        let known_id = known.as_ref().map(|binding| binding.key.audience_id.as_str());
+        self.refuse_lost_lease(keeper).await?;
+        self.ensure_audience(known_id).await
+    }
+
+    pub(crate) async fn ensure_audience(&self, known_id: Option<&str>) -> Result<AudienceBinding, Error> {
+        let ports = self.setup_ports();
+        ensure(&ports, &self.target(), known_id).await.map_err(|error| match error {
+            ProvisionError::Problem(problem) => Error::Stopped { message: problem.to_string() },
+            ProvisionError::Interrupted { .. } => Error::Interrupted,
+            ProvisionError::Sink { source: convoke_core::SinkError::Quota(exhausted), .. } => {
+                Error::WaitingForQuota { until: exhausted.until }
+            }
+            ProvisionError::Sink { source, .. } => Error::Sink(source),
+            ProvisionError::State { source, .. } => Error::State(source),
+            gave_up @ ProvisionError::GaveUp { .. } => Error::Unusable { message: gave_up.to_string() },
+        })
+    }
+
+    /// The lease on the audience itself, if so far only its name was held.
+    pub(crate) async fn lease_for(
+        &self,
+        binding: &AudienceBinding,
+        held: &LeaseKeeper,
+    ) -> Result<Option<LeaseKeeper>, Error> {
+        let resource = audience_resource(&binding.key);
+        if held.lease().resource == resource {
+            return Ok(None);
+        }
+        LeaseKeeper::acquire(&self.services, &resource).await.map(Some)
+    }
+
+    pub(crate) async fn refuse_lost_lease(&self, keeper: &LeaseKeeper) -> Result<(), Error> {
+        let resource = keeper.lease().resource;
+        if keeper.view().remaining().is_zero() {
+            return Err(StateError::LeaseLost { resource }.into());
+        }
+        Ok(())
+    }
+
+    async fn wait_until_quiet(&self, binding: &AudienceBinding) -> Result<(), Error> {
+        let Some(until) = self.services.state.quiet_until(&binding.key).await? else {
+            return Ok(());
+        };
+        let wait = until.since(self.services.clock.now());
+        if wait.is_zero() {
+            return Ok(());
+        }
+        self.report(Event::WaitingForQuiet { until });
+        unless_cancelled(self, self.services.clock.sleep(wait)).await
+    }
+
+    /// Keeps what the plan refused, with reasons, for `rejects list` and `export`.
+    pub(crate) async fn note_invalid_records(&self, run: &RunRecord, manifest: &PlanManifest) -> Result<(), Error> {
+        let Some(file) = manifest.files.iter().find(|file| file.content == PlanContent::Invalid) else {
+            return Ok(());
+        };
+        let folder = self.services.folders.plan(manifest.id);
+        let mut rejects = Vec::with_capacity(REJECTS_PER_WRITE);
+        for invalid in read_invalid(&folder, file)? {
+            let invalid = invalid?;
+            rejects.push(RejectRecord {
+                sync: manifest.sync.clone(),
+                run: run.id,
+                plan: manifest.id,
+                at: self.services.clock.now(),
+                stage: RejectStage::Invalid,
+                key: None,
+                origin: Some(invalid.origin),
+                code: invalid.code,
+                column: invalid.column,
+                reason: invalid.reason,
+                cells: invalid.cells,
+            });
+            if rejects.len() == REJECTS_PER_WRITE {
+                self.services.state.add_rejects(&rejects).await?;
+                rejects.clear();
+            }
+        }
+        Ok(self.services.state.add_rejects(&rejects).await?)
+    }
+
+    /// Commits run, plan and checkpoint in one transaction, then lets the source move its files.
+    async fn settle(
+        &self,
+        run: &mut RunRecord,
+        plan: &PlanRecord,
+        counts: DeliveryCounts,
+        keeper: &LeaseKeeper,
+    ) -> Result<RunState, Error> {
+        let manifest = &plan.manifest;
+        let state = outcome(manifest, &counts);
+        run.state = state;
+        run.ended_at = Some(self.services.clock.now());
+        self.reached(Boundary::BeforeCheckpoint);
+        let settlement = Settlement {
+            run: run.clone(),
+            plan: manifest.id,
+            checkpoint: self.next_checkpoint(manifest, &counts).await?,
+        };
+        self.services.state.settle_run(&settlement, &keeper.lease()).await?;
+        self.reached(Boundary::AfterCheckpoint);
+        self.services.state.forget_entries(manifest.id).await?;
+        if manifest.limit.is_none() {
+            self.sync.source.acknowledge(&manifest.source.outcomes).await?;
+        }
+        Ok(state)
+    }
+
+    async fn ledger_version(&self) -> Result<u64, Error> {
+        let Some(binding) = self.services.state.binding(&self.sync.spec.name).await? else { return Ok(0) };
+        Ok(self.services.state.ledger(&binding.key).await?.map_or(0, |ledger| ledger.version))
+    }
+
+    async fn next_checkpoint(
+        &self,
+        manifest: &PlanManifest,
+        counts: &DeliveryCounts,
+    ) -> Result<Option<Checkpoint>, Error> {
+        let Some(proposed) = manifest.source.proposed.clone().filter(|_| manifest.limit.is_none()) else {
+            return Ok(None);
+        };
+        let incomplete: u64 = Operation::ALL.iter().map(|operation| counts.of(*operation).incomplete).sum();
+        Ok(Some(Checkpoint {
+            version: manifest.basis.checkpoint_version,
+            position: Some(proposed),
+            config_hash: Some(manifest.basis.config_hash.clone()),
+            ledger_version: self.ledger_version().await?,
+            counts: Some(manifest.counts),
+            clean: counts.rejected() == 0 && incomplete == 0 && manifest.source.complete,
+        }))
+    }
+}
+
+/// How a plan that was delivered to its end is called.
+fn outcome(manifest: &PlanManifest, counts: &DeliveryCounts) -> RunState {
+    let refused_here = manifest.counts.read > 0 && manifest.counts.invalid > 0;
+    if counts.rejected() > 0 || refused_here || !manifest.source.complete {
+        RunState::Partial
+    } else {
+        RunState::Succeeded
+    }
+}
+
+/// The changes balance and the ledger balance. What does not add up is never called done.
+fn check_balances(manifest: &PlanManifest, counts: &DeliveryCounts, ledger: &LedgerCounts) -> Result<(), Error> {
+    let planned = [
+        (Operation::Create, manifest.counts.creates),
+        (Operation::Update, manifest.counts.updates),
+        (Operation::Delete, manifest.counts.deletes),
+    ];
+    for (operation, planned) in planned {
+        let settled = counts.of(operation).settled();
+        if settled != planned {
+            let name = operation.as_str();
+            return Err(Error::Unbalanced {
+                message: format!("plan {}: {planned} changes of kind {name}, {settled} settled", manifest.id),
+            });
+        }
+    }
+    if !ledger.is_balanced() {
+        return Err(Error::Unbalanced { message: format!("the ledger does not balance: {ledger:?}") });
+    }
+    Ok(())
+}
+
+/// Reads batches on a blocking thread, a few ahead of delivery.
+fn read_ahead(
+    batches: PlanBatches,
+) -> impl futures::Stream<Item = Result<convoke_core::plan::PlannedBatch, convoke_engine::EngineError>> + Send {
+    /// Enough to keep several requests in flight; at 500 rows a batch it is a few megabytes.
+    const BATCHES_AHEAD: usize = 4;
+    let (sender, receiver) = tokio::sync::mpsc::channel(BATCHES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        for batch in batches {
+            if sender.blocking_send(batch).is_err() {
+                return;
+            }
+        }
+    });
+    futures::stream::unfold(
+        receiver,
+        |mut receiver| async move { receiver.recv().await.map(|batch| (batch, receiver)) },
+    )
+}
+
+/// Passes delivery's progress on as events.
+struct Progress<'a> {
+    pipeline: &'a Pipeline,
+    settled: AtomicU64,
+    total: u64,
+}
+
+impl DeliveryProgress for Progress<'_> {
+    fn settled(&self, _operation: Operation, rows: u64) {
+        let settled = self.settled.fetch_add(rows, Ordering::Relaxed) + rows;
+        self.pipeline.report(Event::Delivering { settled, total: self.total });
+    }
+
+    fn waiting(&self, reason: &'static str, until: Timestamp) {
+        tracing::debug!(reason, until = %until, "delivery waits");
+    }
+}

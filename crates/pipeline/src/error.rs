@@ -1,0 +1,74 @@
+//! How a run can end other than well.
+
+use convoke_core::Timestamp;
+use convoke_core::error::{SinkError, SourceError, StateError};
+use convoke_core::state::RunState;
+use convoke_delivery::DeliveryError;
+use convoke_engine::EngineError;
+use thiserror::Error;
+
+/// Why a run ended early. Each says what was tried and what to do; the chain below it says why.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("the source could not be read")]
+    Source(#[from] SourceError),
+    #[error("the records could not be processed")]
+    Engine(#[from] EngineError),
+    #[error("the checkpoint store refused")]
+    State(#[from] StateError),
+    #[error("the destination could not be used")]
+    Sink(#[from] SinkError),
+    #[error("delivery stopped")]
+    Delivery(#[source] DeliveryError),
+    #[error("{message}")]
+    Files {
+        message: String,
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A guard, a stale plan, unexplained rows: nothing was sent.
+    #[error("{message}")]
+    Stopped { message: String },
+    /// What was read or reached cannot be used.
+    #[error("{message}")]
+    Unusable { message: String },
+    /// The user asked for something that does not exist or does not fit.
+    #[error("{message}")]
+    Request { message: String },
+    /// Something was found that should be impossible; nothing is called done.
+    #[error("{message}")]
+    Unbalanced { message: String },
+    #[error("waiting for quota until {until}; the same command goes on from here")]
+    WaitingForQuota { until: Timestamp },
+    #[error("stopped on a signal after the requests in flight; the same command goes on from here")]
+    Interrupted,
+}
+
+impl Error {
+    /// The state in which a run that ended with this error is recorded.
+    pub fn run_state(&self) -> RunState {
+        match self {
+            Self::Stopped { .. } => RunState::Stopped,
+            Self::Unbalanced { .. } => RunState::Unbalanced,
+            Self::WaitingForQuota { .. } => RunState::WaitingForQuota,
+            Self::Interrupted => RunState::Interrupted,
+            _ => RunState::Failed,
+        }
+    }
+
+    pub(crate) fn files(message: impl Into<String>, cause: std::io::Error) -> Self {
+        Self::Files { message: message.into(), cause }
+    }
+}
+
+/// Prints an error and everything below it on one line, for logs and run records.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        text.push_str(": ");
+        text.push_str(&current.to_string());
+        cause = current.source();
+    }
+    text
+}

@@ -1,0 +1,130 @@
+//! A run from start to end.
+//!
+//! [`Pipeline`] brings one sync's source, engine and destination together. Its story is told in `run.rs`: take the lease,
+//! settle and fold what an earlier run left, plan, hold the plan against the guards, apply it, fold, check that
+//! everything balances, commit. It knows traits only; which source and which destination they are is decided by
+//! whoever builds it.
+
+mod adopting;
+mod applying;
+mod error;
+mod events;
+mod folders;
+mod folding;
+mod guards;
+mod inspecting;
+mod lease;
+mod planning;
+mod reading;
+mod recovery;
+mod retention;
+mod run;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoke_core::boundary::{Boundary, BoundaryObserver};
+use convoke_core::ledger::SegmentStore;
+use convoke_core::sink::{AudienceTarget, Destination};
+use convoke_core::source::Source;
+use convoke_core::spec::{RateLimits, SyncSpec};
+use convoke_core::state::StateStore;
+use convoke_core::{Clock, HashKey};
+use convoke_delivery::provision::SetupPorts;
+use convoke_delivery::{Courier, LeaseView, Ports};
+use convoke_engine::Engine;
+use tokio_util::sync::CancellationToken;
+
+pub use adopting::Adoption;
+pub use error::{Error, chain};
+pub use events::{Event, Reporter, Silent};
+pub use folders::Folders;
+pub use inspecting::{CheckReport, Explanation};
+pub use retention::Retention;
+pub use run::{Ended, Extent};
+
+/// What all syncs of a process share.
+#[derive(Clone)]
+pub struct Services {
+    pub state: Arc<dyn StateStore>,
+    pub segments: Arc<dyn SegmentStore>,
+    pub engine: Arc<Engine>,
+    pub clock: Arc<dyn Clock>,
+    pub boundaries: Arc<dyn BoundaryObserver>,
+    pub reporter: Arc<dyn Reporter>,
+    pub folders: Folders,
+    pub hash_key: HashKey,
+    /// Names this process in leases: host and process id.
+    pub holder: String,
+    pub lease_ttl: Duration,
+    pub retention: Retention,
+}
+
+/// One sync with its ends.
+#[derive(Clone)]
+pub struct Sync {
+    pub spec: SyncSpec,
+    /// Hashes the specification together with the digests of its suppression lists.
+    pub config_hash: fn(&SyncSpec, &[String]) -> String,
+    pub source: Arc<dyn Source>,
+    pub destination: Arc<dyn Destination>,
+    /// For the forecast.
+    pub rate: RateLimits,
+    /// Consent to creating rows where they cannot be looked up.
+    pub allow_blind_creates: bool,
+}
+
+/// Runs one sync.
+pub struct Pipeline {
+    services: Services,
+    sync: Sync,
+    cancel: CancellationToken,
+}
+
+impl Pipeline {
+    /// `cancel` drains: requests in flight are finished, nothing new is begun.
+    pub fn new(services: Services, sync: Sync, cancel: CancellationToken) -> Self {
+        Self { services, sync, cancel }
+    }
+
+    fn target(&self) -> AudienceTarget {
+        let columns = self.sync.spec.columns.iter().map(|column| (column.name.clone(), column.data_type)).collect();
+        AudienceTarget { spec: self.sync.spec.audience.clone(), columns }
+    }
+
+    fn courier(&self, audience: convoke_core::sink::AudienceBinding, lease: Arc<dyn LeaseView>) -> Courier {
+        let ports = Ports {
+            sink: Arc::clone(&self.sync.destination),
+            state: Arc::clone(&self.services.state),
+            clock: Arc::clone(&self.services.clock),
+            boundaries: Arc::clone(&self.services.boundaries),
+            cancel: self.cancel.clone(),
+        };
+        Courier::new(ports, audience, lease)
+    }
+
+    fn setup_ports(&self) -> SetupPorts {
+        SetupPorts {
+            sink: Arc::clone(&self.sync.destination),
+            state: Arc::clone(&self.services.state),
+            clock: Arc::clone(&self.services.clock),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    fn report(&self, event: Event) {
+        self.services.reporter.report(event);
+    }
+
+    fn notice(&self, text: impl Into<String>) {
+        self.report(Event::Notice { text: text.into() });
+    }
+
+    fn reached(&self, boundary: Boundary) {
+        self.services.boundaries.reached(boundary);
+    }
+
+    fn stop_if_cancelled(&self) -> Result<(), Error> {
+        if self.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,133 @@
+//! What an earlier run left: settled, folded, and its plan resumed or given up.
+//!
+//! One path for every ending: a crash, a lost plan folder, a cancelled run and a failed one all leave the same journal.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use convoke_core::sink::AudienceBinding;
+use convoke_core::state::{PlanRecord, PlanState};
+use convoke_core::{KeyHash, RowId, RunId};
+use convoke_delivery::Courier;
+
+use crate::error::Error;
+use crate::lease::LeaseKeeper;
+use crate::{Event, Pipeline};
+
+impl Pipeline {
+    /// Settles what is in doubt, sweeps, and folds. Needs the journal only, neither plan files nor source.
+    pub(crate) async fn recover(&self, run: RunId, keeper: &LeaseKeeper) -> Result<(), Error> {
+        self.close_dead_runs(run).await?;
+        let Some(binding) = self.services.state.binding(&self.sync.spec.name).await? else {
+            return Ok(());
+        };
+        let open_entries = self.services.state.open_entries(&binding.key).await?.len() as u64;
+        let courier = self.courier(binding.clone(), keeper.view());
+        if open_entries > 0 {
+            let until = self.services.clock.now().after(self.settling_time(keeper));
+            self.report(Event::Recovering { open_entries, until });
+            let settled = courier.settle_open().await.map_err(delivery_error)?;
+            if settled.interrupted {
+                return Err(Error::Interrupted);
+            }
+            if settled.in_doubt > 0 {
+                return Err(Error::Unbalanced {
+                    message: format!(
+                        "{} rows are in doubt and audience `{}` cannot be searched for them; `convoke adopt` reads the audience and settles them",
+                        settled.in_doubt, binding.name
+                    ),
+                });
+            }
+            self.report(Event::Recovered { settled_rows: settled.found + settled.not_applied });
+        }
+        self.sweep(&courier, &binding).await?;
+        self.fold(&binding.key, keeper).await?;
+        self.remove_orphan_segments(&binding.key).await
+    }
+
+    /// How long requests of an earlier run may still take effect, at most.
+    fn settling_time(&self, keeper: &LeaseKeeper) -> Duration {
+        let capabilities = self.sync.destination.capabilities();
+        let under_way = if keeper.lease().taken_over { capabilities.request_timeout } else { Duration::ZERO };
+        under_way + capabilities.max_commit_delay + capabilities.settle
+    }
+
+    /// Looks keys that were created twice up again, and removes late doubles.
+    pub(crate) async fn sweep(&self, courier: &Courier, binding: &AudienceBinding) -> Result<u64, Error> {
+        let keys = courier.keys_to_sweep().await.map_err(delivery_error)?;
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let named = self.rows_named_by_ledger(binding, &keys).await?;
+        let swept = courier.sweep(&|key| named.get(&key).cloned()).await.map_err(delivery_error)?;
+        if !swept.doubled.is_empty() {
+            self.notice(format!(
+                "{} rows of audience `{}` share a key with another row and are not known to be ours; they are left alone",
+                swept.doubled.len(),
+                binding.name
+            ));
+        }
+        Ok(swept.removed)
+    }
+
+    async fn rows_named_by_ledger(
+        &self,
+        binding: &AudienceBinding,
+        keys: &[KeyHash],
+    ) -> Result<HashMap<KeyHash, RowId>, Error> {
+        let Some(ledger) = self.services.state.ledger(&binding.key).await? else {
+            return Ok(HashMap::new());
+        };
+        let segments = self.open_segments(&ledger).await?;
+        let entries = self.services.engine.look_up(&segments, keys).await?;
+        Ok(entries.into_iter().map(|entry| (entry.key, entry.row_id)).collect())
+    }
+
+    /// Finds the plan that an earlier run of this sync was delivering, if it can go on; else gives it up.
+    pub(crate) async fn leftover_plan(&self, run: RunId) -> Result<Option<PlanRecord>, Error> {
+        let plans = self.services.state.plans_in(&self.sync.spec.name, PlanState::Applying).await?;
+        let mut resumable = None;
+        for plan in plans {
+            match self.reason_to_abandon(&plan).await? {
+                None if resumable.is_none() => resumable = Some(plan),
+                None => self.abandon(&plan, "a newer plan goes on").await?,
+                Some(reason) => self.abandon(&plan, &reason).await?,
+            }
+        }
+        tracing::debug!(%run, resumable = resumable.is_some(), "looked for a plan to go on with");
+        Ok(resumable)
+    }
+
+    async fn reason_to_abandon(&self, plan: &PlanRecord) -> Result<Option<String>, Error> {
+        if self.sync.spec.shared {
+            return Ok(Some("other syncs may have written the shared audience since".to_owned()));
+        }
+        if plan.manifest.basis.config_hash != self.current_config_hash()? {
+            return Ok(Some("the configuration has changed since".to_owned()));
+        }
+        if self.services.state.checkpoint(&self.sync.spec.name).await?.version != plan.manifest.basis.checkpoint_version
+        {
+            return Ok(Some("the source's checkpoint has moved since".to_owned()));
+        }
+        if self.verify_manifest(plan).is_err() || self.open_batches(plan).await.is_err() {
+            return Ok(Some("its files are gone or damaged".to_owned()));
+        }
+        Ok(None)
+    }
+
+    /// Gives a plan up: what it had sent is in the ledger already, the rest is planned anew.
+    pub(crate) async fn abandon(&self, plan: &PlanRecord, reason: &str) -> Result<(), Error> {
+        let id = plan.manifest.id;
+        self.services.state.move_plan(id, PlanState::Applying, PlanState::Abandoned).await?;
+        self.report(Event::Abandoned { plan: id, reason: reason.to_owned() });
+        Ok(())
+    }
+}
+
+/// Turns a delivery error into the way the run ends.
+pub(crate) fn delivery_error(error: convoke_delivery::DeliveryError) -> Error {
+    match error.quota() {
+        Some(exhausted) => Error::WaitingForQuota { until: exhausted.until },
+        None => Error::Delivery(error),
+    }
+}

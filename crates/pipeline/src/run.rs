@@ -1,0 +1,281 @@
+//! The story of a run.
+
+use std::future::Future;
+
+use convoke_core::plan::PlanManifest;
+use convoke_core::state::{PlanRecord, PlanState, RunRecord, RunState, audience_name_resource, audience_resource};
+use convoke_core::{PlanId, RunId, SyncName};
+use uuid::Uuid;
+
+use crate::error::{Error, chain};
+use crate::lease::LeaseKeeper;
+use crate::{Event, Pipeline};
+
+/// How much a plan takes in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extent {
+    /// Read everything, also what is unchanged.
+    pub full: bool,
+    /// At most this many changes, no deletes; the checkpoint stays.
+    pub limit: Option<u64>,
+}
+
+/// How a run ended: its record, the plan it was about, and the error that ended it early, if one did.
+#[derive(Debug)]
+pub struct Ended {
+    pub run: RunRecord,
+    pub plan: Option<PlanRecord>,
+    pub error: Option<Error>,
+}
+
+impl Pipeline {
+    /// Plans and applies; first finishes what an interrupted run left.
+    pub async fn run(&self, extent: Extent) -> Result<Ended, Error> {
+        self.recorded(async |run| {
+            let keeper = self.take_lease().await?;
+            let outcome = Box::pin(self.run_leased(run, extent, &keeper)).await;
+            keeper.release().await;
+            outcome
+        })
+        .await
+    }
+
+    async fn run_leased(&self, run: &mut RunRecord, extent: Extent, keeper: &LeaseKeeper) -> Result<RunState, Error> {
+        Box::pin(self.recover(run.id, keeper)).await?;
+        if let Some(plan) = self.leftover_plan(run.id).await? {
+            self.report(Event::Resuming { plan: plan.manifest.id });
+            Box::pin(self.apply_plan(run, &plan, keeper)).await?;
+            // What the interrupted run saw is done; now for what the source says today.
+            *run = self.continue_as_new(run).await?;
+        }
+        let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
+        hold_for_approval(&plan, None)?;
+        Box::pin(self.apply_plan(run, &plan, keeper)).await
+    }
+
+    /// Plans and stops.
+    pub async fn plan(&self, extent: Extent) -> Result<Ended, Error> {
+        self.recorded(async |run| {
+            let keeper = self.take_lease().await?;
+            let outcome = async {
+                Box::pin(self.recover(run.id, &keeper)).await?;
+                if let Some(leftover) = self.leftover_plan(run.id).await? {
+                    self.abandon(&leftover, "a new plan was asked for").await?;
+                }
+                let plan = Box::pin(self.compute_plan(run, extent, &keeper)).await?;
+                hold_for_approval(&plan, None)?;
+                Ok(RunState::Planned)
+            }
+            .await;
+            keeper.release().await;
+            outcome
+        })
+        .await
+    }
+
+    /// Applies a plan that was computed before, or goes on with one that was interrupted.
+    pub async fn apply(&self, id: PlanId, approval: Option<&str>) -> Result<Ended, Error> {
+        self.recorded(async |run| {
+            let keeper = self.take_lease().await?;
+            let outcome = Box::pin(self.apply_leased(run, id, approval, &keeper)).await;
+            keeper.release().await;
+            outcome
+        })
+        .await
+    }
+
+    async fn apply_leased(
+        &self,
+        run: &mut RunRecord,
+        id: PlanId,
+        approval: Option<&str>,
+        keeper: &LeaseKeeper,
+    ) -> Result<RunState, Error> {
+        Box::pin(self.recover(run.id, keeper)).await?;
+        let plan = self.plan_to_apply(id).await?;
+        run.plan = Some(id);
+        run.counts = Some(plan.manifest.counts);
+        match plan.state {
+            PlanState::Applying => self.resume_or_abandon(run, &plan, keeper).await,
+            PlanState::Waiting => {
+                self.refuse_stale(&plan).await?;
+                hold_for_approval(&plan, approval)?;
+                Box::pin(self.apply_plan(run, &plan, keeper)).await
+            }
+            PlanState::Settled => Err(Error::Request { message: format!("plan {id} is already applied") }),
+            PlanState::Superseded | PlanState::Abandoned => {
+                let message = format!("plan {id} was {}; plan again", plan.state.as_str());
+                Err(Error::Stopped { message })
+            }
+        }
+    }
+
+    async fn resume_or_abandon(
+        &self,
+        run: &mut RunRecord,
+        plan: &PlanRecord,
+        keeper: &LeaseKeeper,
+    ) -> Result<RunState, Error> {
+        match self.leftover_plan(run.id).await? {
+            Some(leftover) if leftover.manifest.id == plan.manifest.id => {
+                self.report(Event::Resuming { plan: plan.manifest.id });
+                Box::pin(self.apply_plan(run, &leftover, keeper)).await
+            }
+            _ => Err(Error::Stopped { message: format!("plan {} can no longer go on; plan again", plan.manifest.id) }),
+        }
+    }
+
+    async fn plan_to_apply(&self, id: PlanId) -> Result<PlanRecord, Error> {
+        let plan = self.services.state.plan(id).await?;
+        let plan = plan.ok_or_else(|| Error::Request {
+            message: format!("no plan {id}; `plan` prints the id of the one it makes"),
+        })?;
+        self.verify_manifest(&plan)?;
+        Ok(plan)
+    }
+
+    /// Takes the right to write the audience, or its name while it does not exist.
+    pub(crate) async fn take_lease(&self) -> Result<LeaseKeeper, Error> {
+        let spec = &self.sync.spec;
+        let resource = match self.services.state.binding(&spec.name).await? {
+            Some(binding) => audience_resource(&binding.key),
+            None => audience_name_resource(&spec.audience.connection, &spec.audience.name),
+        };
+        LeaseKeeper::acquire(&self.services, &resource).await
+    }
+
+    /// Surrounds `work` with a run record that tells how it ended, whichever way it did.
+    pub(crate) async fn recorded<Work>(&self, work: Work) -> Result<Ended, Error>
+    where
+        Work: AsyncFnOnce(&mut RunRecord) -> Result<RunState, Error>,
+    {
+        let mut run = new_run(&self.sync.spec.name, self.services.clock.now());
+        self.services.state.start_run(&run).await?;
+        let outcome = work(&mut run).await;
+        self.end_run(run, outcome).await
+    }
+
+    async fn end_run(&self, mut run: RunRecord, outcome: Result<RunState, Error>) -> Result<Ended, Error> {
+        let error = match outcome {
+            Ok(state) => {
+                run.state = state;
+                None
+            }
+            Err(error) => {
+                run.state = error.run_state();
+                run.message = Some(chain(&error));
+                Some(error)
+            }
+        };
+        run.ended_at = Some(self.services.clock.now());
+        if let Err(failure) = self.services.state.update_run(&run).await {
+            tracing::error!(run = %run.id, error = %chain(&failure), "the end of the run could not be recorded");
+            // The error that ended the run is the one to tell; without one, this is.
+            if error.is_none() {
+                return Err(failure.into());
+            }
+        }
+        self.clean_up(run.id).await;
+        let plan = match run.plan {
+            Some(id) => self.services.state.plan(id).await.unwrap_or(None),
+            None => None,
+        };
+        Ok(Ended { run, plan, error })
+    }
+
+    /// Ends the record of a run that finished an older plan, and begins one for the plan to come.
+    async fn continue_as_new(&self, finished: &RunRecord) -> Result<RunRecord, Error> {
+        self.services.folders.remove("spool", &finished.id.to_string());
+        let run = new_run(&self.sync.spec.name, self.services.clock.now());
+        self.services.state.start_run(&run).await?;
+        Ok(run)
+    }
+
+    /// Runs that say they are going on although this process holds the lease: their process died.
+    pub(crate) async fn close_dead_runs(&self, own: RunId) -> Result<(), Error> {
+        /// A sync has one writer, so dead runs are among its newest.
+        const LOOK_BACK: u32 = 50;
+        for mut run in self.services.state.runs(Some(&self.sync.spec.name), LOOK_BACK).await? {
+            if run.state == RunState::Running && run.id != own {
+                run.state = RunState::Interrupted;
+                run.ended_at = Some(self.services.clock.now());
+                run.message = Some(format!("its process ended without a word; run {own} settled what it left"));
+                self.services.state.update_run(&run).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn new_run(sync: &SyncName, started_at: convoke_core::Timestamp) -> RunRecord {
+    RunRecord {
+        id: RunId(Uuid::now_v7()),
+        sync: sync.clone(),
+        started_at,
+        ended_at: None,
+        state: RunState::Running,
+        plan: None,
+        message: None,
+        counts: None,
+        delivery: None,
+        ledger: None,
+    }
+}
+
+/// Lets a plan pass that no guard holds, or that is approved by its hash.
+fn hold_for_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Error> {
+    let PlanManifest { id, guard_hits, .. } = &plan.manifest;
+    if guard_hits.is_empty() {
+        return Ok(());
+    }
+    let messages: Vec<_> = guard_hits.iter().map(|hit| format!("{}: {}", hit.guard, hit.message)).collect();
+    let messages = messages.join("; ");
+    if guard_hits.iter().any(|hit| !hit.approvable) {
+        return Err(Error::Stopped { message: format!("nothing of plan {id} was sent: {messages}") });
+    }
+    match approval {
+        Some(approval) if approves(approval, &plan.hash) => Ok(()),
+        Some(_) => Err(Error::Stopped {
+            message: format!(
+                "nothing was sent: the approval is for another plan; plan {id} has the hash {}",
+                plan.hash
+            ),
+        }),
+        None => Err(Error::Stopped {
+            message: format!(
+                "nothing of plan {id} was sent: {messages}. If that is right, `apply {id} --approve {}` lets it through",
+                &plan.hash[..SHORTEST_APPROVAL.max(12)]
+            ),
+        }),
+    }
+}
+
+/// Digits of a hash that an approval must give at least.
+const SHORTEST_APPROVAL: usize = 8;
+
+fn approves(approval: &str, hash: &str) -> bool {
+    approval.len() >= SHORTEST_APPROVAL && hash.starts_with(&approval.to_ascii_lowercase())
+}
+
+/// Waits for something unless the run is cancelled meanwhile.
+pub(crate) async fn unless_cancelled<Wait: Future<Output = ()>>(pipeline: &Pipeline, wait: Wait) -> Result<(), Error> {
+    tokio::select! {
+        biased;
+        () = pipeline.cancel.cancelled() => Err(Error::Interrupted),
+        () = wait => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_must_name_this_plan_by_enough_digits() {
+        let hash = "0123456789abcdef";
+        assert!(approves("01234567", hash));
+        assert!(approves("0123456789ABCDEF", hash));
+        assert!(!approves("0123456", hash), "too short to mean anything");
+        assert!(!approves("11234567", hash));
+    }
+}

@@ -1,0 +1,238 @@
+//! Requests to the API with a token, and their outcomes by certainty.
+//!
+//! A 401 is certainly not applied: the token is dropped and the same request is sent once more. Everything else is
+//! sent once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use convoke_core::SinkError;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request};
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::classify::{Meaning, meaning};
+use crate::problem::{self, describe, describe_codes};
+use crate::settings::authority;
+use crate::token::{TokenFailure, TokenSource};
+use crate::transport::{Miss, Reply, Transport, Trouble};
+
+/// The media type of every body, sent and received.
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
+
+/// The service.
+pub(crate) struct Api {
+    base: Url,
+    transport: Transport,
+    tokens: TokenSource,
+}
+
+/// One request to the API.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) body: Option<Bytes>,
+}
+
+/// How a request ended, where that does not stop the run.
+pub(crate) enum Outcome {
+    /// A 2xx with a whole body.
+    Done {
+        status: u16,
+        body: Bytes,
+    },
+    Refused {
+        status: u16,
+        too_large: bool,
+        body: Bytes,
+    },
+    NotApplied {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+    Unknown {
+        trouble: Trouble,
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Api {
+    pub(crate) fn new(base: Url, transport: Transport, tokens: TokenSource) -> Self {
+        Self { base, transport, tokens }
+    }
+
+    /// A call without a body; `path` is relative to the base URL, one element per segment.
+    pub(crate) fn call(&self, method: Method, path: &[&str]) -> Call {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        Call { method, url, body: None }
+    }
+
+    /// Makes one attempt. `Err` stops the run; the request was then not applied, except after `Protocol`.
+    pub(crate) async fn attempt(&self, call: &Call) -> Result<Outcome, SinkError> {
+        let mut renewed = false;
+        loop {
+            let token = match self.tokens.token(&self.transport).await {
+                Ok(token) => token,
+                Err(TokenFailure::Unavailable { reason, retry_after }) => {
+                    return Ok(Outcome::NotApplied { reason, retry_after });
+                }
+                Err(failure) => return Err(failure.into_error()),
+            };
+            let reply = match self.transport.exchange(call.request(&token.header)).await {
+                Ok(reply) => reply,
+                Err(miss) => return outcome_of_miss(miss),
+            };
+            if meaning(reply.status) != Meaning::Unauthorized || renewed {
+                return call.outcome(reply);
+            }
+            self.tokens.forget(&token).await;
+            renewed = true;
+        }
+    }
+
+    /// Makes one attempt at a read; whatever is not a whole 2xx is an error.
+    pub(crate) async fn read(&self, call: &Call) -> Result<Bytes, SinkError> {
+        match self.attempt(call).await? {
+            Outcome::Done { body, .. } => Ok(body),
+            Outcome::Refused { status, body, .. } => Err(call.refused(status, &body)),
+            Outcome::NotApplied { reason, retry_after } => {
+                Err(SinkError::Unavailable { message: reason, retry_after, cause: None })
+            }
+            Outcome::Unknown { trouble, retry_after } => Err(trouble.into_unavailable(retry_after)),
+        }
+    }
+
+    /// Reads a document that owns its texts.
+    pub(crate) async fn read_document<T: DeserializeOwned>(&self, call: &Call) -> Result<T, SinkError> {
+        let body = self.read(call).await?;
+        serde_json::from_slice(&body).map_err(|_| call.unreadable())
+    }
+}
+
+impl Call {
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        self
+    }
+
+    /// Adds a list of ids as the API declares lists: separated by commas that stand as they are.
+    pub(crate) fn query_ids(mut self, name: &str, ids: &[&str]) -> Self {
+        let encode = |id: &&str| url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>();
+        let list = ids.iter().map(encode).collect::<Vec<_>>().join(",");
+        let before = self.url.query().map_or_else(String::new, |query| format!("{query}&"));
+        self.url.set_query(Some(&format!("{before}{name}={list}")));
+        self
+    }
+
+    /// The error for an answer that is not the document that the API declares.
+    pub(crate) fn unreadable(&self) -> SinkError {
+        SinkError::Unavailable {
+            message: format!("{self} gave an answer that is not the document the API declares; check `base_url`"),
+            retry_after: None,
+            cause: None,
+        }
+    }
+
+    /// The error for a refusal of something that is not about rows.
+    pub(crate) fn refused(&self, status: u16, body: &[u8]) -> SinkError {
+        let problems = describe(&problem::parse(body));
+        SinkError::Protocol { message: format!("{self} was refused ({status}{problems})") }
+    }
+
+    fn request(&self, token: &HeaderValue) -> Request {
+        let mut request = Request::new(self.method.clone(), self.url.clone());
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, token.clone());
+        headers.insert(ACCEPT, MEDIA_TYPE);
+        if let Some(body) = &self.body {
+            headers.insert(CONTENT_TYPE, MEDIA_TYPE);
+            *request.body_mut() = Some(body.clone().into());
+        }
+        request
+    }
+
+    fn outcome(&self, reply: Reply) -> Result<Outcome, SinkError> {
+        let Reply { status, retry_after, body } = reply;
+        let meaning = meaning(status);
+        if meaning == Meaning::Done {
+            return Ok(match body {
+                Ok(body) => Outcome::Done { status, body },
+                Err(trouble) => Outcome::Unknown { trouble, retry_after },
+            });
+        }
+        let body = body.unwrap_or_default();
+        match meaning {
+            Meaning::Refused | Meaning::TooLarge => {
+                Ok(Outcome::Refused { status, too_large: meaning == Meaning::TooLarge, body })
+            }
+            Meaning::RateLimited => {
+                Ok(Outcome::NotApplied { reason: format!("{self} was refused for its rate (429)"), retry_after })
+            }
+            Meaning::Unknown => {
+                let summary = format!("{self} was answered {status}{}", describe_codes(&problem::parse(&body)));
+                Ok(Outcome::Unknown { trouble: Trouble { summary, cause: None }, retry_after })
+            }
+            _ => Err(self.stop(meaning, status, &body)),
+        }
+    }
+
+    /// The error for an answer that ends the run.
+    fn stop(&self, meaning: Meaning, status: u16, body: &[u8]) -> SinkError {
+        let problems = describe_codes(&problem::parse(body));
+        match meaning {
+            Meaning::Unauthorized => SinkError::Unauthorized {
+                message: format!(
+                    "{self} was refused twice, with a new token too ({status}{problems}); check that `base_url` and \
+                     `token_url` of this connection belong together and that the client is still allowed"
+                ),
+            },
+            Meaning::Forbidden if status == 402 => SinkError::Forbidden {
+                message: format!("{self} was refused because the account cannot be charged ({status}{problems})"),
+            },
+            Meaning::Forbidden => SinkError::Forbidden {
+                message: format!(
+                    "{self} was refused ({status}{problems}); check that the client has the scopes \
+                     `api:audience:read` and `api:audience:manage`, and that the account is entitled"
+                ),
+            },
+            Meaning::NotFound => SinkError::NotFound {
+                message: format!(
+                    "{self} found nothing ({status}{problems}); check that the audience still exists and that \
+                     `base_url` of this connection is right"
+                ),
+            },
+            _ => SinkError::Protocol {
+                message: format!(
+                    "{self} was answered {status}{problems}, which the API does not declare; check `base_url` of this \
+                     connection and what stands between"
+                ),
+            },
+        }
+    }
+}
+
+/// Method, path and host; the query may hold names and is left out.
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = authority(&self.url);
+        write!(f, "`{} {}` at `{host}`", self.method, self.url.path())
+    }
+}
+
+fn outcome_of_miss(miss: Miss) -> Result<Outcome, SinkError> {
+    match miss {
+        Miss::Quota(quota) => Err(SinkError::Quota(quota)),
+        Miss::NotSent(trouble) => Ok(Outcome::NotApplied { reason: trouble.summary, retry_after: None }),
+        Miss::Lost(trouble) => Ok(Outcome::Unknown { trouble, retry_after: None }),
+    }
+}

@@ -1,0 +1,123 @@
+//! Matches the rows of an answer to the rows of the request.
+//!
+//! The order of an answer is not promised. A created row is known by its key cell, an updated one by its id;
+//! whatever is ambiguous or foreign is left out and so stays in doubt. Only created rows that came back without a
+//! key cell are taken by position, and only where nothing in the answer speaks against its order.
+
+use std::cell::LazyCell;
+use std::collections::HashMap;
+
+use arrow::record_batch::RecordBatch;
+use convoke_core::RowId;
+use convoke_core::sink::{AppliedRow, AudienceBinding, FailedCell, KEY_COLUMN, KeyCell};
+
+use crate::echo::Echo;
+use crate::row_document::{Cell, Row, RowList};
+
+/// Shown for a failed cell whose summary is missing or could repeat a value.
+const NO_SUMMARY: &str = "the destination gives no reason that can be shown";
+
+/// What was sent, as far as its answer must be compared with it.
+pub(crate) struct Sent<'a> {
+    pub(crate) audience: &'a AudienceBinding,
+    pub(crate) cells: &'a RecordBatch,
+}
+
+/// The rows that an answer to creates confirms; `None`: the answer is not a list of rows.
+pub(crate) fn created(sent: &Sent<'_>, key_cells: &[KeyCell], body: &[u8]) -> Option<Vec<AppliedRow>> {
+    let list = RowList::parse(body)?;
+    let index_of: HashMap<KeyCell, usize> = key_cells.iter().enumerate().map(|(index, key)| (*key, index)).collect();
+    let mut matching = Matching::new(key_cells.len(), &list);
+    let mut in_order = list.data.len() == key_cells.len();
+    let mut unkeyed = Vec::new();
+    for (position, row) in list.data.iter().enumerate() {
+        match row.key_cell(&sent.audience.key_column_id) {
+            None => unkeyed.push((position, row)),
+            Some(key_cell) => {
+                let index = index_of.get(&key_cell).copied();
+                in_order &= index == Some(position);
+                if let Some(index) = index {
+                    matching.claim(index, row);
+                }
+            }
+        }
+    }
+    if in_order {
+        unkeyed.into_iter().for_each(|(position, row)| matching.claim(position, row));
+    }
+    Some(matching.into_applied(sent))
+}
+
+/// The rows that an answer to updates confirms; `None`: the answer is not a list of rows.
+pub(crate) fn updated(sent: &Sent<'_>, row_ids: &[RowId], body: &[u8]) -> Option<Vec<AppliedRow>> {
+    let list = RowList::parse(body)?;
+    let index_of: HashMap<&str, usize> = row_ids.iter().enumerate().map(|(index, id)| (id.as_str(), index)).collect();
+    let mut matching = Matching::new(row_ids.len(), &list);
+    for row in &list.data {
+        if let Some(index) = row.id().and_then(|id| index_of.get(id)) {
+            matching.claim(*index, row);
+        }
+    }
+    Some(matching.into_applied(sent))
+}
+
+/// Which row of the answer stands for which row of the request.
+struct Matching<'a> {
+    slots: Vec<Slot<'a>>,
+    /// How often each id stands in the answer.
+    occurrences: HashMap<&'a str, usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Slot<'a> {
+    Open,
+    Taken(&'a Row<'a>),
+    /// Two rows claim to be this one: which is right is not known.
+    Ambiguous,
+}
+
+impl<'a> Matching<'a> {
+    fn new(rows: usize, list: &'a RowList<'a>) -> Self {
+        let mut occurrences = HashMap::with_capacity(list.data.len());
+        for id in list.data.iter().filter_map(Row::id) {
+            *occurrences.entry(id).or_default() += 1;
+        }
+        Self { slots: vec![Slot::Open; rows], occurrences }
+    }
+
+    fn claim(&mut self, index: usize, row: &'a Row<'a>) {
+        let is_single = row.id().is_some_and(|id| self.occurrences.get(id) == Some(&1));
+        let slot = &mut self.slots[index];
+        *slot = match slot {
+            Slot::Open if is_single => Slot::Taken(row),
+            _ => Slot::Ambiguous,
+        };
+    }
+
+    fn into_applied(self, sent: &Sent<'_>) -> Vec<AppliedRow> {
+        let echo = LazyCell::new(|| Echo::of(sent.cells));
+        let mut applied = Vec::with_capacity(self.slots.len());
+        for (index, slot) in self.slots.into_iter().enumerate() {
+            let Slot::Taken(row) = slot else { continue };
+            let Some(id) = row.id() else { continue };
+            let failed_cells = row.cells().iter().filter(|cell| cell.has_failed());
+            let failed_cells = failed_cells.filter_map(|cell| failed_cell(sent.audience, cell, || &echo)).collect();
+            applied.push(AppliedRow { index, row_id: RowId::new(id), failed_cells });
+        }
+        applied
+    }
+}
+
+/// `None`: not a cell that we fill.
+fn failed_cell<'e>(audience: &AudienceBinding, cell: &Cell<'_>, echo: impl FnOnce() -> &'e Echo) -> Option<FailedCell> {
+    let column = if cell.column_id == audience.key_column_id {
+        KEY_COLUMN
+    } else {
+        &audience.columns.iter().find(|column| column.id == cell.column_id)?.name
+    };
+    let summary = cell.summary().and_then(|summary| echo().clean_detail(summary));
+    Some(FailedCell { column: column.to_owned(), summary: summary.unwrap_or_else(|| NO_SUMMARY.to_owned()) })
+}
+
+#[cfg(test)]
+mod tests;

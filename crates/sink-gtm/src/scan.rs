@@ -1,0 +1,248 @@
+//! Reads a whole audience, one page after the other.
+//!
+//! Rows come in the order in which the API gives them, that of creation, so rows added meanwhile come last. Up to
+//! page 100 the list is read as it is. Beyond that page the vendor's platform refuses, so a longer audience is read
+//! in slices, each a list of its own: rows without a key cell, rows whose key cell is not ours, and rows by the
+//! first digits of their key cell, with one digit more wherever a slice is still too long. Slicing needs a key
+//! column that can be searched by its beginning; without one, and for more than 50,000 rows without key cells of
+//! ours, the pages are asked for all the same, and a refusal is an error.
+//!
+//! At the end the rows read are compared with the total told at the beginning: a difference is an error, since a
+//! scan that silently lacks rows would make doubles.
+
+use convoke_core::rule::Operator;
+use convoke_core::sink::{AudienceBinding, ScanPage, ScannedRow};
+use convoke_core::{RowId, SinkError};
+
+use crate::api::Api;
+use crate::row_document::{Row, RowList};
+use crate::search::{PAGE_LIMIT, PAGE_ROWS, changed_meanwhile, read_page, search_call};
+use crate::wire::{Filter, FilterGroup, RowSearch};
+
+/// Rows that can be read without going beyond [`PAGE_LIMIT`].
+const REACHABLE_ROWS: u64 = PAGE_ROWS as u64 * PAGE_LIMIT as u64;
+
+/// With more columns than this the address would grow too long to name them; all cells are read then.
+const NAMED_COLUMNS: usize = 100;
+
+const FIRST_DIGIT: char = '0';
+const HEX_DIGITS: &str = "0123456789abcdef";
+
+/// Longest run of digits that a slice is cut by: the length of a key hash.
+const LONGEST_PREFIX: usize = 32;
+
+/// See [`Sink::scan`](convoke_core::sink::Sink::scan).
+pub(crate) async fn scan(api: &Api, audience: &AudienceBinding, cursor: Option<&str>) -> Result<ScanPage, SinkError> {
+    let mut position = match cursor {
+        None => Position { slice: Slice::Whole, page: 1, seen: 0, total: None, seen_in_slice: 0 },
+        Some(text) => Position::parse(text).ok_or_else(|| foreign_cursor(audience))?,
+    };
+    loop {
+        let call = search_call(api, audience, &named_columns(audience), position.slice.search(audience));
+        let body = read_page(api, &call, position.page).await?;
+        let list = RowList::parse(&body).ok_or_else(|| call.unreadable())?;
+        if position.page == 1 && position.must_be_cut(audience, list.total()) {
+            position = position.cut(list.total());
+            continue;
+        }
+        let rows = list.data.iter().map(|row| scanned_row(audience, row)).collect::<Option<Vec<_>>>();
+        let rows = rows.ok_or_else(|| call.unreadable())?;
+        let next = position.after(&list);
+        if next.as_ref().is_none_or(|next| next.slice != position.slice) && position.is_slice_short(&list) {
+            return Err(changed_meanwhile(&call));
+        }
+        match next {
+            // An empty slice is no page.
+            Some(next) if rows.is_empty() => position = next,
+            Some(next) => return Ok(ScanPage { rows, next: Some(next.to_string()) }),
+            None if position.is_whole_short(rows.len()) => return Err(changed_meanwhile(&call)),
+            None => return Ok(ScanPage { rows, next: None }),
+        }
+    }
+}
+
+/// Where a scan stands. Its text is the cursor: `<slice>;<page>;<seen in slice>;<seen>;<total>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Position {
+    slice: Slice,
+    page: u32,
+    seen_in_slice: u64,
+    /// Rows read so far, in all slices.
+    seen: u64,
+    /// What the audience was said to hold when it was cut into slices.
+    total: Option<u64>,
+}
+
+/// A part of the audience that is paged through on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Slice {
+    Whole,
+    WithoutKey,
+    ForeignKey,
+    /// Rows whose key cell begins with these digits.
+    Prefix(String),
+}
+
+impl Position {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(';');
+        let slice = Slice::parse(parts.next()?)?;
+        let (page, seen_in_slice) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (seen, total) = (parts.next()?.parse().ok()?, parts.next()?);
+        let total = if total.is_empty() { None } else { Some(total.parse().ok()?) };
+        parts.next().is_none().then_some(Self { slice, page, seen_in_slice, seen, total })
+    }
+
+    fn must_be_cut(&self, audience: &AudienceBinding, total: Option<u64>) -> bool {
+        let can_be_cut = match &self.slice {
+            Slice::Whole => audience.key_look_up.is_some_and(|look_up| look_up.by_prefix),
+            Slice::Prefix(digits) => digits.len() < LONGEST_PREFIX,
+            Slice::WithoutKey | Slice::ForeignKey => false,
+        };
+        can_be_cut && total.is_some_and(|total| total > REACHABLE_ROWS)
+    }
+
+    fn cut(self, total: Option<u64>) -> Self {
+        match self.slice {
+            Slice::Prefix(digits) => Self { slice: Slice::Prefix(format!("{digits}{FIRST_DIGIT}")), ..self },
+            _ => Self { slice: Slice::WithoutKey, total, ..self },
+        }
+    }
+
+    /// Where the scan goes on after a page; none at the end.
+    fn after(&self, list: &RowList<'_>) -> Option<Self> {
+        let read = list.data.len() as u64;
+        let (seen_in_slice, seen) = (self.seen_in_slice + read, self.seen + read);
+        if !list.is_last(seen_in_slice) {
+            return Some(Self { page: self.page + 1, seen_in_slice, seen, ..self.clone() });
+        }
+        let slice = self.slice.next()?;
+        Some(Self { slice, page: 1, seen_in_slice: 0, seen, total: self.total })
+    }
+
+    /// Whether the slice ended before all rows that it was said to hold were read.
+    fn is_slice_short(&self, list: &RowList<'_>) -> bool {
+        list.total().is_some_and(|total| self.seen_in_slice + (list.data.len() as u64) < total)
+    }
+
+    fn is_whole_short(&self, last_rows: usize) -> bool {
+        self.total.is_some_and(|total| self.seen + (last_rows as u64) < total)
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let total = self.total.map_or_else(String::new, |total| total.to_string());
+        write!(f, "{};{};{};{};{total}", self.slice, self.page, self.seen_in_slice, self.seen)
+    }
+}
+
+impl Slice {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "whole" => Some(Self::Whole),
+            "without-key" => Some(Self::WithoutKey),
+            "foreign-key" => Some(Self::ForeignKey),
+            _ => {
+                let digits = text.strip_prefix("key-")?;
+                let is_prefix = !digits.is_empty() && digits.chars().all(|digit| HEX_DIGITS.contains(digit));
+                is_prefix.then(|| Self::Prefix(digits.to_owned()))
+            }
+        }
+    }
+
+    /// The slice after this one; none at the end.
+    fn next(&self) -> Option<Self> {
+        match self {
+            Self::Whole => None,
+            Self::WithoutKey => Some(Self::ForeignKey),
+            Self::ForeignKey => Some(Self::Prefix(FIRST_DIGIT.to_string())),
+            Self::Prefix(digits) => next_prefix(digits).map(Self::Prefix),
+        }
+    }
+
+    fn search<'a>(&self, audience: &'a AudienceBinding) -> RowSearch<'a> {
+        let on_key = |operator, values| Filter::new(&audience.key_column_id, operator, values);
+        let filters = match self {
+            Self::Whole => return RowSearch::default(),
+            Self::WithoutKey => vec![on_key(Operator::Empty, Vec::new())],
+            Self::ForeignKey => {
+                let not_ours = HEX_DIGITS.chars().map(|digit| on_key(Operator::DoesNotStartWith, vec![digit.into()]));
+                std::iter::once(on_key(Operator::NotEmpty, Vec::new())).chain(not_ours).collect()
+            }
+            Self::Prefix(digits) => vec![on_key(Operator::StartsWith, vec![digits.clone()])],
+        };
+        RowSearch { filter: Some(FilterGroup { operator: "AND", filters }), ids: None }
+    }
+}
+
+impl std::fmt::Display for Slice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole => f.write_str("whole"),
+            Self::WithoutKey => f.write_str("without-key"),
+            Self::ForeignKey => f.write_str("foreign-key"),
+            Self::Prefix(digits) => write!(f, "key-{digits}"),
+        }
+    }
+}
+
+/// `0a` → `0b`, `0f` → `1`, `f` → none: also right after a slice was cut into finer ones.
+fn next_prefix(digits: &str) -> Option<String> {
+    let kept = digits.trim_end_matches('f');
+    let (rest, last) = kept.split_at_checked(kept.len().checked_sub(1)?)?;
+    let next = HEX_DIGITS.chars().skip_while(|digit| !last.starts_with(*digit)).nth(1)?;
+    Some(format!("{rest}{next}"))
+}
+
+fn named_columns(audience: &AudienceBinding) -> Vec<&str> {
+    if audience.columns.len() >= NAMED_COLUMNS {
+        return Vec::new();
+    }
+    let ids = audience.columns.iter().map(|column| column.id.as_str());
+    ids.chain([audience.key_column_id.as_str()]).collect()
+}
+
+fn scanned_row(audience: &AudienceBinding, row: &Row<'_>) -> Option<ScannedRow> {
+    let cell_text = |id: &str| row.cell(id).and_then(|cell| cell.canonical_text());
+    Some(ScannedRow {
+        row_id: RowId::new(row.id()?),
+        key_cell: row.key_cell(&audience.key_column_id),
+        cells: audience.columns.iter().map(|column| cell_text(&column.id)).collect(),
+    })
+}
+
+fn foreign_cursor(audience: &AudienceBinding) -> SinkError {
+    SinkError::Protocol { message: format!("the scan of audience `{}` was asked for an unknown page", audience.name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_follow_each_other_and_cover_every_key() {
+        let cases =
+            [("0", Some("1")), ("9", Some("a")), ("f", None), ("0f", Some("1")), ("3ff", Some("4")), ("ff", None)];
+        for (digits, next) in cases {
+            assert_eq!(next_prefix(digits).as_deref(), next, "{digits}");
+        }
+        let order: Vec<_> = std::iter::successors(Some(Slice::WithoutKey), Slice::next).collect();
+        assert_eq!(order.len(), 18);
+    }
+
+    #[test]
+    fn a_cursor_reads_back_as_the_position_it_was_made_from() {
+        let positions = [
+            Position { slice: Slice::Whole, page: 7, seen_in_slice: 3000, seen: 3000, total: None },
+            Position { slice: Slice::ForeignKey, page: 1, seen_in_slice: 0, seen: 9, total: Some(60_000) },
+            Position { slice: Slice::Prefix("0a".into()), page: 2, seen_in_slice: 500, seen: 9, total: Some(1) },
+        ];
+        for position in positions {
+            assert_eq!(Position::parse(&position.to_string()), Some(position));
+        }
+        for text in ["", "whole", "key-;1;0;0;", "key-xyz;1;0;0;", "whole;1;0;0;;", "whole;a;0;0;"] {
+            assert_eq!(Position::parse(text), None, "{text}");
+        }
+    }
+}

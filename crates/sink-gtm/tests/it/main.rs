@@ -1,0 +1,10 @@
+//! The sink against a scripted server, where every answer and failure is written down, and against the audience store.
+
+mod contract;
+mod faults;
+mod fixture;
+mod privacy;
+mod rows;
+mod search;
+mod setup;
+mod token;

@@ -1,0 +1,38 @@
+//! The first record of a file: the names of its columns.
+
+use std::collections::HashMap;
+
+/// Other spellings of header names, looked up without regard to case and surrounding space.
+#[derive(Clone, Debug)]
+pub(crate) struct Aliases(HashMap<String, String>);
+
+impl Aliases {
+    pub(crate) fn new(aliases: &[(String, String)]) -> Self {
+        Self(aliases.iter().map(|(spelling, name)| (folded(spelling), name.clone())).collect())
+    }
+
+    /// Turns header cells into column names; the error says what is wrong with the file.
+    pub(crate) fn column_names<'a>(&self, cells: impl Iterator<Item = &'a [u8]>) -> Result<Vec<String>, String> {
+        let mut names: Vec<String> = Vec::new();
+        for (index, cell) in cells.enumerate() {
+            let number = index + 1;
+            let Ok(text) = std::str::from_utf8(cell) else {
+                return Err(format!("the header of column {number} is not UTF-8; save the file as UTF-8"));
+            };
+            let name = self.0.get(&folded(text)).map_or(text.trim(), String::as_str);
+            if name.is_empty() {
+                return Err(format!("column {number} has no name in the header line; name it or remove it"));
+            }
+            if let Some(earlier) = names.iter().position(|known| known == name) {
+                let earlier = earlier + 1;
+                return Err(format!("columns {earlier} and {number} are both named `{name}`; rename or remove one"));
+            }
+            names.push(name.to_owned());
+        }
+        Ok(names)
+    }
+}
+
+fn folded(text: &str) -> String {
+    text.trim().to_lowercase()
+}

@@ -1,0 +1,52 @@
+//! The rule that a file counts only once nobody writes to it any more.
+
+use std::time::Duration;
+
+use convoke_core::{Clock, SourceError, Timestamp};
+
+use crate::file::{DroppedFile, Identity};
+use crate::folder::Folder;
+
+/// The files of the folder, judged.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// Oldest first.
+    pub(crate) settled: Vec<DroppedFile>,
+    /// Why each other file does not count yet.
+    pub(crate) notices: Vec<String>,
+}
+
+/// Lists the folder and waits, at most for `settle`, for files that were written to lately.
+pub(crate) async fn judge(folder: &Folder, settle: Duration, clock: &dyn Clock) -> Result<Judged, SourceError> {
+    let mut judged = Judged::default();
+    let mut young = Vec::new();
+    let now = clock.now();
+    for file in folder.list()? {
+        match folder.has_marker(&file) {
+            Some(true) => judged.settled.push(file),
+            Some(false) => judged.notices.push(format!("`{}` has no marker beside it yet; not read", file.name)),
+            None if stood_for(&file.identity, now) >= settle => judged.settled.push(file),
+            None => young.push(file),
+        }
+    }
+    let Some(wait) = young.iter().map(|file| settle.saturating_sub(stood_for(&file.identity, now))).max() else {
+        return Ok(judged);
+    };
+    clock.sleep(wait).await;
+    for file in folder.list()? {
+        let before = young.iter().find(|young| young.name == file.name);
+        match before {
+            Some(before) if before.identity == file.identity => judged.settled.push(file),
+            Some(_) => judged.notices.push(format!("`{}` is still being written; not read", file.name)),
+            None => {}
+        }
+    }
+    judged.settled.sort_by(|one, other| one.age_order().cmp(&other.age_order()));
+    Ok(judged)
+}
+
+/// How long the file has stood unchanged. A time in the future says nothing: nought.
+fn stood_for(identity: &Identity, now: Timestamp) -> Duration {
+    let last_touched = identity.modified_ns.max(identity.changed_ns) / 1_000_000;
+    now.since(Timestamp(last_touched))
+}

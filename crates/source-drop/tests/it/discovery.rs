@@ -1,0 +1,165 @@
+//! Which files are read, and which were read before.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use convoke_core::spec::DropMode;
+use convoke_core::{Clock, Timestamp};
+
+use crate::test_folder::TestFolder;
+
+fn names(discovery: &convoke_core::source::Discovery) -> Vec<&str> {
+    discovery.splits.iter().map(|split| split.name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_newest_file_is_the_whole_truth() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write_at("b.csv", "a\n1\n", 1);
+    folder.write_at("a.csv", "a\n2\n", 3);
+    folder.write_at("c.csv", "a\n3\n", 2);
+    let discovery = folder.discover(None).await;
+    assert_eq!(names(&discovery), ["a.csv"]);
+    assert_eq!(discovery.notices.len(), 2, "{:?}", discovery.notices);
+}
+
+#[tokio::test]
+async fn files_of_one_moment_are_ordered_by_name() {
+    let folder = TestFolder::new(DropMode::Append);
+    for name in ["b.csv", "a.csv", "c.csv"] {
+        folder.write_at(name, format!("a\n{name}\n"), 1);
+    }
+    assert_eq!(names(&folder.discover(None).await), ["a.csv", "b.csv", "c.csv"]);
+}
+
+#[tokio::test]
+async fn a_file_older_than_the_one_read_last_is_noticed_and_skipped() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write_at("new.csv", "a\n1\n", 5);
+    let stored = folder.run(None).await;
+    folder.write_at("old.csv", "a\n22\n", 4);
+    let discovery = folder.discover(Some(&stored)).await;
+    assert!(discovery.unchanged);
+    assert!(discovery.notices[0].contains("touch it"), "{:?}", discovery.notices);
+}
+
+#[tokio::test]
+async fn the_same_contents_under_another_name_are_recognised() {
+    for mode in [DropMode::Snapshot, DropMode::Append] {
+        let folder = TestFolder::new(mode);
+        folder.write("monday.csv", "a\n1\n");
+        let stored = folder.run(None).await;
+        folder.write("tuesday.csv", "a\n1\n");
+        let discovery = folder.discover(Some(&stored)).await;
+        assert!(discovery.unchanged, "{mode:?}");
+        assert!(discovery.notices[0].contains("same contents as `monday.csv`"), "{:?}", discovery.notices);
+        // The same size alone does not make the same file.
+        folder.write("wednesday.csv", "a\n2\n");
+        assert_eq!(names(&folder.discover(Some(&stored)).await), ["wednesday.csv"]);
+    }
+}
+
+#[tokio::test]
+async fn two_new_files_with_the_same_contents_are_read_once() {
+    let folder = TestFolder::new(DropMode::Append);
+    folder.write("a.csv", "a\n1\n");
+    folder.write("b.csv", "a\n1\n");
+    let discovery = folder.discover(None).await;
+    assert_eq!(names(&discovery), ["a.csv"]);
+    assert!(discovery.notices[0].contains("read once"), "{:?}", discovery.notices);
+}
+
+#[tokio::test]
+async fn a_file_that_is_kept_is_told_by_its_identity_without_reading_it() {
+    let folder = TestFolder::keeping(DropMode::Snapshot);
+    folder.write("a.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    let discovery = folder.discover(Some(&stored)).await;
+    assert!(discovery.unchanged && discovery.notices.is_empty(), "{discovery:?}");
+}
+
+#[tokio::test]
+async fn an_empty_folder_is_unchanged_if_something_was_read_and_else_an_error() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    let error = folder.try_discover(None, false).await.unwrap_err().to_string();
+    assert!(error.contains("no file matching `*.csv` in") && error.contains("drop one"), "{error}");
+    folder.write("a.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    assert!(folder.names("").is_empty());
+    assert!(folder.discover(Some(&stored)).await.unchanged);
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_an_error_with_a_remedy() {
+    let folder = TestFolder::with(DropMode::Snapshot, |spec| spec.path = spec.path.join("absent"));
+    let error = folder.try_discover(None, false).await.unwrap_err().to_string();
+    assert!(error.contains("create it, or correct `path`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_settled_file_that_is_gone_cannot_be_read_again() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write("a.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    fs::remove_file(folder.path("processed/a.csv")).unwrap();
+    let error = folder.try_discover(Some(&stored), true).await.unwrap_err().to_string();
+    assert!(error.contains("`a.csv` was read before") && error.contains("put it back"), "{error}");
+}
+
+#[tokio::test]
+async fn only_files_that_match_the_pattern_count() {
+    let folder = TestFolder::new(DropMode::Append);
+    for name in ["a.csv", "b.txt", ".c.csv", "d.csv.part"] {
+        folder.write(name, format!("a\n{name}\n"));
+    }
+    fs::create_dir(folder.path("folder.csv")).unwrap();
+    assert_eq!(names(&folder.discover(None).await), ["a.csv"]);
+}
+
+#[tokio::test]
+async fn with_markers_a_file_counts_when_its_marker_lies_beside_it() {
+    let folder = TestFolder::with(DropMode::Append, |spec| spec.done_suffix = Some(".done".to_owned()));
+    folder.write("a.csv", "a\n1\n");
+    folder.write("b.csv", "a\n2\n");
+    folder.write("b.csv.done", "");
+    let discovery = folder.discover(None).await;
+    assert_eq!(names(&discovery), ["b.csv"]);
+    assert!(discovery.notices[0].contains("`a.csv` has no marker"), "{:?}", discovery.notices);
+    folder.run(None).await;
+    assert_eq!(folder.names(""), ["a.csv"]);
+    assert_eq!(folder.names("processed"), ["b.csv", "b.csv.done"]);
+}
+
+/// A clock whose sleep gives somebody the time to go on writing.
+struct Meanwhile<F>(F);
+
+#[async_trait]
+impl<F: Fn() + Send + Sync> Clock for Meanwhile<F> {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        assert!(duration <= Duration::from_secs(5), "waits for the settle time at most");
+        (self.0)();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_being_written_is_noticed_and_not_read() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("a.csv");
+    let growing = path.clone();
+    let clock = Meanwhile(move || fs::write(&growing, "a\n1\n2\n").unwrap());
+    let path_of_folder = folder.path().to_path_buf();
+    let drop = TestFolder::with_clock(DropMode::Snapshot, Arc::new(clock), |spec| spec.path = path_of_folder);
+    fs::write(&path, "a\n1\n").unwrap();
+    let error = drop.try_discover(None, false).await.unwrap_err().to_string();
+    assert!(error.contains("`a.csv` is still being written"), "{error}");
+}

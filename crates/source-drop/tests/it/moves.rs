@@ -1,0 +1,89 @@
+//! Where files go once their run has settled.
+
+use std::fs;
+
+use convoke_core::spec::DropMode;
+use convoke_testkit::contract::source::SourceSetUp;
+
+use crate::test_folder::TestFolder;
+
+#[tokio::test]
+async fn settled_files_move_and_never_overwrite() {
+    let folder = TestFolder::new(DropMode::Append);
+    let mut stored = None;
+    for contents in ["a\n1\n", "a\n2\n", "a\n3\n"] {
+        folder.write("contacts.csv", contents);
+        stored = Some(folder.run(stored.as_ref()).await);
+    }
+    assert_eq!(folder.names("processed"), ["contacts.1.csv", "contacts.2.csv", "contacts.csv"]);
+    assert_eq!(fs::read_to_string(folder.path("processed/contacts.csv")).unwrap(), "a\n1\n");
+    let again = folder.try_discover(stored.as_ref(), true).await.unwrap();
+    assert_eq!(again.splits.len(), 3);
+    let mut records = Vec::new();
+    for split in &again.splits {
+        records.extend(folder.read(split).await.records.concat());
+    }
+    let expected: Vec<_> = ["1", "2", "3"].iter().map(|cell| Some((*cell).to_owned())).collect();
+    assert_eq!(records, expected);
+}
+
+#[tokio::test]
+async fn broken_files_go_to_quarantine_with_their_reason() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    for _ in 0..2 {
+        folder.write("bad.csv", "a,a\n1,2\n");
+        let outcomes = folder.outcomes(&folder.discover(None).await).await;
+        folder.source().acknowledge(&outcomes).await.unwrap();
+        folder.source().acknowledge(&outcomes).await.unwrap();
+    }
+    assert!(folder.names("").is_empty());
+    let expected = ["bad.1.csv", "bad.1.csv.reason.txt", "bad.csv", "bad.csv.reason.txt"];
+    assert_eq!(folder.names("quarantine"), expected);
+    let reason = fs::read_to_string(folder.path("quarantine/bad.csv.reason.txt")).unwrap();
+    assert!(reason.contains("both named `a`"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_reason_written_before_a_crash_is_used_after_it() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write("bad.csv", "a,a\n1,2\n");
+    let outcomes = folder.outcomes(&folder.discover(None).await).await;
+    folder.source().acknowledge(&outcomes).await.unwrap();
+    // As if the crash had come between the reason and the move.
+    fs::rename(folder.path("quarantine/bad.csv"), folder.path("bad.csv")).unwrap();
+    folder.source().acknowledge(&outcomes).await.unwrap();
+    assert_eq!(folder.names("quarantine"), ["bad.csv", "bad.csv.reason.txt"]);
+}
+
+#[tokio::test]
+async fn a_broken_file_does_not_move_the_position() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write("good.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    folder.write("bad.csv", "a,a\n1,2\n");
+    assert_eq!(folder.run(Some(&stored)).await, stored);
+}
+
+#[tokio::test]
+async fn a_file_dropped_over_the_one_that_was_read_stays() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write("contacts.csv", "a\n1\n");
+    let outcomes = folder.outcomes(&folder.discover(None).await).await;
+    folder.write("contacts.csv", "a\n1\n2\n");
+    folder.source().acknowledge(&outcomes).await.unwrap();
+    assert_eq!(folder.names(""), ["contacts.csv"]);
+    assert!(folder.names("processed").is_empty());
+}
+
+#[tokio::test]
+async fn files_that_got_a_number_are_described_and_read_again() {
+    let folder = TestFolder::with(DropMode::Append, |spec| spec.pattern = "contacts.csv".to_owned());
+    folder.write("contacts.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    folder.write("contacts.csv", "a,b\n1,2\n");
+    let stored = folder.run(Some(&stored)).await;
+    assert!(folder.names("").is_empty());
+    let described = folder.source().describe().await.unwrap();
+    assert!(described.origin.ends_with("processed/contacts.1.csv"), "{}", described.origin);
+    assert_eq!(folder.try_discover(Some(&stored), true).await.unwrap().splits.len(), 2);
+}

@@ -1,0 +1,186 @@
+//! A drop folder of its own for each test.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use arrow::array::AsArray;
+use async_trait::async_trait;
+use convoke_core::source::{
+    Discover, Discovery, MalformedRecord, Source, SourcePosition, Split, SplitItem, SplitOutcome, SplitResult,
+};
+use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
+use convoke_core::{Clock, SourceError};
+use convoke_source_drop::CsvDrop;
+use convoke_testkit::clock::TestClock;
+use convoke_testkit::contract::source::{SourceSetUp, SuiteRecord};
+use futures::StreamExt;
+use tempfile::TempDir;
+
+pub(crate) struct TestFolder {
+    folder: TempDir,
+    source: CsvDrop,
+    puts: AtomicU64,
+}
+
+/// What a whole split yields.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Contents {
+    pub(crate) records: Vec<Vec<Option<String>>>,
+    pub(crate) columns: Vec<String>,
+    pub(crate) positions: Vec<u64>,
+    pub(crate) malformed: Vec<MalformedRecord>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) broken: Option<String>,
+}
+
+impl TestFolder {
+    pub(crate) fn new(drop_mode: DropMode) -> Self {
+        Self::with(drop_mode, |_| {})
+    }
+
+    pub(crate) fn keeping(drop_mode: DropMode) -> Self {
+        Self::with(drop_mode, |spec| spec.processed = ProcessedFiles::Keep)
+    }
+
+    pub(crate) fn with(drop_mode: DropMode, change: impl FnOnce(&mut CsvDropSpec)) -> Self {
+        Self::with_clock(drop_mode, TestClock::leaping(), change)
+    }
+
+    pub(crate) fn with_clock(
+        drop_mode: DropMode,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut CsvDropSpec),
+    ) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut spec = CsvDropSpec {
+            path: folder.path().to_path_buf(),
+            pattern: "*.csv".to_owned(),
+            drop_mode,
+            settle: Duration::from_secs(5),
+            done_suffix: None,
+            processed: ProcessedFiles::Move,
+            delimiter: ',',
+            aliases: Vec::new(),
+            max_malformed: 1.0,
+        };
+        change(&mut spec);
+        let source = CsvDrop::new(spec, clock);
+        Self { folder, source, puts: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file that is newer than all written before.
+    pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        let minute = self.puts.fetch_add(1, Ordering::SeqCst) + 1;
+        self.write_at(name, contents, minute);
+    }
+
+    /// Writes a file that was last modified at this minute of 1970.
+    pub(crate) fn write_at(&self, name: &str, contents: impl AsRef<[u8]>, minute: u64) {
+        fs::write(self.path(name), contents).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(minute * 60);
+        File::options().write(true).open(self.path(name)).unwrap().set_modified(time).unwrap();
+    }
+
+    pub(crate) fn names(&self, below: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path(below)) else { return Vec::new() };
+        let files = entries.map(Result::unwrap).filter(|entry| entry.path().is_file());
+        let mut names: Vec<String> = files.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) async fn try_discover(
+        &self,
+        stored: Option<&SourcePosition>,
+        reread: bool,
+    ) -> Result<Discovery, SourceError> {
+        self.source.discover(Discover { stored, reread }).await
+    }
+
+    pub(crate) async fn discover(&self, stored: Option<&SourcePosition>) -> Discovery {
+        self.try_discover(stored, false).await.unwrap()
+    }
+
+    pub(crate) async fn read(&self, split: &Split) -> Contents {
+        self.try_read(split).await.unwrap()
+    }
+
+    pub(crate) async fn try_read(&self, split: &Split) -> Result<Contents, SourceError> {
+        let mut contents = Contents::default();
+        let mut stream = self.source.read(split).await?;
+        while let Some(item) = stream.next().await {
+            match item? {
+                SplitItem::Records(batch) => {
+                    let fields = batch.records.schema();
+                    contents.columns = fields.fields().iter().map(|field| field.name().clone()).collect();
+                    for row in 0..batch.records.num_rows() {
+                        let cells = batch.records.columns().iter().map(|column| {
+                            let column = column.as_string::<i32>();
+                            column.iter().nth(row).unwrap().map(str::to_owned)
+                        });
+                        contents.records.push(cells.collect());
+                    }
+                    contents.positions.extend(batch.positions);
+                }
+                SplitItem::Malformed(record) => contents.malformed.push(record),
+                SplitItem::Broken { reason } => contents.broken = Some(reason),
+                SplitItem::End { fingerprint } => contents.fingerprint = Some(fingerprint),
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Drops one file and reads it.
+    pub(crate) async fn read_file(&self, contents: impl AsRef<[u8]>) -> Contents {
+        self.write("file.csv", contents);
+        let discovery = self.discover(None).await;
+        self.read(&discovery.splits[0]).await
+    }
+
+    /// Takes everything that is to be read through a whole run; gives back what is stored then.
+    pub(crate) async fn run(&self, stored: Option<&SourcePosition>) -> SourcePosition {
+        let discovery = self.discover(stored).await;
+        let outcomes = self.outcomes(&discovery).await;
+        let proposed = self.source.propose(stored, &outcomes);
+        self.source.acknowledge(&outcomes).await.unwrap();
+        proposed
+    }
+
+    pub(crate) async fn outcomes(&self, discovery: &Discovery) -> Vec<SplitOutcome> {
+        let mut outcomes = Vec::new();
+        for split in &discovery.splits {
+            let contents = self.read(split).await;
+            let result = match (contents.fingerprint, contents.broken) {
+                (Some(fingerprint), None) => SplitResult::Read { fingerprint, records: contents.records.len() as u64 },
+                (None, Some(reason)) => SplitResult::Broken { reason },
+                other => panic!("a split ends once: {other:?}"),
+            };
+            outcomes.push(SplitOutcome { split: split.clone(), result });
+        }
+        outcomes
+    }
+}
+
+#[async_trait]
+impl SourceSetUp for TestFolder {
+    fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
+    async fn put(&self, records: &[SuiteRecord]) {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(["id", "name"]).unwrap();
+        for (id, name) in records {
+            writer.write_record([id, name]).unwrap();
+        }
+        let number = self.puts.load(Ordering::SeqCst);
+        self.write(&format!("contacts-{number}.csv"), writer.into_inner().unwrap());
+    }
+}

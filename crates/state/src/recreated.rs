@@ -1,0 +1,133 @@
+//! Keys that were created again after a look-up found them absent.
+//!
+//! A request that commits late would double them, so each is looked up again twice: at the end of the run and at the
+//! start of the next.
+
+use convoke_core::hash::KeyHash;
+use convoke_core::sink::AttemptTag;
+use convoke_core::state::{Lease, Recreated};
+use convoke_core::{AudienceKey, StateError};
+
+use crate::fault::Fault;
+use crate::sqlite::SqliteState;
+use crate::stored;
+use crate::writer::Transaction;
+
+/// After so many sweeps nothing sent earlier can still be on its way.
+const SWEEPS: u32 = 2;
+
+impl SqliteState {
+    pub(crate) async fn note_recreated_keys(
+        &self,
+        audience: AudienceKey,
+        keys: Vec<(KeyHash, AttemptTag)>,
+        lease: Lease,
+    ) -> Result<(), StateError> {
+        self.write("noting keys that are created again", |transaction| {
+            Box::pin(async move {
+                transaction.demand(&lease).await?;
+                for (key, tag) in keys {
+                    transaction.note_recreated(&audience, key, tag).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn recreated_keys(&self, audience: AudienceKey) -> Result<Vec<Recreated>, StateError> {
+        self.read("looking up keys that were created again", |connection| {
+            Box::pin(async move {
+                let rows: Vec<(Vec<u8>, u32, u32)> = sqlx::query_as(
+                    "SELECT recreated_keys.key, sweeps, tag FROM recreated_keys
+                     JOIN recreated_tags USING (connection, audience_id, key)
+                     WHERE connection = ? AND audience_id = ? ORDER BY recreated_keys.key, tag",
+                )
+                .bind(audience.connection.as_str())
+                .bind(&audience.audience_id)
+                .fetch_all(connection)
+                .await?;
+                grouped(rows)
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn count_sweep_of_keys(
+        &self,
+        audience: AudienceKey,
+        keys: Vec<KeyHash>,
+        lease: Lease,
+    ) -> Result<(), StateError> {
+        self.write("counting a sweep of keys", |transaction| {
+            Box::pin(async move {
+                transaction.demand(&lease).await?;
+                for key in keys {
+                    transaction.count_sweep(&audience, key).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+impl Transaction {
+    async fn note_recreated(&mut self, audience: &AudienceKey, key: KeyHash, tag: AttemptTag) -> Result<(), Fault> {
+        // Created once more, so what was swept before says nothing about the new request.
+        sqlx::query(
+            "INSERT INTO recreated_keys (connection, audience_id, key, sweeps) VALUES (?, ?, ?, 0)
+             ON CONFLICT DO UPDATE SET sweeps = 0",
+        )
+        .bind(audience.connection.as_str())
+        .bind(&audience.audience_id)
+        .bind(&key.0[..])
+        .execute(&mut self.connection)
+        .await?;
+        sqlx::query(
+            "INSERT INTO recreated_tags (connection, audience_id, key, tag) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(audience.connection.as_str())
+        .bind(&audience.audience_id)
+        .bind(&key.0[..])
+        .bind(tag.0)
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn count_sweep(&mut self, audience: &AudienceKey, key: KeyHash) -> Result<(), Fault> {
+        let sweeps: Option<u32> = sqlx::query_scalar(
+            "UPDATE recreated_keys SET sweeps = sweeps + 1 WHERE connection = ? AND audience_id = ? AND key = ?
+             RETURNING sweeps",
+        )
+        .bind(audience.connection.as_str())
+        .bind(&audience.audience_id)
+        .bind(&key.0[..])
+        .fetch_optional(&mut self.connection)
+        .await?;
+        if sweeps.is_some_and(|sweeps| sweeps >= SWEEPS) {
+            sqlx::query("DELETE FROM recreated_keys WHERE connection = ? AND audience_id = ? AND key = ?")
+                .bind(audience.connection.as_str())
+                .bind(&audience.audience_id)
+                .bind(&key.0[..])
+                .execute(&mut self.connection)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Brings the tags of each key together; rows come ordered by key.
+fn grouped(rows: Vec<(Vec<u8>, u32, u32)>) -> Result<Vec<Recreated>, Fault> {
+    let mut found: Vec<Recreated> = Vec::new();
+    for (key, sweeps, tag) in rows {
+        let key = KeyHash(stored::hash(&key, "a key hash")?);
+        match found.last_mut() {
+            Some(last) if last.key == key => last.tags.push(AttemptTag(tag)),
+            _ => found.push(Recreated { key, tags: vec![AttemptTag(tag)], sweeps }),
+        }
+    }
+    Ok(found)
+}

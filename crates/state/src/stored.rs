@@ -1,0 +1,45 @@
+//! How facts stand in columns: ids as text, structures as JSON, times as milliseconds.
+
+use convoke_core::ids::{PlanId, RunId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::fault::Fault;
+
+pub(crate) fn to_json<T: Serialize>(value: &T, what: &'static str) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|_| Fault::Unreadable { what })
+}
+
+pub(crate) fn from_json<T: DeserializeOwned>(text: &str, what: &'static str) -> Result<T, Fault> {
+    // The parser's message may quote the text, which may hold personal data.
+    serde_json::from_str(text).map_err(|_| Fault::Unreadable { what })
+}
+
+pub(crate) fn optional_to_json<T: Serialize>(value: Option<&T>, what: &'static str) -> Result<Option<String>, Fault> {
+    value.map(|value| to_json(value, what)).transpose()
+}
+
+pub(crate) fn optional_from_json<T: DeserializeOwned>(
+    text: Option<String>,
+    what: &'static str,
+) -> Result<Option<T>, Fault> {
+    text.map(|text| from_json(&text, what)).transpose()
+}
+
+pub(crate) fn plan_id(text: &str) -> Result<PlanId, Fault> {
+    known(PlanId::parse(text), "a plan id")
+}
+
+pub(crate) fn run_id(text: &str) -> Result<RunId, Fault> {
+    known(RunId::parse(text), "a run id")
+}
+
+/// Turns what could not be parsed into a fault.
+pub(crate) fn known<T>(parsed: Option<T>, what: &'static str) -> Result<T, Fault> {
+    parsed.ok_or(Fault::Unreadable { what })
+}
+
+/// Reads a 16-byte hash.
+pub(crate) fn hash(bytes: &[u8], what: &'static str) -> Result<[u8; 16], Fault> {
+    known(bytes.try_into().ok(), what)
+}

@@ -1,0 +1,95 @@
+//! What every checkpoint store must do: one suite for all databases.
+//!
+//! A back end gives a [`StateFixture`] for each case and runs the suite with `state_contract!`, which makes one test
+//! of each case, so that none can be left out.
+
+#![expect(clippy::unwrap_used, reason = "every case is a test, and a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use convoke_core::state::StateStore;
+
+pub mod audiences;
+pub mod journal;
+pub mod leases;
+pub mod ledgers;
+pub mod plans;
+pub mod rejects;
+pub mod runs;
+mod samples;
+
+/// An empty database of one test.
+#[async_trait]
+pub trait StateFixture: Send + Sync {
+    /// Opens one more handle on the database, as another process would.
+    async fn open(&self) -> Arc<dyn StateStore>;
+
+    /// Moves the database's clock on, for all handles.
+    fn advance(&self, by: Duration);
+}
+
+/// Makes a test of each case of the suite; `$fixture` is evaluated anew for each.
+#[macro_export]
+macro_rules! state_contract {
+    (@cases $fixture:expr; $($module:ident { $($case:ident,)+ })+) => {
+        $($(
+            #[tokio::test]
+            async fn $case() {
+                $crate::contract::state::$module::$case(&$fixture).await;
+            }
+        )+)+
+    };
+    ($fixture:expr) => {
+        $crate::state_contract! { @cases $fixture;
+            audiences {
+                a_binding_replaces_the_one_before,
+                the_quiet_period_never_moves_back,
+                budgets_are_kept_per_credential,
+                a_provision_stays_open_until_it_is_closed,
+            }
+            journal {
+                an_entry_is_open_until_it_is_closed_once,
+                an_entry_cannot_be_closed_with_too_few_outcomes,
+                fifty_concurrent_intents_are_all_kept,
+                entries_are_paged_in_order,
+                one_refused_operation_leaves_the_others_alone,
+                only_folded_entries_are_forgotten,
+                recreated_keys_are_swept_twice,
+                a_key_recreated_again_is_swept_anew,
+            }
+            leases {
+                a_held_lease_is_busy_for_everybody_else,
+                a_released_lease_is_free_and_not_taken_over,
+                an_expired_lease_is_taken_over_with_a_greater_fence,
+                only_one_of_many_acquires_a_lease,
+                renewing_extends_a_lease_and_fails_once_it_is_lost,
+                every_write_with_a_lost_lease_is_refused,
+                every_write_with_an_expired_lease_is_refused,
+            }
+            ledgers {
+                a_fold_replaces_the_manifest_and_marks_entries,
+                a_fold_on_another_version_changes_nothing,
+                concurrent_first_calls_agree_on_the_hash_key,
+            }
+            plans {
+                a_new_plan_supersedes_those_that_wait,
+                a_plan_moves_only_from_the_state_it_is_in,
+                plans_expire_by_how_they_ended,
+                settling_ends_run_plan_and_checkpoint_together,
+                settling_on_another_checkpoint_changes_nothing,
+                settling_without_a_checkpoint_leaves_it,
+            }
+            rejects {
+                a_reject_is_kept_once,
+                rejects_of_the_newest_plan_are_paged,
+                old_rejects_are_forgotten,
+            }
+            runs {
+                a_run_is_replaced_but_never_made_twice,
+                runs_are_listed_newest_first,
+            }
+        }
+    };
+}

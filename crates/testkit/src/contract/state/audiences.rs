@@ -1,0 +1,71 @@
+//! Bindings, quiet periods, budgets and provisions.
+
+use convoke_core::ids::ConnectionName;
+use convoke_core::sink::{AudienceBinding, KeyLookUp};
+use convoke_core::{SyncName, Timestamp};
+use serde_json::json;
+
+use super::StateFixture;
+use super::samples::{audience, leased, sync};
+
+pub(super) fn binding(audience_id: &str) -> AudienceBinding {
+    AudienceBinding {
+        key: audience(audience_id),
+        name: "Booth scans".to_owned(),
+        columns: Vec::new(),
+        key_column_id: "column-9".to_owned(),
+        key_look_up: Some(KeyLookUp { values_per_request: 100, by_prefix: true }),
+    }
+}
+
+pub async fn a_binding_replaces_the_one_before(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let lease = leased(&store, &audience("one")).await;
+    let other = SyncName::new("another");
+    assert_eq!(store.binding(&sync()).await.unwrap(), None);
+    store.bind(&sync(), &binding("one"), &lease).await.unwrap();
+    store.bind(&other, &binding("one"), &lease).await.unwrap();
+    assert_eq!(store.syncs_of(&audience("one")).await.unwrap(), [other.clone(), sync()]);
+
+    store.bind(&sync(), &binding("two"), &lease).await.unwrap();
+    let reopened = fixture.open().await;
+    assert_eq!(reopened.binding(&sync()).await.unwrap(), Some(binding("two")));
+    assert_eq!(reopened.syncs_of(&audience("one")).await.unwrap(), [other]);
+    assert_eq!(reopened.syncs_of(&audience("two")).await.unwrap(), [sync()]);
+}
+
+pub async fn the_quiet_period_never_moves_back(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let lease = leased(&store, &audience("one")).await;
+    assert_eq!(store.quiet_until(&audience("one")).await.unwrap(), None);
+    store.extend_quiet(&audience("one"), Timestamp(5_000), &lease).await.unwrap();
+    store.extend_quiet(&audience("one"), Timestamp(4_000), &lease).await.unwrap();
+    assert_eq!(store.quiet_until(&audience("one")).await.unwrap(), Some(Timestamp(5_000)));
+    store.extend_quiet(&audience("one"), Timestamp(6_000), &lease).await.unwrap();
+    assert_eq!(store.quiet_until(&audience("one")).await.unwrap(), Some(Timestamp(6_000)));
+    assert_eq!(store.quiet_until(&audience("two")).await.unwrap(), None);
+}
+
+pub async fn budgets_are_kept_per_credential(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    assert_eq!(store.budget("one").await.unwrap(), None);
+    store.save_budget("one", &json!({ "day": 1 })).await.unwrap();
+    store.save_budget("one", &json!({ "day": 2 })).await.unwrap();
+    store.save_budget("two", &json!([1, 2])).await.unwrap();
+    let reopened = fixture.open().await;
+    assert_eq!(reopened.budget("one").await.unwrap(), Some(json!({ "day": 2 })));
+    assert_eq!(reopened.budget("two").await.unwrap(), Some(json!([1, 2])));
+}
+
+pub async fn a_provision_stays_open_until_it_is_closed(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let connection = ConnectionName::new("zoominfo");
+    let (early, late) = (Timestamp(100), Timestamp(200));
+    assert_eq!(one.intend_provision(&connection, "folder `Events`", early).await.unwrap(), None);
+    assert_eq!(two.intend_provision(&connection, "folder `Events`", late).await.unwrap(), Some(early));
+    assert_eq!(two.intend_provision(&connection, "folder `Other`", late).await.unwrap(), None);
+    assert_eq!(two.intend_provision(&ConnectionName::new("other"), "folder `Events`", late).await.unwrap(), None);
+    two.close_provision(&connection, "folder `Events`").await.unwrap();
+    two.close_provision(&connection, "folder `Events`").await.expect("closing what is closed is no error");
+    assert_eq!(one.intend_provision(&connection, "folder `Events`", late).await.unwrap(), None);
+}

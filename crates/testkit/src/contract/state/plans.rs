@@ -1,0 +1,125 @@
+//! Plans, and the transaction that settles one.
+
+use convoke_core::plan::PlanCounts;
+use convoke_core::source::SourcePosition;
+use convoke_core::state::{Checkpoint, PlanState, RunRecord, RunState, Settlement, StateStore};
+use convoke_core::{StateError, Timestamp};
+use serde_json::json;
+
+use super::StateFixture;
+use super::samples::{audience, leased, plan, run, sync};
+
+pub async fn a_new_plan_supersedes_those_that_wait(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let (applying, waiting, newest) = (plan(1), plan(2), plan(3));
+    store.add_plan(&applying, "aa").await.unwrap();
+    store.move_plan(applying.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
+    store.add_plan(&waiting, "bb").await.unwrap();
+    store.add_plan(&newest, "cc").await.unwrap();
+    let again = store.add_plan(&newest, "cc").await;
+    assert!(matches!(again, Err(StateError::Conflict { .. })), "{again:?}");
+
+    let reopened = fixture.open().await;
+    let found = reopened.plan(newest.id).await.unwrap().unwrap();
+    assert_eq!((found.manifest, found.hash.as_str(), found.state), (newest, "cc", PlanState::Waiting));
+    assert_eq!(reopened.plan(waiting.id).await.unwrap().unwrap().state, PlanState::Superseded);
+    assert_eq!(reopened.plan(applying.id).await.unwrap().unwrap().state, PlanState::Applying);
+    assert_eq!(reopened.plan(plan(4).id).await.unwrap(), None);
+}
+
+pub async fn a_plan_moves_only_from_the_state_it_is_in(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let (first, second) = (plan(1), plan(2));
+    one.add_plan(&first, "aa").await.unwrap();
+    one.move_plan(first.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
+    let twice = two.move_plan(first.id, PlanState::Waiting, PlanState::Applying).await;
+    assert!(matches!(twice, Err(StateError::Conflict { .. })), "{twice:?}");
+    let unknown = two.move_plan(second.id, PlanState::Waiting, PlanState::Applying).await;
+    assert!(matches!(unknown, Err(StateError::Conflict { .. })), "{unknown:?}");
+    one.add_plan(&second, "bb").await.unwrap();
+    one.move_plan(second.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
+    let applying = two.plans_in(&sync(), PlanState::Applying).await.unwrap();
+    let ids: Vec<_> = applying.iter().map(|plan| plan.manifest.id).collect();
+    assert_eq!(ids, [second.id, first.id], "newest first");
+}
+
+pub async fn plans_expire_by_how_they_ended(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let (applying, superseded, waiting) = (plan(1), plan(2), plan(3));
+    store.add_plan(&applying, "aa").await.unwrap();
+    store.move_plan(applying.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
+    store.add_plan(&superseded, "bb").await.unwrap();
+    store.add_plan(&waiting, "cc").await.unwrap();
+    let (never, always) = (Timestamp(0), Timestamp(i64::MAX));
+    assert_eq!(store.expired_plans(never, never).await.unwrap(), []);
+    assert_eq!(store.expired_plans(always, never).await.unwrap(), [superseded.id]);
+    assert_eq!(store.expired_plans(never, Timestamp(3)).await.unwrap(), []);
+    assert_eq!(store.expired_plans(never, Timestamp(4)).await.unwrap(), [waiting.id]);
+}
+
+pub async fn settling_ends_run_plan_and_checkpoint_together(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let lease = leased(&store, &audience("one")).await;
+    let nothing = store.checkpoint(&sync()).await.unwrap();
+    assert_eq!(
+        nothing,
+        Checkpoint { version: 0, position: None, config_hash: None, ledger_version: 0, counts: None, clean: false }
+    );
+
+    let settlement = applying(&*store, 0).await;
+    store.settle_run(&settlement, &lease).await.unwrap();
+    let reopened = fixture.open().await;
+    assert_eq!(reopened.run(settlement.run.id).await.unwrap(), Some(settlement.run.clone()));
+    assert_eq!(reopened.plan(settlement.plan).await.unwrap().unwrap().state, PlanState::Settled);
+    let stored = Checkpoint { version: 1, ..checkpoint(0) };
+    assert_eq!(reopened.checkpoint(&sync()).await.unwrap(), stored);
+
+    let next = applying(&*store, 1).await;
+    reopened.settle_run(&next, &lease).await.unwrap();
+    assert_eq!(store.checkpoint(&sync()).await.unwrap().version, 2);
+}
+
+pub async fn settling_on_another_checkpoint_changes_nothing(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let lease = leased(&store, &audience("one")).await;
+    let moved = applying(&*store, 1).await;
+    let refused = store.settle_run(&moved, &lease).await;
+    assert!(matches!(refused, Err(StateError::Conflict { .. })), "{refused:?}");
+    assert_eq!(store.run(moved.run.id).await.unwrap().unwrap().state, RunState::Running);
+    assert_eq!(store.plan(moved.plan).await.unwrap().unwrap().state, PlanState::Applying);
+
+    let superseded = Settlement { checkpoint: Some(checkpoint(0)), plan: plan(9).id, ..moved };
+    let refused = store.settle_run(&superseded, &lease).await;
+    assert!(matches!(refused, Err(StateError::Conflict { .. })), "{refused:?}");
+    assert_eq!(store.checkpoint(&sync()).await.unwrap().version, 0);
+}
+
+pub async fn settling_without_a_checkpoint_leaves_it(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let lease = leased(&store, &audience("one")).await;
+    let settlement = Settlement { checkpoint: None, ..applying(&*store, 0).await };
+    store.settle_run(&settlement, &lease).await.unwrap();
+    assert_eq!(store.checkpoint(&sync()).await.unwrap().version, 0);
+    assert_eq!(store.plan(settlement.plan).await.unwrap().unwrap().state, PlanState::Settled);
+}
+
+/// Starts a run whose plan is being applied, and tells how it would end.
+async fn applying(store: &dyn StateStore, checkpoint_version: u64) -> Settlement {
+    let (started, manifest) = (run(1), plan(1));
+    store.start_run(&started).await.unwrap();
+    store.add_plan(&manifest, "aa").await.unwrap();
+    store.move_plan(manifest.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
+    let ended = RunRecord { ended_at: Some(Timestamp(2)), state: RunState::Succeeded, ..started };
+    Settlement { run: ended, plan: manifest.id, checkpoint: Some(checkpoint(checkpoint_version)) }
+}
+
+fn checkpoint(version: u64) -> Checkpoint {
+    Checkpoint {
+        version,
+        position: Some(SourcePosition(json!({ "files": ["b.csv", "a.csv"] }))),
+        config_hash: Some("cafe".to_owned()),
+        ledger_version: 7,
+        counts: Some(PlanCounts { read: 3, unchanged: 3, ..PlanCounts::default() }),
+        clean: true,
+    }
+}

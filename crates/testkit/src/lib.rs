@@ -1,0 +1,7 @@
+//! Fakes, fault scripts and contract suites for tests. Used by tests only; nothing here ships.
+
+pub mod clock;
+pub mod contract;
+pub mod fake_sink;
+pub mod fault_proxy;
+pub mod scripted_http;

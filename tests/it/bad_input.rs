@@ -1,0 +1,303 @@
+//! Each kind of bad input gives one clear message with what, where and the remedy, the contract's exit code, and leaves
+//! audience and ledger as they were.
+
+use std::fs;
+use std::process::Command;
+
+use convoke_testkit::fault_proxy::{Fault, FaultProxy, FaultScript, Rule};
+
+use crate::audience::{assert_holds, rows};
+use crate::workspace::{Client, Person, SYNC, StoreProcess, Workspace, people, remote_connection, sync_yaml};
+
+fn loaded() -> Workspace {
+    let workspace = Workspace::embedded();
+    workspace.drop_csv("1.csv", &people(0..20));
+    workspace.run(0);
+    workspace
+}
+
+/// The id that `plan` printed.
+fn planned(workspace: &Workspace) -> String {
+    let ended = workspace.convoke(&["plan", SYNC, "--json"]);
+    let plan = &ended.json()["plan"];
+    plan["id"].as_str().unwrap_or_else(|| panic!("{}", ended.text())).to_owned()
+}
+
+#[test]
+fn a_wrong_configuration_lists_every_problem_with_its_place() {
+    let workspace = Workspace::embedded();
+    let wrong = sync_yaml("mirorr", "guard: { max_delete: 5% }\n");
+    workspace.write("config/syncs/people.yaml", &wrong);
+    let ended = workspace.convoke(&["check"]);
+    ended.expect(2, &["people.yaml:12", "mirror", "people.yaml:13", "guard", "guards"]);
+}
+
+#[test]
+fn a_key_whose_feature_is_not_built_yet_is_refused_as_such() {
+    let workspace = Workspace::embedded();
+    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "schedule: { cron: \"0 2 * * *\" }\n"));
+    workspace.convoke(&["check"]).expect(2, &["people.yaml:13", "schedule", "not built yet"]);
+}
+
+#[test]
+fn a_column_that_the_file_lacks_is_named_with_its_nearest() {
+    let workspace = Workspace::embedded();
+    let yaml = sync_yaml("mirror", "").replace("Name: name", "Name: nmae");
+    workspace.write("config/syncs/people.yaml", &yaml);
+    workspace.drop_csv("1.csv", &people(0..3));
+    let ended = workspace.run(1);
+    ended.expect(1, &["nmae", "name", "map.Name"]);
+    assert!(workspace.path("drop/1.csv").exists(), "the file stays where it is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_does_not_fit_its_type_is_a_reject_with_reason_and_origin() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    let text = "email,name,score,updated_at\na@example.com,A,12,1\nb@example.com,B,twelve,1\nnot-an-address,C,3,1\n";
+    workspace.write("drop/1.csv", text);
+    // Two of three records are invalid, which the guard for invalid records lets pass below fifty.
+    workspace.run(3);
+    let listed = workspace.convoke(&["rejects", "list", SYNC]);
+    listed.expect(0, &["1.csv:3", "Score", "1.csv:4", "Email"]);
+    assert!(!listed.stdout.contains("twelve"), "a list shows no values: {}", listed.text());
+    let file = workspace.path("rejects.csv");
+    let exported = workspace.convoke(&["rejects", "export", SYNC, "--to", file.to_str().expect("UTF-8")]);
+    exported.expect(0, &["2 rejects"]);
+    assert!(fs::read_to_string(&file).expect("the export").contains("twelve"));
+    let expected =
+        Person { email: "a@example.com".to_owned(), name: "A".to_owned(), score: 12, updated_at: String::new() };
+    assert_holds(&store.base_url, &store.client, &[expected]).await;
+}
+
+#[test]
+fn a_broken_file_is_quarantined_with_its_reason_and_deletes_nothing() {
+    let workspace = loaded();
+    workspace.write("drop/2.csv", "email,name,score,updated_at\n\"never closed,1,2,3\n");
+    workspace.convoke(&["run", SYNC]).expect(1, &["2.csv", "quarantine"]);
+    assert!(workspace.path("drop/quarantine/2.csv").exists());
+    let reason = fs::read_to_string(workspace.path("drop/quarantine/2.csv.reason.txt")).expect("a reason");
+    assert!(reason.contains("quot"), "{reason}");
+    workspace.run(0);
+    assert_eq!(workspace.newest_run()["counts"]["deletes"], 0);
+}
+
+#[test]
+fn a_plan_held_for_its_invalid_records_shows_them() {
+    let workspace = Workspace::embedded();
+    let mut text = "email,name,score,updated_at\n".to_owned();
+    (0..200).for_each(|number| text.push_str(&format!("p{number}@example.com,P,{},1\n", ["1", "abc"][number % 2])));
+    workspace.write("drop/1.csv", &text);
+    workspace.convoke(&["run", SYNC]).expect(4, &["max_invalid", "rejects list"]);
+    workspace.convoke(&["rejects", "list", SYNC]).expect(0, &["1.csv:3", "Score"]);
+}
+
+#[test]
+fn a_file_of_malformed_records_is_quarantined_with_the_first_of_them() {
+    let workspace = Workspace::embedded();
+    workspace.write("drop/1.csv", "email,name,score,updated_at\na@example.com,A,1\nb@example.com,B,1,1\n");
+    workspace.convoke(&["preview", SYNC]).expect(0, &["would be quarantined", "line 2"]);
+    workspace.convoke(&["run", SYNC]).expect(1, &["quarantined", "line 2"]);
+}
+
+#[test]
+fn a_suppression_list_without_entries_stops_the_run() {
+    let workspace = Workspace::embedded();
+    let suppress = "suppress: { csv: list.csv, column: email, audience_column: Email, existing: remove }\n";
+    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", suppress));
+    workspace.write("list.csv", "email\n");
+    workspace.drop_csv("1.csv", &people(0..5));
+    workspace.convoke(&["run", SYNC]).expect(1, &["list.csv", "names nobody"]);
+}
+
+#[test]
+fn an_empty_file_waits_for_approval_and_deletes_nothing() {
+    let workspace = loaded();
+    workspace.drop_csv("2.csv", &[]);
+    workspace.convoke(&["run", SYNC]).expect(4, &["allow_empty", "--approve"]);
+    workspace.drop_csv("3.csv", &people(0..20));
+    workspace.run(0);
+}
+
+#[test]
+fn a_plan_over_a_limit_is_applied_only_under_its_own_hash() {
+    let workspace = Workspace::embedded();
+    workspace.drop_csv("1.csv", &people(0..200));
+    workspace.run(0);
+    workspace.drop_csv("2.csv", &people(0..120));
+    let planned = workspace.convoke(&["plan", SYNC, "--json"]);
+    planned.expect(4, &["max_delete"]);
+    let plan = planned.json()["plan"].clone();
+    let (id, hash) = (plan["id"].as_str().expect("an id"), plan["hash"].as_str().expect("a hash"));
+    workspace.convoke(&["apply", id]).expect(4, &["max_delete", "--approve"]);
+    workspace.convoke(&["apply", id, "--approve", "0123456789ab"]).expect(4, &["another plan"]);
+    workspace.convoke(&["apply", id, "--approve", &hash[..12]]).expect(0, &["80 deleted"]);
+    workspace.convoke(&["apply", id]).expect(2, &["already applied"]);
+}
+
+#[test]
+fn a_plan_for_another_configuration_and_a_stale_plan_are_refused() {
+    let workspace = loaded();
+    workspace.drop_csv("2.csv", &people(0..25));
+    let for_other_config = planned(&workspace);
+    workspace.write("config/syncs/people.yaml", &sync_yaml("upsert", ""));
+    workspace.convoke(&["apply", &for_other_config]).expect(4, &["stale", "configuration", "plan again"]);
+    let stale = planned(&workspace);
+    workspace.run(0);
+    workspace.convoke(&["apply", &stale]).expect(4, &["plan again"]);
+}
+
+#[test]
+fn a_manifest_changed_after_planning_is_refused() {
+    let workspace = loaded();
+    workspace.drop_csv("2.csv", &people(0..25));
+    let id = planned(&workspace);
+    let manifest = workspace.path(&format!("state/plans/{id}/manifest.json"));
+    let text = fs::read_to_string(&manifest).expect("the manifest");
+    fs::write(&manifest, text.replace("\"creates\": 5", "\"creates\": 6")).expect("written");
+    workspace.convoke(&["apply", &id]).expect(4, &["changed after it was planned"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_writer_on_the_audience_is_told_who_has_it() {
+    let store = StoreProcess::start();
+    let upstream = store.address().parse().expect("an address");
+    let hold = Rule::on("POST", "bulk/upsert", Fault::DelayAnswer { by: std::time::Duration::from_secs(60) });
+    let proxy = FaultProxy::start(upstream, FaultScript::rules(vec![hold])).await.expect("the proxy starts");
+    let workspace = Workspace::remote(&proxy.base_url(), &store.client);
+    let patient =
+        remote_connection(&proxy.base_url(), &store.client).replace("request_timeout: 2s", "request_timeout: 30s");
+    workspace.write("config/connections.yaml", &patient);
+    workspace.drop_csv("1.csv", &people(0..5));
+    let mut first = workspace.command(&["run", SYNC]).spawn().expect("the binary runs");
+    while proxy.stats().received == 0 || proxy.stats().total() == 0 {
+        tokio::task::yield_now().await;
+    }
+    workspace.convoke(&["run", SYNC]).expect(1, &["is being written by", "process"]);
+    first.kill().expect("it runs");
+    first.wait().expect("it can be waited for");
+}
+
+#[test]
+fn a_wrong_secret_names_the_place_and_never_the_secret() {
+    let store = StoreProcess::start();
+    let wrong = Client { id: store.client.id.clone(), secret: "canary-of-a-secret".to_owned() };
+    let workspace = Workspace::remote(&store.base_url, &wrong);
+    workspace.drop_csv("1.csv", &people(0..5));
+    for arguments in
+        [vec!["run", SYNC], vec!["-vv", "run", SYNC], vec!["check", "--connect"], vec!["run", SYNC, "--json"]]
+    {
+        let ended = workspace.convoke(&arguments);
+        ended.expect(1, &["client_secret"]);
+        assert!(!ended.text().contains("canary-of-a-secret"), "{}", ended.text());
+    }
+}
+
+#[test]
+fn an_unreachable_host_is_named_and_nothing_is_lost() {
+    let nobody = Client { id: "a".to_owned(), secret: "b".to_owned() };
+    let workspace = Workspace::remote("http://127.0.0.1:9", &nobody);
+    workspace.drop_csv("1.csv", &people(0..5));
+    workspace.convoke(&["run", SYNC]).expect(1, &["127.0.0.1:9"]);
+    assert!(workspace.path("drop/1.csv").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_already_holds_rows_is_adopted_or_left_alone() {
+    let store = StoreProcess::start();
+    let before = Workspace::remote(&store.base_url, &store.client);
+    before.drop_csv("1.csv", &people(0..30));
+    before.run(0);
+    // The same audience with no state of ours.
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.drop_csv("1.csv", &people(0..40));
+    workspace.convoke(&["run", SYNC]).expect(4, &["30 rows", "convoke adopt", "another audience name"]);
+    assert_holds(&store.base_url, &store.client, &people(0..30)).await;
+    workspace.convoke(&["adopt", SYNC]).expect(0, &["30 taken over"]);
+    workspace.run(0);
+    let counts = workspace.newest_run()["counts"].clone();
+    assert_eq!((counts["creates"].as_u64(), counts["updates"].as_u64()), (Some(10), Some(0)));
+    assert_holds(&store.base_url, &store.client, &people(0..40)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_deleted_at_the_destination_stops_the_sync() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.drop_csv("1.csv", &people(0..5));
+    workspace.run(0);
+    crate::audience::delete(&store.base_url, &store.client, "People").await;
+    workspace.drop_csv("2.csv", &people(0..6));
+    workspace.convoke(&["run", SYNC]).expect(4, &["People", "no longer at the destination"]);
+    assert!(rows(&store.base_url, &store.client, "People").await.is_empty(), "it is not made again");
+}
+
+#[test]
+fn a_missing_suppression_list_stops_the_run() {
+    let workspace = Workspace::embedded();
+    let suppress = "suppress: { csv: gone.csv, column: email, audience_column: Email, existing: remove }\n";
+    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", suppress));
+    workspace.drop_csv("1.csv", &people(0..5));
+    workspace.convoke(&["run", SYNC]).expect(1, &["gone.csv"]);
+}
+
+#[test]
+fn a_key_specification_that_changed_is_never_compared_silently() {
+    let workspace = loaded();
+    let yaml = sync_yaml("mirror", "").replace("key: [Email]", "key: [Email, Name]");
+    workspace.write("config/syncs/people.yaml", &yaml);
+    workspace.convoke(&["run", SYNC]).expect(4, &["key columns", "convoke adopt"]);
+}
+
+#[test]
+fn lost_ledger_segments_are_an_error_with_choices() {
+    let workspace = loaded();
+    fs::remove_dir_all(workspace.path("state/ledger")).expect("there is a ledger");
+    workspace.drop_csv("2.csv", &people(0..21));
+    workspace.convoke(&["run", SYNC]).expect(1, &["adopt", "backup"]);
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing_half_applied() {
+    let workspace = Workspace::embedded();
+    let mounted = SmallDisk::mount(&workspace.path("state"), "2m");
+    let many = people(0..60_000);
+    workspace.drop_csv("1.csv", &many);
+    let ended = workspace.convoke(&["run", SYNC]);
+    ended.expect(1, &["disk"]);
+    drop(mounted);
+    fs::create_dir_all(workspace.path("state")).expect("a folder");
+    assert!(workspace.path("drop/1.csv").exists(), "the source is as it was");
+}
+
+/// A file system of a few megabytes, mounted for the length of a test.
+struct SmallDisk {
+    path: std::path::PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(path: &std::path::Path, size: &str) -> Self {
+        fs::create_dir_all(path).expect("a folder");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"])
+            .arg(path)
+            .status()
+            .expect("`mount` is installed: apt-get install mount");
+        assert!(mounted.success(), "this test mounts a small tmpfs; run the tests as root, or in `unshare -rm`");
+        Self { path: path.to_owned() }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.path).status();
+    }
+}
+
+#[test]
+fn an_unknown_sync_or_plan_is_a_usage_error_that_names_the_known_ones() {
+    let workspace = Workspace::embedded();
+    workspace.convoke(&["run", "poeple"]).expect(2, &["poeple", "people"]);
+    workspace.convoke(&["apply", "nonsense"]).expect(2, &["nonsense"]);
+    workspace.convoke(&["run"]).expect(2, &["SYNC"]);
+}

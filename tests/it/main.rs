@@ -1,0 +1,10 @@
+//! End-to-end tests: the shipped binary as a process, over real files, stores and HTTP.
+
+mod architecture;
+mod audience;
+mod bad_input;
+mod crash;
+mod first_day;
+mod readme;
+mod secrecy;
+mod workspace;
