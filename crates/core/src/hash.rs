@@ -79,38 +79,41 @@ impl ContentHash {
 
 /// The secret key of all hashes of one state directory. Made once; belongs in every backup.
 #[derive(Clone)]
-pub struct HashKey([u8; 32]);
+pub struct HashKey {
+    secret: [u8; 32],
+    /// What keys are hashed with, and what contents are: the same cells as key and as content hash differently.
+    for_keys: [u8; 32],
+    for_contents: [u8; 32],
+}
 
 impl HashKey {
     /// A key of 32 random bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn from_bytes(secret: [u8; 32]) -> Self {
+        let derived = |purpose: &[u8]| *blake3::keyed_hash(&secret, purpose).as_bytes();
+        Self { secret, for_keys: derived(b"convoke keys"), for_contents: derived(b"convoke contents") }
     }
 
     /// Names this key without revealing it; stands in ledger manifests.
     pub fn id(&self) -> String {
-        let digest = blake3::keyed_hash(&self.0, b"convoke hash key id");
+        let digest = blake3::keyed_hash(&self.secret, b"convoke hash key id");
         digest.to_hex()[..16].to_owned()
     }
 
     /// Hashes an encoded key.
     pub fn hash_key(&self, encoded: &[u8]) -> KeyHash {
-        KeyHash(self.digest(b'k', encoded))
+        KeyHash(cut(&blake3::keyed_hash(&self.for_keys, encoded)))
     }
 
-    /// Hashes encoded cells; apart from keys, so the same cells as key and as content hash differently.
+    /// Hashes encoded cells.
     pub fn hash_content(&self, encoded: &[u8]) -> ContentHash {
-        ContentHash(self.digest(b'c', encoded))
+        ContentHash(cut(&blake3::keyed_hash(&self.for_contents, encoded)))
     }
+}
 
-    fn digest(&self, domain: u8, encoded: &[u8]) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&[domain]);
-        hasher.update(encoded);
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        bytes
-    }
+fn cut(digest: &blake3::Hash) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_bytes()[..16]);
+    bytes
 }
 
 impl fmt::Debug for HashKey {

@@ -3,7 +3,7 @@
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AudienceKey, PlanId, RunId, SyncName};
+use crate::ids::{AudienceKey, PlanId, RowId, RunId, SyncName};
 use crate::journal::{IntentRow, Operation};
 use crate::ledger::LedgerIdentity;
 use crate::source::{Coverage, SourcePosition, SplitOutcome};
@@ -175,8 +175,11 @@ pub struct GuardHit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSample {
     pub operation: Operation,
-    /// Where the record came from: `file:line`.
+    /// Where the record came from: `file:line`. None for deletes.
     pub origin: Option<String>,
+    /// The row that is updated or deleted.
+    #[serde(default)]
+    pub row_id: Option<RowId>,
     /// Column name and canonical text. Empty for deletes, whose values are not known.
     pub cells: Vec<(String, Option<String>)>,
 }

@@ -12,7 +12,10 @@ mod text;
 
 use std::borrow::Cow;
 
+use arrow::array::{Array, StringArray, StringBuilder};
 use convoke_core::DataType;
+
+use crate::text_column::text_at;
 
 /// Version of the canonical form; named in each ledger manifest.
 pub(crate) const NORMALIZER_VERSION: u32 = 1;
@@ -73,6 +76,36 @@ pub(crate) fn canonical_cell(data_type: DataType, text: &str) -> Result<Option<C
         DataType::PhoneList => json::list(trimmed, DataType::Phone),
         DataType::UrlList => json::list(trimmed, DataType::Url),
     }
+}
+
+/// Brings a column to the canonical form of a type. What does not fit is reported by its row, and NULL.
+///
+/// A column that is canonical as it stands, which most are, is not copied.
+pub(crate) fn canonical_column(
+    data_type: DataType,
+    texts: &StringArray,
+    mut report: impl FnMut(usize, CellRefusal),
+) -> StringArray {
+    let canonical = |row| text_at(texts, row).map_or(Ok(None), |text| canonical_cell(data_type, text));
+    let stands = |row: &usize| canonical(*row).is_ok_and(|cell| cell.as_deref() == text_at(texts, *row));
+    let standing = (0..texts.len()).take_while(stands).count();
+    if standing == texts.len() {
+        return texts.clone();
+    }
+    let mut column = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
+    for row in 0..standing {
+        column.append_option(text_at(texts, row));
+    }
+    for row in standing..texts.len() {
+        match canonical(row) {
+            Ok(cell) => column.append_option(cell),
+            Err(refusal) => {
+                report(row, refusal);
+                column.append_null();
+            }
+        }
+    }
+    column.finish()
 }
 
 fn boolean(text: &str) -> Result<Cow<'_, str>, CellRefusal> {

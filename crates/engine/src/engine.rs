@@ -1,6 +1,6 @@
 //! The engine's entry: settings, session, and one method per job.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -157,10 +157,6 @@ impl Engine {
             context.register_udf(function);
         }
         context
-    }
-
-    pub(crate) fn spill_dir(&self) -> &Path {
-        &self.settings.spill_dir
     }
 
     pub(crate) fn query_failed(&self, action: &'static str, cause: &DataFusionError) -> EngineError {

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::EngineError;
 
@@ -96,12 +96,38 @@ impl Write for PrivateFile {
 }
 
 /// How a Parquet file of ours is laid out.
+///
+/// Dictionaries are built for columns of few values alone: for the others they cost more than all else.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Layout {
-    /// Written once and read once or twice soon: fast above all.
+    /// Written once, read once or twice at once, and removed: as it stands.
     Passing,
-    /// Kept: small above all.
-    Kept,
+    /// Written once, read a few times soon, and kept for days: compressed lightly.
+    Waiting,
+    /// Kept and searched: small, with statistics of `sorted_by`.
+    Kept { sorted_by: &'static str, few_values: &'static [&'static str] },
+}
+
+impl Layout {
+    fn properties(self, group_rows: usize) -> WriterProperties {
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(group_rows))
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::None);
+        match self {
+            Self::Passing => properties.set_compression(Compression::UNCOMPRESSED),
+            Self::Waiting => properties.set_compression(Compression::SNAPPY),
+            Self::Kept { sorted_by, few_values } => {
+                let properties = properties
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .set_column_statistics_enabled(sorted_by.into(), EnabledStatistics::Chunk);
+                few_values.iter().fold(properties, |properties, column| {
+                    properties.set_column_dictionary_enabled((*column).into(), true)
+                })
+            }
+        }
+        .build()
+    }
 }
 
 /// Writes one private Parquet file.
@@ -128,15 +154,7 @@ impl ParquetWriter {
         group_rows: usize,
         layout: Layout,
     ) -> Result<Self, EngineError> {
-        let compression = match layout {
-            Layout::Passing => Compression::SNAPPY,
-            Layout::Kept => Compression::ZSTD(ZstdLevel::default()),
-        };
-        let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(group_rows))
-            .set_compression(compression)
-            .build();
-        let writer = ArrowWriter::try_new(PrivateFile::create(path)?, schema, Some(properties))
+        let writer = ArrowWriter::try_new(PrivateFile::create(path)?, schema, Some(layout.properties(group_rows)))
             .map_err(|cause| EngineError::parquet("write", path, cause))?;
         Ok(Self { path: path.to_owned(), writer, rows: 0 })
     }

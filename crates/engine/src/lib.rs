@@ -20,6 +20,7 @@ mod mapping;
 mod plan;
 mod preview;
 mod rank;
+mod sorting;
 mod spool;
 mod suppression;
 mod text_column;

@@ -1,7 +1,7 @@
 //! The mapping, evaluated directly on a batch: for the wide pass, previews and suppression lists.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
@@ -13,7 +13,7 @@ use datafusion::execution::SessionState;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 
-use crate::cell::{CellProblem, CellRefusal, EMPTY_KEY, canonical_cell};
+use crate::cell::{CellProblem, CellRefusal, EMPTY_KEY, canonical_cell, canonical_column};
 use crate::expression::{Compiled, PlacedExpr};
 use crate::text_column::{as_text, text_at};
 
@@ -153,6 +153,24 @@ impl Mapping {
         Ok((0..rows).map(|row| verdicts.is_valid(row) && verdicts.value(row)).collect())
     }
 
+    /// [`Mapping::canonical_row`] for all rows at once.
+    pub(crate) fn canonical_columns(&self, cells: &[StringArray]) -> CanonicalColumns {
+        let mut problems = HashMap::new();
+        let mut columns = Vec::with_capacity(cells.len());
+        for (column, texts) in self.active.columns.iter().zip(cells) {
+            columns.push(canonical_column(column.data_type, texts, |row, refusal| {
+                problems.entry(row).or_insert_with(|| problem(column, refusal));
+            }));
+        }
+        for index in &self.active.key {
+            let key = &columns[*index];
+            for row in (0..key.len()).filter(|row| key.is_null(*row)) {
+                problems.entry(row).or_insert_with(|| problem(&self.active.columns[*index], EMPTY_KEY));
+            }
+        }
+        CanonicalColumns { columns, problems }
+    }
+
     /// Gives the canonical cells of a row, or the first problem that makes the record invalid.
     pub(crate) fn canonical_row<'c>(
         &self,
@@ -167,6 +185,12 @@ impl Mapping {
         let empty = self.active.key.iter().find(|index| canonical[**index].is_none());
         empty.map_or(Ok(canonical), |index| Err(problem(&self.active.columns[*index], EMPTY_KEY)))
     }
+}
+
+/// Mapped columns in canonical form, and the first problem of each row that has one.
+pub(crate) struct CanonicalColumns {
+    pub(crate) columns: Vec<StringArray>,
+    pub(crate) problems: HashMap<usize, CellProblem>,
 }
 
 fn problem(column: &ColumnSpec, refusal: CellRefusal) -> CellProblem {

@@ -1,7 +1,7 @@
 //! From the spool to a plan's files: hash narrow, fetch wide.
 //!
-//! The narrow pass is one query that carries hashes only. It leaves a small file of what changes, sorted by position;
-//! the wide pass goes over the spool once in that order and fetches the values of these records alone.
+//! The narrow pass is one query that carries hashes only. What changes, hashes still, is sorted by its position in
+//! the spool; the wide pass goes over the spool once in that order and fetches the values of these records alone.
 
 mod narrow;
 mod output;
@@ -56,11 +56,10 @@ pub(crate) async fn plan(engine: &Engine, request: PlanRequest<'_>) -> Result<Pl
     files::make_private_folder(request.folder)?;
     let prepared = engine.prepare(request.spec, request.spool.schema(), request.now)?;
     let changes = narrow::find_changes(engine, &request, &prepared).await?;
-    let written = wide::write_files(engine, &request, prepared, &changes).await;
-    files::remove(&changes.path)?;
-    let (files, samples) = written?;
+    let counts = changes.counts;
+    let (files, samples) = wide::write_files(engine, &request, prepared, changes).await?;
     files::sync_folder(request.folder)?;
-    Ok(Planned { counts: changes.counts, files, samples })
+    Ok(Planned { counts, files, samples })
 }
 
 /// Runs what reads and writes files on a thread that may block.

@@ -11,6 +11,10 @@ use super::{CellRefusal, refusal};
 const TEXT_CHARACTERS: usize = 1_999;
 /// Longest address that mail servers carry (RFC 5321, 4.5.3.1.3 less the angle brackets).
 const EMAIL_BYTES: usize = 254;
+/// Longest part before the `@` (RFC 5321, 4.5.3.1.1).
+const LOCAL_BYTES: usize = 64;
+/// Longest part between two dots of a domain (RFC 1035, 2.3.4).
+const LABEL_BYTES: usize = 63;
 /// Shortest short code to longest international number with extension.
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 5..=20;
 
@@ -27,6 +31,31 @@ pub(super) fn email(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
 
 /// Whether the text is a bare address with a domain of at least two labels.
 pub(crate) fn is_email(text: &str) -> bool {
+    is_plain_email(text) || is_any_email(text)
+}
+
+/// Whether the text is an address as nearly all are, told by one look at its bytes.
+fn is_plain_email(text: &str) -> bool {
+    let is_word = |part: &[u8]| {
+        !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'+' | b'-'))
+    };
+    let is_label = |part: &[u8]| {
+        (1..=LABEL_BYTES).contains(&part.len())
+            && part.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+            && part[0] != b'-'
+            && part[part.len() - 1] != b'-'
+    };
+    let bytes = text.as_bytes();
+    let Some(at) = bytes.iter().position(|byte| *byte == b'@') else { return false };
+    let (local, domain) = (&bytes[..at], &bytes[at + 1..]);
+    bytes.len() <= EMAIL_BYTES
+        && local.len() <= LOCAL_BYTES
+        && local.split(|byte| *byte == b'.').all(is_word)
+        && domain.contains(&b'.')
+        && domain.split(|byte| *byte == b'.').all(is_label)
+}
+
+fn is_any_email(text: &str) -> bool {
     let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
     text.len() <= EMAIL_BYTES && EmailAddress::parse_with_options(text, options).is_ok()
 }
@@ -50,4 +79,29 @@ pub(super) fn url(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
         return Ok(Cow::Borrowed(text));
     }
     Err(refusal("invalid_url", "it is no http or https address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_plainly_an_address_is_one_by_all_the_rules(
+            text in "[a-zA-Z0-9._+-]{0,66}@[a-zA-Z0-9-]{0,64}(\\.[a-zA-Z0-9-]{0,9}){0,3}",
+        ) {
+            prop_assert!(!is_plain_email(&text) || is_any_email(&text));
+        }
+    }
+
+    #[test]
+    fn ordinary_addresses_are_plain_and_others_are_left_to_the_rules() {
+        assert!(is_plain_email("ada.love-lace+x_1@mail.example.org"));
+        for other in ["", "@", "a@b", "a@b.", "@b.c", ".a@b.c", "a..b@c.d", "a@-b.c", "a b@c.d", "\"a\"@b.c", "a@b@c.d"]
+        {
+            assert!(!is_plain_email(other), "{other}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::event::{Event, EventKind};
-use super::fold::{EventFile, FoldRequest, Folded, merge_events};
+use super::fold::{Events, FoldRequest, Folded, merge_events};
 use crate::cell::canonical_cell;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -44,24 +44,21 @@ pub(crate) async fn adopt(
     request: AdoptRequest<'_>,
     mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
 ) -> Result<Adopted, EngineError> {
-    let mut events = EventFile::create(engine.spill_dir())?;
     let (mut scanned, mut unexplained) = (0, 0);
-    while let Some(row) = rows.next().await {
-        let row = row.map_err(|cause| EngineError::Scan { cause })?;
-        scanned += 1;
-        match hash_row(&request, &row) {
-            Some((key, content)) => events.push(&Event {
-                key,
-                kind: EventKind::Adopted,
-                content,
-                order: Vec::new(),
-                row_id: row.row_id,
-                owner: request.spec.name.clone(),
-            })?,
-            None => unexplained += 1,
+    let gather = async |events: &mut Events| {
+        while let Some(row) = rows.next().await {
+            let row = row.map_err(|cause| EngineError::Scan { cause })?;
+            scanned += 1;
+            let Some((key, content)) = hash_row(&request, &row) else {
+                unexplained += 1;
+                continue;
+            };
+            let (row_id, owner) = (row.row_id.as_str(), request.spec.name.as_str());
+            events.push(Event { key, kind: EventKind::Adopted, content, order: &[], row_id, owner }).await?;
         }
-    }
-    let (folded, merged) = merge_events(engine, request.ledger, events).await?;
+        Ok(())
+    };
+    let (folded, merged) = merge_events(engine, request.ledger, gather).await?;
     let (known, duplicates, duplicate_count) = (merged.known, merged.duplicates, merged.duplicate_count);
     Ok(Adopted { folded, scanned, known, duplicates, duplicate_count, unexplained })
 }

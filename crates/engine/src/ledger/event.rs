@@ -5,15 +5,15 @@ use convoke_core::ledger::{LedgerEntry, RowOrigin, RowState};
 use convoke_core::plan::LedgerCounts;
 use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
 
-/// One thing that is known to have happened to a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+/// One thing that is known to have happened to a row. Borrowed, since a first load has one for each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event<'a> {
     pub(crate) key: KeyHash,
     pub(crate) kind: EventKind,
     pub(crate) content: ContentHash,
-    pub(crate) order: Vec<u8>,
-    pub(crate) row_id: RowId,
-    pub(crate) owner: SyncName,
+    pub(crate) order: &'a [u8],
+    pub(crate) row_id: &'a str,
+    pub(crate) owner: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,27 +38,28 @@ impl EventKind {
 }
 
 /// The events of a journal entry; rows that were refused or not applied have none.
-pub(crate) fn events_of(entry: &Entry) -> impl Iterator<Item = Event> {
+pub(crate) fn events_of(entry: &Entry) -> impl Iterator<Item = Event<'_>> {
     let outcomes = entry.outcomes.as_deref().unwrap_or_default();
     entry.intent.rows.iter().zip(outcomes).filter_map(|(row, outcome)| event_of(entry, row, outcome))
 }
 
-fn event_of(entry: &Entry, row: &IntentRow, outcome: &RowOutcome) -> Option<Event> {
+fn event_of<'a>(entry: &'a Entry, row: &'a IntentRow, outcome: &'a RowOutcome) -> Option<Event<'a>> {
     let applied = match entry.intent.operation {
         Operation::Create => EventKind::Created,
         Operation::Update => EventKind::Updated,
         Operation::Delete => EventKind::Deleted,
     };
     let (kind, content, row_id) = match outcome {
-        RowOutcome::Acknowledged { row_id } => (applied, row.content, row_id.clone()),
-        RowOutcome::Incomplete { row_id } => (applied, ContentHash::UNKNOWN, row_id.clone()),
+        RowOutcome::Acknowledged { row_id } => (applied, row.content, row_id),
+        RowOutcome::Incomplete { row_id } => (applied, ContentHash::UNKNOWN, row_id),
         RowOutcome::RemovedAtDestination if applied == EventKind::Deleted => {
-            (EventKind::Deleted, row.content, row.row_id.clone()?)
+            (EventKind::Deleted, row.content, row.row_id.as_ref()?)
         }
-        RowOutcome::RemovedAtDestination => (EventKind::FoundRemoved, row.content, row.row_id.clone()?),
+        RowOutcome::RemovedAtDestination => (EventKind::FoundRemoved, row.content, row.row_id.as_ref()?),
         RowOutcome::NotApplied | RowOutcome::Rejected => return None,
     };
-    Some(Event { key: row.key, kind, content, order: row.order.clone(), row_id, owner: entry.intent.sync.clone() })
+    let owner = entry.intent.sync.as_str();
+    Some(Event { key: row.key, kind, content, order: &row.order, row_id: row_id.as_str(), owner })
 }
 
 /// What applying an event came to.
@@ -73,11 +74,11 @@ pub(crate) enum Effect {
 }
 
 /// Applies an event to what the ledger has for its key, and counts.
-pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event, counts: &mut LedgerCounts) -> Effect {
+pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event<'_>, counts: &mut LedgerCounts) -> Effect {
     let live = current.as_ref().filter(|entry| entry.state == RowState::Live);
     match (event.kind, live) {
         (EventKind::Adopted, Some(entry)) => {
-            return if entry.row_id == event.row_id { Effect::Known } else { Effect::Duplicate };
+            return if entry.row_id.as_str() == event.row_id { Effect::Known } else { Effect::Duplicate };
         }
         (EventKind::Created, live) => {
             // Settled twice, it is still one row.
@@ -106,7 +107,14 @@ pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event, counts: &mu
     Effect::Done
 }
 
-fn live_entry(event: Event, origin: RowOrigin) -> LedgerEntry {
-    let Event { key, content, order, row_id, owner, .. } = event;
-    LedgerEntry { key, content, order, row_id, owner, origin, state: RowState::Live }
+fn live_entry(event: Event<'_>, origin: RowOrigin) -> LedgerEntry {
+    LedgerEntry {
+        key: event.key,
+        content: event.content,
+        order: event.order.to_vec(),
+        row_id: RowId::new(event.row_id),
+        owner: SyncName::new(event.owner),
+        origin,
+        state: RowState::Live,
+    }
 }

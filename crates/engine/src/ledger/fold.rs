@@ -1,9 +1,9 @@
 //! Folds the journal into the ledger.
 //!
-//! Events are written to a passing file in the order of the journal, sorted by key (spilling), and merged with the
-//! ledger's sorted segments in one pass. The outcome is a new delta, or a new base once the delta would be large.
+//! Events, numbered in the order of the journal, are sorted by key (spilling) and merged with the ledger's sorted
+//! segments in one pass. The outcome is a new delta, or a new base once the delta would be large.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{BinaryBuilder, Int64Builder, RecordBatch, StringBuilder, UInt8Builder};
@@ -12,22 +12,27 @@ use convoke_core::journal::Entry;
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest, SegmentRef, SegmentStore};
 use convoke_core::plan::LedgerCounts;
 use convoke_core::{AudienceKey, StateError, SyncName};
+use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::mpsc::channel;
 
 use super::event::{Event, events_of};
 use super::merge::{self, Merge, Merged};
-use crate::engine::{Engine, table_of};
+use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::files::{Layout, ParquetWriter};
 use crate::plan::blocking;
+use crate::sorting::{self, SortInput};
 
 /// Below this many entries a base is written again at each fold: that takes less than a second.
 const SMALL_BASE_ENTRIES: u64 = 200_000;
 /// A delta larger than this share of the base is merged into it: 1 / 5.
 const DELTA_SHARE: u64 = 5;
-const GROUP_ROWS: usize = 65_536;
-const BATCH_ROWS: usize = 8_192;
+/// Events that go into the sort at once.
+const BATCH_ROWS: u64 = 8_192;
+/// Sorted batches on their way into the merge.
+const BATCHES_AHEAD: usize = 2;
+const SORT: &str = "sort the journal";
 
 static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
@@ -66,38 +71,34 @@ pub(crate) async fn fold(
     request: FoldRequest<'_>,
     mut entries: BoxStream<'_, Result<Entry, StateError>>,
 ) -> Result<Folded, EngineError> {
-    let mut events = EventFile::create(engine.spill_dir())?;
-    while let Some(entry) = entries.next().await {
-        let entry = entry.map_err(|cause| EngineError::State { action: "read the journal", cause })?;
-        for event in events_of(&entry) {
-            events.push(&event)?;
+    let gather = async |events: &mut Events| {
+        while let Some(entry) = entries.next().await {
+            let entry = entry.map_err(|cause| EngineError::State { action: "read the journal", cause })?;
+            for event in events_of(&entry) {
+                events.push(event).await?;
+            }
         }
-    }
-    merge_events(engine, request, events).await.map(|(folded, _)| folded)
+        Ok(())
+    };
+    merge_events(engine, request, gather).await.map(|(folded, _)| folded)
 }
 
-/// Sorts events, merges them into the ledger and seals the new segment.
+/// Sorts the events that `gather` pushes, merges them into the ledger and seals the new segment.
 pub(super) async fn merge_events(
     engine: &Engine,
     request: FoldRequest<'_>,
-    events: EventFile,
+    gather: impl AsyncFnOnce(&mut Events) -> Result<(), EngineError>,
 ) -> Result<(Folded, Merged), EngineError> {
     hold_against_identity(&request)?;
     let base_version = request.manifest.map_or(0, |manifest| manifest.version);
     let old = request.manifest.map_or(&[][..], |manifest| &manifest.segments);
-    let event_count = events.count;
-    let sorted = sort(engine, events).await?;
+    let sorted = sort_events(engine, gather).await?;
     let state_failed = |action| move |cause| EngineError::State { action, cause };
     let staged = request.segments.stage(request.audience).await.map_err(state_failed("stage a ledger segment"))?;
-    let compacts = must_compact(old, event_count);
-    let merge = Merge {
-        segments: open_segments(&request, old).await?,
-        events: sorted.path.clone(),
-        target: staged.path.clone(),
-        compacts,
-    };
-    let merged = blocking(move || merge::run(&merge)).await?;
-    drop(sorted);
+    let compacts = must_compact(old, sorted.count);
+    let segments = open_segments(&request, old).await?;
+    let merge = Merge { segments, target: staged.path.clone(), compacts };
+    let merged = sorted.merge(engine, merge).await?;
     let name = staged.name.clone();
     request.segments.seal(staged).await.map_err(state_failed("seal a ledger segment"))?;
     let new = SegmentRef {
@@ -172,24 +173,9 @@ fn settle_owners(manifest: Option<&LedgerManifest>, merged: &Merged) -> Vec<(Syn
     owners.into_iter().filter(|(_, live)| *live > 0).collect()
 }
 
-/// A passing file; removed when it is dropped.
-pub(super) struct PassingFile {
-    path: PathBuf,
-    _handle: tempfile::TempPath,
-}
-
-impl PassingFile {
-    fn new(folder: &Path) -> Result<Self, EngineError> {
-        let made = tempfile::Builder::new().prefix("events-").suffix(".parquet").tempfile_in(folder);
-        let handle = made.map_err(|cause| EngineError::file("write to", folder, cause))?.into_temp_path();
-        Ok(Self { path: handle.to_path_buf(), _handle: handle })
-    }
-}
-
-/// Events in the order in which they happened.
-pub(super) struct EventFile {
-    file: PassingFile,
-    writer: ParquetWriter,
+/// Events in the order in which they happened, on their way into the sort.
+pub(super) struct Events {
+    input: SortInput,
     keys: BinaryBuilder,
     sequences: Int64Builder,
     kinds: UInt8Builder,
@@ -200,13 +186,10 @@ pub(super) struct EventFile {
     count: u64,
 }
 
-impl EventFile {
-    pub(super) fn create(folder: &Path) -> Result<Self, EngineError> {
-        let file = PassingFile::new(folder)?;
-        let writer = ParquetWriter::create(&file.path, Arc::clone(&EVENTS), GROUP_ROWS, Layout::Passing)?;
-        Ok(Self {
-            file,
-            writer,
+impl Events {
+    fn new(input: SortInput) -> Self {
+        Self {
+            input,
             keys: BinaryBuilder::new(),
             sequences: Int64Builder::new(),
             kinds: UInt8Builder::new(),
@@ -215,22 +198,22 @@ impl EventFile {
             row_ids: StringBuilder::new(),
             owners: StringBuilder::new(),
             count: 0,
-        })
+        }
     }
 
-    pub(super) fn push(&mut self, event: &Event) -> Result<(), EngineError> {
+    pub(super) async fn push(&mut self, event: Event<'_>) -> Result<(), EngineError> {
         self.keys.append_value(event.key.0);
         self.sequences.append_value(self.count.cast_signed());
         self.kinds.append_value(event.kind.code());
         self.contents.append_value(event.content.0);
-        self.orders.append_value(&event.order);
-        self.row_ids.append_value(event.row_id.as_str());
-        self.owners.append_value(event.owner.as_str());
+        self.orders.append_value(event.order);
+        self.row_ids.append_value(event.row_id);
+        self.owners.append_value(event.owner);
         self.count += 1;
-        if self.count.is_multiple_of(BATCH_ROWS as u64) { self.flush() } else { Ok(()) }
+        if self.count.is_multiple_of(BATCH_ROWS) { self.flush().await } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), EngineError> {
+    async fn flush(&mut self) -> Result<(), EngineError> {
         let batch = RecordBatch::try_new(
             Arc::clone(&EVENTS),
             vec![
@@ -243,24 +226,49 @@ impl EventFile {
                 Arc::new(self.owners.finish()),
             ],
         );
-        self.writer.write(&batch.expect("the builders grow together"))
+        self.input.push(batch.expect("the builders grow together")).await
     }
 }
 
-async fn sort(engine: &Engine, mut events: EventFile) -> Result<PassingFile, EngineError> {
-    events.flush()?;
-    events.writer.finish()?;
-    let fail = |cause| engine.query_failed("sort the journal", &cause);
-    let context = engine.session();
-    let table = table_of(std::slice::from_ref(&events.file.path), &EVENTS, &[]).map_err(fail)?;
-    context.register_table("events", table).map_err(fail)?;
-    let sorted = context.sql("SELECT * FROM events ORDER BY key, sequence").await.map_err(fail)?;
-    let mut stream = sorted.execute_stream().await.map_err(fail)?;
-    let target = PassingFile::new(engine.spill_dir())?;
-    let mut writer = ParquetWriter::create(&target.path, Arc::clone(&EVENTS), GROUP_ROWS, Layout::Passing)?;
-    while let Some(batch) = stream.next().await {
-        writer.write(&batch.map_err(fail)?)?;
+/// Events in the order of keys, those of one key in the order in which they happened.
+struct SortedEvents {
+    count: u64,
+    first: Option<RecordBatch>,
+    rest: SendableRecordBatchStream,
+}
+
+/// Takes all events in; the sort gives its first batch once it has the last.
+async fn sort_events(
+    engine: &Engine,
+    gather: impl AsyncFnOnce(&mut Events) -> Result<(), EngineError>,
+) -> Result<SortedEvents, EngineError> {
+    let fail = |cause| engine.query_failed(SORT, &cause);
+    let (input, mut rest) = sorting::sort(&engine.session(), &EVENTS, &["key", "sequence"]).await.map_err(fail)?;
+    let feed = async {
+        let mut events = Events::new(input);
+        gather(&mut events).await?;
+        events.flush().await?;
+        Ok(events.count)
+    };
+    let (count, first) = tokio::join!(feed, rest.next());
+    let first = first.transpose().map_err(fail)?;
+    Ok(SortedEvents { count: count?, first, rest })
+}
+
+impl SortedEvents {
+    async fn merge(mut self, engine: &Engine, merge: Merge) -> Result<Merged, EngineError> {
+        let (sender, events) = channel(BATCHES_AHEAD);
+        let feed = async move {
+            let mut next = self.first.map(Ok);
+            while let Some(batch) = next {
+                let batch = batch.map_err(|cause| engine.query_failed(SORT, &cause));
+                if sender.send(batch).await.is_err() {
+                    return;
+                }
+                next = self.rest.next().await;
+            }
+        };
+        let ((), merged) = tokio::join!(feed, blocking(move || merge::run(&merge, events)));
+        merged
     }
-    writer.finish()?;
-    Ok(target)
 }

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, UInt8Type};
+use arrow::array::{AsArray, BinaryArray, RecordBatch, StringArray, UInt8Array};
 use convoke_core::ledger::{LedgerEntry, RowState};
 use convoke_core::plan::LedgerCounts;
 use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use tokio::sync::mpsc::Receiver;
 
 use super::event::{Effect, Event, EventKind, apply};
 use super::segment::{SegmentReader, SegmentWriter};
 use crate::error::EngineError;
-use crate::files::{self, WrittenFile};
+use crate::files::WrittenFile;
 
 /// Duplicates named one by one.
 const NAMED_DUPLICATES: usize = 1_000;
@@ -23,7 +22,6 @@ const NAMED_DUPLICATES: usize = 1_000;
 pub(super) struct Merge {
     /// Oldest first.
     pub(super) segments: Vec<PathBuf>,
-    pub(super) events: PathBuf,
     pub(super) target: PathBuf,
     /// Write a base, without what is deleted, instead of a delta.
     pub(super) compacts: bool,
@@ -42,16 +40,16 @@ pub(super) struct Merged {
 
 type Entries = Peekable<SegmentReader>;
 
-/// Runs the merge. Memory is bounded by one batch per file.
-pub(super) fn run(merge: &Merge) -> Result<Merged, EngineError> {
+/// Runs the merge with these events, sorted by key. Memory is bounded by one batch per segment and of events.
+pub(super) fn run(merge: &Merge, events: Receiver<Result<RecordBatch, EngineError>>) -> Result<Merged, EngineError> {
     let mut layers = Vec::with_capacity(merge.segments.len());
     for path in &merge.segments {
         layers.push(SegmentReader::open(path)?.peekable());
     }
-    let mut events = EventReader::open(&merge.events)?.peekable();
+    let mut events = EventReader::start(events)?;
     let mut writer = SegmentWriter::create(&merge.target)?;
     let mut tally = Tally::default();
-    while let Some(key) = least_key(&mut layers, &mut events)? {
+    while let Some(key) = least_key(&mut layers, &events)? {
         let (mut current, from_base) = take_entry(&mut layers, key)?;
         let before = owner_of(current.as_ref());
         let had_events = tally.apply_all(&mut current, &mut events, key)?;
@@ -83,27 +81,26 @@ impl Tally {
     fn apply_all(
         &mut self,
         current: &mut Option<LedgerEntry>,
-        events: &mut Peekable<EventReader>,
+        events: &mut EventReader,
         key: KeyHash,
     ) -> Result<bool, EngineError> {
         let mut had_events = false;
-        while let Some(event) = events.next_if(|event| event.as_ref().is_ok_and(|event| event.key == key)) {
-            let event = event?;
-            let row_id = event.row_id.clone();
+        while let Some(event) = events.peek().filter(|event| event.key == key) {
             had_events = true;
             match apply(current, event, &mut self.counts) {
                 Effect::Done => {}
                 Effect::Known => self.known += 1,
-                Effect::Duplicate => self.note_duplicate(row_id),
+                Effect::Duplicate => self.note_duplicate(event.row_id),
             }
+            events.advance()?;
         }
         Ok(had_events)
     }
 
-    fn note_duplicate(&mut self, row_id: RowId) {
+    fn note_duplicate(&mut self, row_id: &str) {
         self.duplicate_count += 1;
         if self.duplicates.len() < NAMED_DUPLICATES {
-            self.duplicates.push(row_id);
+            self.duplicates.push(RowId::new(row_id));
         }
     }
 
@@ -124,7 +121,7 @@ fn owner_of(entry: Option<&LedgerEntry>) -> Option<SyncName> {
     entry.filter(|entry| entry.state == RowState::Live).map(|entry| entry.owner.clone())
 }
 
-fn least_key(layers: &mut [Entries], events: &mut Peekable<EventReader>) -> Result<Option<KeyHash>, EngineError> {
+fn least_key(layers: &mut [Entries], events: &EventReader) -> Result<Option<KeyHash>, EngineError> {
     let mut least: Option<KeyHash> = None;
     let mut offer = |key: KeyHash| least = Some(least.map_or(key, |known| known.min(key)));
     for layer in layers {
@@ -135,10 +132,7 @@ fn least_key(layers: &mut [Entries], events: &mut Peekable<EventReader>) -> Resu
             offer(entry.key);
         }
     }
-    if let Some(event) = events.next_if(Result::is_err) {
-        event?;
-    }
-    if let Some(Ok(event)) = events.peek() {
+    if let Some(event) = events.peek() {
         offer(event.key);
     }
     Ok(least)
@@ -156,56 +150,75 @@ fn take_entry(layers: &mut [Entries], key: KeyHash) -> Result<(Option<LedgerEntr
     Ok((newest, from_base))
 }
 
-/// Reads sorted events.
+/// Goes over sorted events.
 struct EventReader {
-    path: PathBuf,
-    reader: ParquetRecordBatchReader,
-    current: std::vec::IntoIter<Event>,
+    batches: Receiver<Result<RecordBatch, EngineError>>,
+    /// None at the end.
+    current: Option<EventBatch>,
+    row: usize,
 }
 
 impl EventReader {
-    fn open(path: &Path) -> Result<Self, EngineError> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(files::open(path)?);
-        let reader = builder.and_then(ParquetRecordBatchReaderBuilder::build);
-        let reader = reader.map_err(|cause| EngineError::parquet("read", path, cause))?;
-        Ok(Self { path: path.to_owned(), reader, current: Vec::new().into_iter() })
+    fn start(batches: Receiver<Result<RecordBatch, EngineError>>) -> Result<Self, EngineError> {
+        let mut reader = Self { batches, current: None, row: 0 };
+        reader.next_batch()?;
+        Ok(reader)
     }
-}
 
-impl Iterator for EventReader {
-    type Item = Result<Event, EngineError>;
+    fn peek(&self) -> Option<Event<'_>> {
+        Some(self.current.as_ref()?.event(self.row))
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(event) = self.current.next() {
-                return Some(Ok(event));
-            }
-            match self.reader.next()?.ok().and_then(|batch| decode(&batch)) {
-                Some(events) => self.current = events.into_iter(),
-                None => return Some(Err(EngineError::damaged(&self.path, "it does not hold events"))),
+    fn advance(&mut self) -> Result<(), EngineError> {
+        self.row += 1;
+        if self.current.as_ref().is_some_and(|batch| self.row < batch.kinds.len()) { Ok(()) } else { self.next_batch() }
+    }
+
+    fn next_batch(&mut self) -> Result<(), EngineError> {
+        self.row = 0;
+        self.current = None;
+        while let Some(batch) = self.batches.blocking_recv() {
+            let batch = batch?;
+            if batch.num_rows() > 0 {
+                self.current = Some(EventBatch::of(&batch));
+                break;
             }
         }
+        Ok(())
     }
 }
 
-fn decode(batch: &RecordBatch) -> Option<Vec<Event>> {
-    let keys = batch.column(0).as_binary_opt::<i32>()?;
-    batch.column(1).as_primitive_opt::<Int64Type>()?;
-    let kinds = batch.column(2).as_primitive_opt::<UInt8Type>()?;
-    let contents = batch.column(3).as_binary_opt::<i32>()?;
-    let orders = batch.column(4).as_binary_opt::<i32>()?;
-    let row_ids = batch.column(5).as_string_opt::<i32>()?;
-    let owners = batch.column(6).as_string_opt::<i32>()?;
-    let mut events = Vec::with_capacity(batch.num_rows());
-    for row in 0..batch.num_rows() {
-        events.push(Event {
-            key: KeyHash(keys.value(row).try_into().ok()?),
-            kind: EventKind::from_code(kinds.value(row))?,
-            content: ContentHash(contents.value(row).try_into().ok()?),
-            order: orders.value(row).to_vec(),
-            row_id: RowId::new(row_ids.value(row)),
-            owner: SyncName::new(owners.value(row)),
-        });
+/// A batch of events, column by column.
+struct EventBatch {
+    keys: BinaryArray,
+    kinds: UInt8Array,
+    contents: BinaryArray,
+    orders: BinaryArray,
+    row_ids: StringArray,
+    owners: StringArray,
+}
+
+impl EventBatch {
+    fn of(batch: &RecordBatch) -> Self {
+        Self {
+            keys: batch.column(0).as_binary().clone(),
+            kinds: batch.column(2).as_primitive().clone(),
+            contents: batch.column(3).as_binary().clone(),
+            orders: batch.column(4).as_binary().clone(),
+            row_ids: batch.column(5).as_string().clone(),
+            owners: batch.column(6).as_string().clone(),
+        }
     }
-    Some(events)
+
+    fn event(&self, row: usize) -> Event<'_> {
+        const OURS: &str = "this process made the events";
+        Event {
+            key: KeyHash(self.keys.value(row).try_into().expect(OURS)),
+            kind: EventKind::from_code(self.kinds.value(row)).expect(OURS),
+            content: ContentHash(self.contents.value(row).try_into().expect(OURS)),
+            order: self.orders.value(row),
+            row_id: self.row_ids.value(row),
+            owner: self.owners.value(row),
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) const LIVE: u8 = 0;
 const REMOVED_AT_DESTINATION: u8 = 1;
 const DELETED: u8 = 2;
 
+const LAYOUT: Layout = Layout::Kept { sorted_by: "key", few_values: &["owner", "origin", "state"] };
+
 const CREATED: u8 = 0;
 const ADOPTED: u8 = 1;
 
@@ -60,8 +62,10 @@ pub(crate) async fn register_ledger(
         layers.push(layer(0, 1));
     }
     let owner = owner.replace('\'', "''");
+    // Told that there is no row, the optimizer drops the join with the ledger, and the sort for it.
+    let condition = if segments.is_empty() { "FALSE".to_owned() } else { format!("state <> {DELETED}") };
     let sql = format!(
-        "SELECT key, content, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE state <> {DELETED}",
+        "SELECT key, content, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE {condition}",
         layers.join(" UNION ALL ")
     );
     let ledger = context.sql(&sql).await?;
@@ -203,7 +207,7 @@ pub(crate) struct SegmentWriter {
 impl SegmentWriter {
     pub(crate) fn create(path: &Path) -> Result<Self, EngineError> {
         Ok(Self {
-            writer: ParquetWriter::create(path, Arc::clone(&SCHEMA), GROUP_ROWS, Layout::Kept)?,
+            writer: ParquetWriter::create(path, Arc::clone(&SCHEMA), GROUP_ROWS, LAYOUT)?,
             keys: BinaryBuilder::new(),
             contents: BinaryBuilder::new(),
             orders: BinaryBuilder::new(),

@@ -1,6 +1,5 @@
 //! The narrow pass: dedupe and diff on hashes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,18 +11,19 @@ use convoke_core::plan::PlanCounts;
 use convoke_core::{ContentHash, KeyHash};
 use datafusion::common::Column;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, ScalarUDF};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
 use super::PlanRequest;
-use super::schema::NARROW;
+use super::schema::{NARROW, PLACE};
 use crate::digest::{DigestFunction, Recipe, is_invalid_key};
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
-use crate::files::{Layout, ParquetWriter};
 use crate::ledger::segment;
 use crate::rank::Ranking;
+use crate::sorting;
 use crate::spool::POSITION_COLUMN;
 use crate::suppression::{ListedKeys, hash_lists};
 use crate::verdict::{Decision, Fate, KnownRow, Policy, Winner, decide};
@@ -35,8 +35,10 @@ pub(super) const INVALID: u8 = 2;
 pub(super) const OWNED_BY_OTHER: u8 = 3;
 pub(super) const DELETE: u8 = 4;
 
-/// Rows per row group of the passing file of changes.
-const GROUP_ROWS: usize = 65_536;
+/// Where the places of deletes begin: beyond every position.
+const FIRST_DELETE_PLACE: u64 = 1 << 62;
+
+const ACTION: &str = "compare the source with the ledger";
 
 /// One row per key that the source or the ledger knows. `records` has one row per mapped record that passed the filter.
 const DIFF: &str = "
@@ -55,9 +57,19 @@ const DIFF: &str = "
 
 /// What the narrow pass found.
 pub(super) struct Changes {
-    /// The narrow changes, in no order.
-    pub(super) path: PathBuf,
     pub(super) counts: PlanCounts,
+    first: Option<RecordBatch>,
+    rest: SendableRecordBatchStream,
+}
+
+impl Changes {
+    /// The next narrow changes, in the order of their places.
+    pub(super) async fn next(&mut self) -> Option<Result<RecordBatch, DataFusionError>> {
+        match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => self.rest.next().await,
+        }
+    }
 }
 
 pub(super) async fn find_changes(
@@ -71,21 +83,25 @@ pub(super) async fn find_changes(
         Policy { mode: request.spec.mode, may_delete: request.may_delete, is_limited: request.limit.is_some() };
     let listed = ListedKeys::new(&lists);
     let recipe = Recipe::new(&prepared.mapping.active, request.hash_key, ranking.clone(), lists);
-    let action = "compare the source with the ledger";
-    let fail = |cause: DataFusionError| engine.query_failed(action, &cause);
+    let fail = |cause: DataFusionError| engine.query_failed(ACTION, &cause);
     register_records(&prepared.context, request, prepared, recipe).map_err(fail)?;
     segment::register_ledger(&prepared.context, request.segments, request.spec.name.as_str()).await.map_err(fail)?;
     let diff = prepared.context.sql(DIFF).await.map_err(fail)?;
-    let mut stream = diff.execute_stream().await.map_err(fail)?;
-    let path = request.folder.join("changes.tmp.parquet");
-    let mut sieve = Sieve::new(policy, ranking, listed, request, &path)?;
-    while let Some(batch) = stream.next().await {
-        match batch {
-            Ok(batch) => sieve.take(&batch)?,
-            Err(cause) => return Err(engine.explain_failure(action, &cause, request.spec, request.spool, prepared)),
+    let mut diff = diff.execute_stream().await.map_err(fail)?;
+    let (input, mut rest) = sorting::sort(&prepared.context, &NARROW, &[PLACE]).await.map_err(fail)?;
+    let mut sieve = Sieve::new(policy, ranking, listed, request);
+    let compare = async move {
+        while let Some(batch) = diff.next().await {
+            let batch =
+                batch.map_err(|cause| engine.explain_failure(ACTION, &cause, request.spec, request.spool, prepared))?;
+            input.push(sieve.take(&batch)).await?;
         }
-    }
-    sieve.finish(path)
+        Ok(sieve.into_counts())
+    };
+    // The sort gives its first batch once it has the last.
+    let (counts, first) = tokio::join!(compare, rest.next());
+    let first = first.transpose().map_err(fail)?;
+    Ok(Changes { counts: counts?, first, rest })
 }
 
 fn register_records(
@@ -120,21 +136,14 @@ struct Sieve {
     counts: PlanCounts,
     passed: u64,
     carried: u64,
-    writer: ParquetWriter,
     kept: NarrowBuilder,
 }
 
 impl Sieve {
-    fn new(
-        policy: Policy,
-        ranking: Ranking,
-        listed: ListedKeys,
-        request: &PlanRequest<'_>,
-        path: &std::path::Path,
-    ) -> Result<Self, EngineError> {
+    fn new(policy: Policy, ranking: Ranking, listed: ListedKeys, request: &PlanRequest<'_>) -> Self {
         let counts =
             PlanCounts { read: request.spool.read(), invalid: request.spool.malformed(), ..PlanCounts::default() };
-        Ok(Self {
+        Self {
             policy,
             ranking,
             listed,
@@ -142,17 +151,17 @@ impl Sieve {
             counts,
             passed: 0,
             carried: request.spool.carried(),
-            writer: ParquetWriter::create(path, Arc::clone(&NARROW), GROUP_ROWS, Layout::Passing)?,
             kept: NarrowBuilder::default(),
-        })
+        }
     }
 
-    fn take(&mut self, batch: &RecordBatch) -> Result<(), EngineError> {
+    /// Gives what changes.
+    fn take(&mut self, batch: &RecordBatch) -> RecordBatch {
         let joined = Joined::new(batch);
         for row in 0..batch.num_rows() {
             self.take_key(&joined, row);
         }
-        self.kept.flush(&mut self.writer)
+        self.kept.finish()
     }
 
     fn take_key(&mut self, joined: &Joined<'_>, row: usize) {
@@ -167,7 +176,7 @@ impl Sieve {
         self.passed += records;
         let rank = self.ranking.decode(rank).expect("this process encoded it");
         let key = joined.key.value(row);
-        let position = Some(rank.position.cast_signed());
+        let position = rank.position;
         if is_invalid_key(key) {
             self.counts.invalid += records;
             self.kept.push(INVALID, position, &NarrowHashes { key, content: &rank.content.0, order: &[] }, None);
@@ -193,7 +202,7 @@ impl Sieve {
         if decision.deletes_row {
             self.counts.deletes += 1;
             let hashes = NarrowHashes { key, content: &ContentHash::UNKNOWN.0, order: &[] };
-            self.kept.push(DELETE, None, &hashes, row_id);
+            self.kept.push(DELETE, place_of_delete(key), &hashes, row_id);
         }
     }
 
@@ -215,8 +224,7 @@ impl Sieve {
         kind
     }
 
-    fn finish(mut self, path: PathBuf) -> Result<Changes, EngineError> {
-        self.writer.finish()?;
+    fn into_counts(mut self) -> PlanCounts {
         self.counts.filtered = self.carried - self.passed;
         if let Some(limit) = self.limit {
             let creates = self.counts.creates.min(limit);
@@ -225,8 +233,14 @@ impl Sieve {
             (self.counts.creates, self.counts.updates) = (creates, updates);
         }
         debug_assert!(self.counts.is_balanced());
-        Ok(Changes { path, counts: self.counts })
+        self.counts
     }
+}
+
+/// Deletes come in the order of their keys, so that the same plan has the same order.
+fn place_of_delete(key: &[u8]) -> u64 {
+    let head = key.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
+    FIRST_DELETE_PLACE | head >> 2
 }
 
 /// A batch of the diff, column by column.
@@ -291,7 +305,7 @@ struct NarrowHashes<'a> {
 #[derive(Default)]
 struct NarrowBuilder {
     kinds: UInt8Builder,
-    positions: Int64Builder,
+    places: Int64Builder,
     keys: BinaryBuilder,
     contents: BinaryBuilder,
     orders: BinaryBuilder,
@@ -299,28 +313,28 @@ struct NarrowBuilder {
 }
 
 impl NarrowBuilder {
-    fn push(&mut self, kind: u8, position: Option<i64>, hashes: &NarrowHashes<'_>, row_id: Option<&str>) {
+    fn push(&mut self, kind: u8, place: u64, hashes: &NarrowHashes<'_>, row_id: Option<&str>) {
         self.kinds.append_value(kind);
-        self.positions.append_option(position);
+        self.places.append_value(place.cast_signed());
         self.keys.append_value(hashes.key);
         self.contents.append_value(hashes.content);
         self.orders.append_value(hashes.order);
         self.row_ids.append_option(row_id);
     }
 
-    fn flush(&mut self, writer: &mut ParquetWriter) -> Result<(), EngineError> {
+    fn finish(&mut self) -> RecordBatch {
         let batch = RecordBatch::try_new(
             Arc::clone(&NARROW),
             vec![
                 Arc::new(self.kinds.finish()),
-                Arc::new(self.positions.finish()),
+                Arc::new(self.places.finish()),
                 Arc::new(self.keys.finish()),
                 Arc::new(self.contents.finish()),
                 Arc::new(self.orders.finish()),
                 Arc::new(self.row_ids.finish()),
             ],
         );
-        writer.write(&batch.expect("the builders grow together"))
+        batch.expect("the builders grow together")
     }
 }
 

@@ -19,11 +19,14 @@ fn binary(name: &str) -> Field {
     Field::new(name, DataType::Binary, false)
 }
 
-/// What the narrow pass leaves for the wide pass.
+/// By what the narrow changes are sorted: the record's position in the spool; deletes, which have none, come last.
+pub(super) const PLACE: &str = "place";
+
+/// Columns of what the narrow pass leaves for the wide pass.
 pub(super) static NARROW: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("kind", DataType::UInt8, false),
-        Field::new("position", DataType::Int64, true),
+        Field::new(PLACE, DataType::Int64, false),
         binary("key"),
         binary("content"),
         binary("order_value"),

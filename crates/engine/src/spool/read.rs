@@ -1,10 +1,11 @@
 //! Reads the spool back: as a table for queries, and row group by row group for the wide pass.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::concat_batches;
+use arrow::array::{AsArray, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
@@ -12,6 +13,9 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection
 use super::{LINE_COLUMN, Spool, SpooledSplit};
 use crate::error::EngineError;
 use crate::files;
+
+/// Skipping from record to record pays only where fewer than one in this many are wanted.
+const SPARSE_SHARE: usize = 4;
 
 /// One row group of the spool.
 #[derive(Clone, Debug)]
@@ -35,6 +39,16 @@ impl GroupRecords {
     /// Where a record came from: `file:line`.
     pub(crate) fn origin(&self, row: usize) -> String {
         format!("{}:{}", self.split, self.lines[row])
+    }
+
+    /// [`GroupRecords::origin`] of every record.
+    pub(crate) fn origins(&self) -> StringArray {
+        let mut origins = StringBuilder::with_capacity(self.lines.len(), self.lines.len() * (self.split.len() + 8));
+        for line in &self.lines {
+            write!(origins, "{}:{line}", self.split).expect("a string takes every text");
+            origins.append_value("");
+        }
+        origins.finish()
     }
 }
 
@@ -109,18 +123,22 @@ impl SpoolGroup {
         let indices = names.filter_map(|name| stored.index_of(name).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), indices);
         let total = usize::try_from(self.rows).unwrap_or(usize::MAX);
-        let selection = RowSelection::from_consecutive_ranges(runs(offsets).into_iter(), total);
-        let reader = builder
-            .with_projection(mask)
-            .with_row_groups(vec![self.index])
-            .with_row_selection(selection)
-            .with_batch_size(offsets.len().max(1))
-            .build()
-            .map_err(fail)?;
+        let builder = builder.with_projection(mask).with_row_groups(vec![self.index]).with_batch_size(total.max(1));
+        let is_dense = offsets.len() > total / SPARSE_SHARE;
+        let builder = if is_dense {
+            builder
+        } else {
+            builder.with_row_selection(RowSelection::from_consecutive_ranges(runs(offsets).into_iter(), total))
+        };
+        let reader = builder.build().map_err(fail)?;
         let schema = arrow::array::RecordBatchReader::schema(&reader);
         let batches = reader.collect::<Result<Vec<_>, _>>();
         let damaged = || EngineError::damaged(&self.path, "it does not hold the records that were written");
-        let batch = concat_batches(&schema, &batches.map_err(|_| damaged())?).map_err(|_| damaged())?;
+        let mut batch = concat_batches(&schema, &batches.map_err(|_| damaged())?).map_err(|_| damaged())?;
+        if is_dense && batch.num_rows() == total && offsets.len() < total {
+            let wanted = UInt32Array::from_iter_values(offsets.iter().map(|offset| *offset as u32));
+            batch = take_record_batch(&batch, &wanted).map_err(|_| damaged())?;
+        }
         if batch.num_rows() != offsets.len() {
             return Err(damaged());
         }
