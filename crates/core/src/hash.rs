@@ -8,8 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of [`encode_part`]; named in each ledger manifest. A mismatch is an error, never a silent rebuild.
-pub const ENCODING_VERSION: u32 = 1;
+/// Version of what is hashed; named in each ledger manifest. A mismatch is an error, never a silent rebuild.
+pub const ENCODING_VERSION: u32 = 2;
 
 macro_rules! hash128 {
     ($(#[$doc:meta])* $name:ident) => {
@@ -81,16 +81,23 @@ impl ContentHash {
 #[derive(Clone)]
 pub struct HashKey {
     secret: [u8; 32],
-    /// What keys are hashed with, and what contents are: the same cells as key and as content hash differently.
     for_keys: [u8; 32],
-    for_contents: [u8; 32],
+}
+
+/// Hashes contents: the canonical cells of some columns, in the order of their names.
+///
+/// The names go into the hash, so that cells that move to another column are another content; the order in which a
+/// mapping lists its columns does not.
+#[derive(Clone)]
+pub struct ContentHasher {
+    key: [u8; 32],
+    order: Vec<usize>,
 }
 
 impl HashKey {
     /// A key of 32 random bytes.
     pub fn from_bytes(secret: [u8; 32]) -> Self {
-        let derived = |purpose: &[u8]| *blake3::keyed_hash(&secret, purpose).as_bytes();
-        Self { secret, for_keys: derived(b"convoke keys"), for_contents: derived(b"convoke contents") }
+        Self { secret, for_keys: *blake3::keyed_hash(&secret, b"convoke keys").as_bytes() }
     }
 
     /// Names this key without revealing it; stands in ledger manifests.
@@ -104,9 +111,32 @@ impl HashKey {
         KeyHash(cut(&blake3::keyed_hash(&self.for_keys, encoded)))
     }
 
-    /// Hashes encoded cells.
-    pub fn hash_content(&self, encoded: &[u8]) -> ContentHash {
-        ContentHash(cut(&blake3::keyed_hash(&self.for_contents, encoded)))
+    /// What hashes the contents of rows with these columns.
+    pub fn contents_of<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> ContentHasher {
+        let columns: Vec<_> = columns.into_iter().collect();
+        let mut order: Vec<_> = (0..columns.len()).collect();
+        order.sort_by_key(|index| columns[*index]);
+        let mut purpose = b"convoke contents".to_vec();
+        order.iter().for_each(|index| encode_part(&mut purpose, Some(columns[*index])));
+        ContentHasher { key: *blake3::keyed_hash(&self.secret, &purpose).as_bytes(), order }
+    }
+}
+
+impl ContentHasher {
+    /// Indices of the columns in the order in which their cells are encoded.
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// Hashes the cells of a row, encoded in [`ContentHasher::order`].
+    pub fn hash(&self, encoded: &[u8]) -> ContentHash {
+        ContentHash(cut(&blake3::keyed_hash(&self.key, encoded)))
+    }
+}
+
+impl fmt::Debug for ContentHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContentHasher({} columns)", self.order.len())
     }
 }
 
@@ -156,8 +186,23 @@ mod tests {
     fn hashes_depend_on_the_secret_key_and_on_their_purpose() {
         let (one, two) = (HashKey::from_bytes([1; 32]), HashKey::from_bytes([2; 32]));
         assert_ne!(one.hash_key(b"x"), two.hash_key(b"x"));
-        assert_ne!(one.hash_key(b"x").0, one.hash_content(b"x").0);
+        assert_ne!(one.hash_key(b"x").0, one.contents_of([]).hash(b"x").0);
         assert_ne!(one.id(), two.id());
+    }
+
+    #[test]
+    fn contents_depend_on_the_names_of_the_columns_and_not_on_their_order() {
+        let key = HashKey::from_bytes([1; 32]);
+        let hash = |cells: &[(&str, &str)]| {
+            let hasher = key.contents_of(cells.iter().map(|(name, _)| *name));
+            let mut encoded = Vec::new();
+            hasher.order().iter().for_each(|index| encode_part(&mut encoded, Some(cells[*index].1)));
+            hasher.hash(&encoded)
+        };
+        let hashed = hash(&[("First", "Ada"), ("Last", "Byron")]);
+        assert_eq!(hash(&[("Last", "Byron"), ("First", "Ada")]), hashed);
+        assert_ne!(hash(&[("Last", "Ada"), ("First", "Byron")]), hashed);
+        assert_ne!(hash(&[("First", "Ada"), ("Family", "Byron")]), hashed);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! It is the narrow half of "hash narrow, fetch wide": from the mapped expressions come the key's hash, a rank that
 //! holds order value, content hash and position, and whether a suppression list names the record. A record that is
-//! invalid gets a key of its own, shorter than any hash, so that it passes the aggregation alone; why it is invalid
-//! is found again in the wide pass.
+//! invalid gets a key of its own, shorter than any hash, so that it passes the aggregation alone, and in the place of
+//! its content the key it would have; why it is invalid is found again in the wide pass.
 
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -12,12 +13,12 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use arrow::row::Rows;
-use convoke_core::hash::encode_part;
-use convoke_core::{DataType as ColumnType, HashKey, KeyHash};
+use convoke_core::hash::{ContentHasher, encode_part};
+use convoke_core::{ContentHash, DataType as ColumnType, HashKey, KeyHash};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
-use crate::cell::canonical_cell;
+use crate::cell::{CellRefusal, canonical_cell};
 use crate::mapping::ActiveColumns;
 use crate::rank::{Rank, Ranking};
 use crate::suppression::Suppressed;
@@ -87,6 +88,7 @@ pub(crate) struct Recipe {
     /// Indices of the key's columns among the active ones, in the key's order.
     key: Vec<usize>,
     hash_key: HashKey,
+    contents: ContentHasher,
     ranking: Ranking,
     suppressed: Vec<Suppressed>,
 }
@@ -99,7 +101,19 @@ impl Recipe {
         suppressed: Vec<Suppressed>,
     ) -> Self {
         let types = active.columns.iter().map(|column| column.data_type).collect();
-        Self { types, key: active.key.clone(), hash_key: hash_key.clone(), ranking, suppressed }
+        let contents = hash_key.contents_of(active.columns.iter().map(|column| column.name.as_str()));
+        Self { types, key: active.key.clone(), hash_key: hash_key.clone(), contents, ranking, suppressed }
+    }
+}
+
+impl Recipe {
+    fn canonical<'c>(
+        &self,
+        cells: &'c [StringArray],
+        column: usize,
+        row: usize,
+    ) -> Result<Option<Cow<'c, str>>, CellRefusal> {
+        text_at(&cells[column], row).map_or(Ok(None), |text| canonical_cell(self.types[column], text))
     }
 }
 
@@ -170,7 +184,7 @@ impl<'a> Digester<'a> {
         Self {
             recipe,
             content: Vec::new(),
-            parts: Vec::with_capacity(recipe.types.len()),
+            parts: vec![0..0; recipe.types.len()],
             key: Vec::new(),
             rank: Vec::new(),
             keys: BinaryBuilder::with_capacity(rows, rows * 16),
@@ -181,7 +195,7 @@ impl<'a> Digester<'a> {
 
     fn push(&mut self, cells: &[StringArray], order: Option<&Rows>, row: usize, position: u64) {
         let is_valid = self.encode_cells(cells, row) && self.encode_key();
-        let content = self.recipe.hash_key.hash_content(&self.content);
+        let content = if is_valid { self.recipe.contents.hash(&self.content) } else { self.held_key(cells, row) };
         let order_row = order.map(|rows| rows.row(row));
         let order = order_row.as_ref().map_or(&[][..], AsRef::as_ref);
         self.rank.clear();
@@ -199,14 +213,13 @@ impl<'a> Digester<'a> {
     /// Encodes the canonical cells; false if one is no value of its type.
     fn encode_cells(&mut self, cells: &[StringArray], row: usize) -> bool {
         self.content.clear();
-        self.parts.clear();
-        for (column, data_type) in cells.iter().zip(&self.recipe.types) {
+        for index in self.recipe.contents.order() {
             let start = self.content.len();
-            match text_at(column, row).map_or(Ok(None), |text| canonical_cell(*data_type, text)) {
+            match self.recipe.canonical(cells, *index, row) {
                 Ok(cell) => encode_part(&mut self.content, cell.as_deref()),
                 Err(_) => return false,
             }
-            self.parts.push(start..self.content.len());
+            self.parts[*index] = start..self.content.len();
         }
         true
     }
@@ -224,10 +237,24 @@ impl<'a> Digester<'a> {
         true
     }
 
+    /// What stands in the place of an invalid record's content: the hash of its key, if it has one.
+    ///
+    /// The record is there, if not fit to be sent: the row with this key must not be deleted for want of a record.
+    fn held_key(&mut self, cells: &[StringArray], row: usize) -> ContentHash {
+        self.key.clear();
+        for column in &self.recipe.key {
+            match self.recipe.canonical(cells, *column, row) {
+                Ok(Some(cell)) => encode_part(&mut self.key, Some(&cell)),
+                Ok(None) | Err(_) => return ContentHash::UNKNOWN,
+            }
+        }
+        ContentHash(self.recipe.hash_key.hash_key(&self.key).0)
+    }
+
     fn is_suppressed(&self) -> bool {
         self.recipe.suppressed.iter().any(|list| {
             let part = &self.content[self.parts[list.column].clone()];
-            list.entries.contains(&self.recipe.hash_key.hash_key(part))
+            list.names_part(part, &self.recipe.hash_key)
         })
     }
 

@@ -65,6 +65,11 @@ pub enum EngineError {
         "the ledger of `{audience}` was made with another {difference}; adopt what the audience holds, restore a backup, or declare a fresh start"
     )]
     Identity { audience: AudienceKey, difference: &'static str },
+    /// A ledger whose segments hold other rows than its manifest tells of.
+    #[error(
+        "the ledger of `{audience}` holds {found} live rows where {told} were noted; restore a backup, or adopt what the audience holds"
+    )]
+    Ledger { audience: AudienceKey, told: u64, found: u64 },
     /// The destination failed while its rows were read.
     #[error("cannot read the audience's rows")]
     Scan {
@@ -98,7 +103,9 @@ impl EngineError {
             | Self::Key(_)
             | Self::Memory { .. }
             | Self::Identity { .. } => Origin::User,
-            Self::File { .. } | Self::Damaged { .. } | Self::State { .. } | Self::Stopped => Origin::External,
+            Self::File { .. } | Self::Damaged { .. } | Self::Ledger { .. } | Self::State { .. } | Self::Stopped => {
+                Origin::External
+            }
             Self::Source { cause, .. } => cause.origin,
             Self::Scan { cause } => cause.origin(),
             Self::Query { .. } => Origin::Internal,

@@ -56,10 +56,9 @@ pub(crate) async fn plan(engine: &Engine, request: PlanRequest<'_>) -> Result<Pl
     files::make_private_folder(request.folder)?;
     let prepared = engine.prepare(request.spec, request.spool.schema(), request.now)?;
     let changes = narrow::find_changes(engine, &request, &prepared).await?;
-    let counts = changes.counts;
-    let (files, samples) = wide::write_files(engine, &request, prepared, changes).await?;
+    let planned = wide::write_files(engine, &request, prepared, changes).await?;
     files::sync_folder(request.folder)?;
-    Ok(Planned { counts, files, samples })
+    Ok(planned)
 }
 
 /// Runs what reads and writes files on a thread that may block.

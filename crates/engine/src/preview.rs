@@ -117,7 +117,7 @@ impl Viewer<'_> {
         let is_listed = |list: &Suppressed| {
             let mut encoded = Vec::new();
             encode_part(&mut encoded, canonical[list.column].as_deref());
-            list.entries.contains(&self.hash_key.hash_key(&encoded))
+            list.names_part(&encoded, &self.hash_key)
         };
         if self.lists.iter().any(is_listed) {
             return PreviewOutcome::Suppressed;

@@ -97,6 +97,9 @@ fn hold_against_age(path: &Path, spec: &Suppression, now: Timestamp) -> Result<(
     Ok(())
 }
 
+/// Bytes before the text of an encoded cell: see [`encode_part`].
+const PART_HEAD: usize = 5;
+
 /// A list in hashed form, ready to compare with records.
 #[derive(Clone, Debug)]
 pub(crate) struct Suppressed {
@@ -106,6 +109,24 @@ pub(crate) struct Suppressed {
     pub(crate) entries: Arc<HashSet<KeyHash>>,
     existing: ExistingRows,
     is_whole_key: bool,
+    /// Whether letters of both cases count as one: an address is the same person's however it is written.
+    folds_case: bool,
+}
+
+impl Suppressed {
+    /// Whether the list names a cell, given as the part of a key or content that it is encoded as.
+    pub(crate) fn names_part(&self, part: &[u8], hash_key: &HashKey) -> bool {
+        if self.entries.contains(&hash_key.hash_key(part)) {
+            return true;
+        }
+        let text = part.get(PART_HEAD..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        if !self.folds_case || !text.chars().any(char::is_uppercase) {
+            return false;
+        }
+        let mut folded = Vec::with_capacity(part.len());
+        encode_part(&mut folded, Some(&text.to_lowercase()));
+        self.entries.contains(&hash_key.hash_key(&folded))
+    }
 }
 
 /// Hashes all lists.
@@ -119,6 +140,7 @@ pub(crate) fn hash_lists(
         // Where only keys matter, a list on another column has nothing to say.
         let Some(column) = mapping.active.index(&list.spec.audience_column) else { continue };
         let data_type = mapping.active.columns[column].data_type;
+        let folds_case = matches!(data_type, DataType::Email);
         let mapped = normalise(mapping, column, &list.entries).map_err(|()| EngineError::Suppression {
             path: list.spec.path.clone(),
             reason: format!(
@@ -128,11 +150,14 @@ pub(crate) fn hash_lists(
         })?;
         let mut entries = HashSet::with_capacity(list.entries.len());
         for (row, entry) in list.entries.iter().enumerate() {
-            let forms = [Some(entry.as_str()), mapped.as_ref().and_then(|texts| text_at(texts, row))];
+            let folded = folds_case.then(|| entry.to_lowercase());
+            let mapped = mapped.as_ref().and_then(|texts| text_at(texts, row));
+            let forms = [Some(entry.as_str()), folded.as_deref(), mapped];
             entries.extend(forms.into_iter().flatten().filter_map(|text| hash_cell(data_type, text, hash_key)));
         }
         let is_whole_key = mapping.active.key == [column];
-        hashed.push(Suppressed { column, entries: Arc::new(entries), existing: list.spec.existing, is_whole_key });
+        let (entries, existing) = (Arc::new(entries), list.spec.existing);
+        hashed.push(Suppressed { column, entries, existing, is_whole_key, folds_case });
     }
     Ok(hashed)
 }

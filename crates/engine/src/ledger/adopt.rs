@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use convoke_core::hash::encode_part;
+use convoke_core::hash::{ContentHasher, encode_part};
 use convoke_core::sink::ScannedRow;
 use convoke_core::spec::SyncSpec;
 use convoke_core::{ContentHash, HashKey, KeyHash, RowId, SinkError};
@@ -45,11 +45,12 @@ pub(crate) async fn adopt(
     mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
 ) -> Result<Adopted, EngineError> {
     let (mut scanned, mut unexplained) = (0, 0);
+    let contents = request.hash_key.contents_of(request.spec.columns.iter().map(|column| column.name.as_str()));
     let gather = async |events: &mut Events| {
         while let Some(row) = rows.next().await {
             let row = row.map_err(|cause| EngineError::Scan { cause })?;
             scanned += 1;
-            let Some((key, content)) = hash_row(&request, &row) else {
+            let Some((key, content)) = hash_row(&request, &contents, &row) else {
                 unexplained += 1;
                 continue;
             };
@@ -65,7 +66,7 @@ pub(crate) async fn adopt(
 
 /// Hashes a row's cells; none if it has no complete key. Contents that are not canonical count as unknown, so that
 /// the next plan updates the row.
-fn hash_row(request: &AdoptRequest<'_>, row: &ScannedRow) -> Option<(KeyHash, ContentHash)> {
+fn hash_row(request: &AdoptRequest<'_>, contents: &ContentHasher, row: &ScannedRow) -> Option<(KeyHash, ContentHash)> {
     let columns = &request.spec.columns;
     let cell = |index: usize| -> Option<Option<Cow<'_, str>>> {
         let text = row.cells.get(index)?.as_deref();
@@ -77,11 +78,11 @@ fn hash_row(request: &AdoptRequest<'_>, row: &ScannedRow) -> Option<(KeyHash, Co
         encode_part(&mut key, Some(&cell(index)??));
     }
     let mut content = Vec::new();
-    for index in 0..columns.len() {
-        let Some(cell) = cell(index) else {
+    for index in contents.order() {
+        let Some(cell) = cell(*index) else {
             return Some((request.hash_key.hash_key(&key), ContentHash::UNKNOWN));
         };
         encode_part(&mut content, cell.as_deref());
     }
-    Some((request.hash_key.hash_key(&key), request.hash_key.hash_content(&content)))
+    Some((request.hash_key.hash_key(&key), contents.hash(&content)))
 }

@@ -108,8 +108,8 @@ pub(super) async fn merge_events(
         digest: merged.written.digest.clone(),
     };
     let kept = if compacts { 0 } else { 1 };
-    let live_before = request.manifest.map_or(0, |manifest| manifest.live);
-    let counts = settle_counts(merged.counts, live_before);
+    let counts = merged.counts;
+    hold_against_manifest(&request, &counts)?;
     let manifest = LedgerManifest {
         audience: request.audience.clone(),
         version: base_version + 1,
@@ -157,10 +157,13 @@ async fn open_segments(request: &FoldRequest<'_>, old: &[SegmentRef]) -> Result<
     Ok(paths)
 }
 
-fn settle_counts(counts: LedgerCounts, live_before: u64) -> LedgerCounts {
-    let gone = counts.deleted + counts.found_removed;
-    let live_after = (live_before + counts.created + counts.adopted).saturating_sub(gone);
-    LedgerCounts { live_before, live_after, ..counts }
+/// The rows that the merge met are those that the manifest tells of; else a segment is not what it was.
+fn hold_against_manifest(request: &FoldRequest<'_>, counts: &LedgerCounts) -> Result<(), EngineError> {
+    let live = request.manifest.map_or(0, |manifest| manifest.live);
+    if counts.live_before == live {
+        return Ok(());
+    }
+    Err(EngineError::Ledger { audience: request.audience.clone(), told: live, found: counts.live_before })
 }
 
 fn settle_owners(manifest: Option<&LedgerManifest>, merged: &Merged) -> Vec<(SyncName, u64)> {
@@ -256,19 +259,22 @@ async fn sort_events(
 }
 
 impl SortedEvents {
-    async fn merge(mut self, engine: &Engine, merge: Merge) -> Result<Merged, EngineError> {
+    async fn merge(self, engine: &Engine, merge: Merge) -> Result<Merged, EngineError> {
         let (sender, events) = channel(BATCHES_AHEAD);
+        let Self { count, first, mut rest } = self;
         let feed = async move {
-            let mut next = self.first.map(Ok);
+            let mut next = first.map(Ok);
             while let Some(batch) = next {
                 let batch = batch.map_err(|cause| engine.query_failed(SORT, &cause));
                 if sender.send(batch).await.is_err() {
                     return;
                 }
-                next = self.rest.next().await;
+                next = rest.next().await;
             }
         };
         let ((), merged) = tokio::join!(feed, blocking(move || merge::run(&merge, events)));
-        merged
+        let merged = merged?;
+        // A feed that was cut short would look like the end of the events.
+        if merged.events == count { Ok(merged) } else { Err(EngineError::Stopped) }
     }
 }

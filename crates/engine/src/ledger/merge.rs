@@ -33,6 +33,8 @@ pub(super) struct Merged {
     pub(super) counts: LedgerCounts,
     /// Change of live rows per owner.
     pub(super) owners: BTreeMap<SyncName, i64>,
+    /// Events that were merged in.
+    pub(super) events: u64,
     pub(super) known: u64,
     pub(super) duplicates: Vec<RowId>,
     pub(super) duplicate_count: u64,
@@ -63,14 +65,15 @@ pub(super) fn run(merge: &Merge, events: Receiver<Result<RecordBatch, EngineErro
             writer.push(&entry)?;
         }
     }
-    let Tally { counts, owners, known, duplicates, duplicate_count } = tally;
-    Ok(Merged { written: writer.finish()?, counts, owners, known, duplicates, duplicate_count })
+    let Tally { counts, owners, events, known, duplicates, duplicate_count } = tally;
+    Ok(Merged { written: writer.finish()?, counts, owners, events, known, duplicates, duplicate_count })
 }
 
 #[derive(Default)]
 struct Tally {
     counts: LedgerCounts,
     owners: BTreeMap<SyncName, i64>,
+    events: u64,
     known: u64,
     duplicates: Vec<RowId>,
     duplicate_count: u64,
@@ -87,6 +90,7 @@ impl Tally {
         let mut had_events = false;
         while let Some(event) = events.peek().filter(|event| event.key == key) {
             had_events = true;
+            self.events += 1;
             match apply(current, event, &mut self.counts) {
                 Effect::Done => {}
                 Effect::Known => self.known += 1,
@@ -104,7 +108,10 @@ impl Tally {
         }
     }
 
+    /// Counts the live rows that the merge meets and leaves behind, and what changes for their owners.
     fn move_owner(&mut self, before: Option<SyncName>, after: Option<SyncName>) {
+        self.counts.live_before += u64::from(before.is_some());
+        self.counts.live_after += u64::from(after.is_some());
         if before == after {
             return;
         }

@@ -1,5 +1,6 @@
 //! The narrow pass: dedupe and diff on hashes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -34,6 +35,8 @@ pub(super) const UPDATE: u8 = 1;
 pub(super) const INVALID: u8 = 2;
 pub(super) const OWNED_BY_OTHER: u8 = 3;
 pub(super) const DELETE: u8 = 4;
+/// A delete for want of a record; withheld if an invalid record turns out to have the key.
+pub(super) const ABSENT: u8 = 5;
 
 /// Where the places of deletes begin: beyond every position.
 const FIRST_DELETE_PLACE: u64 = 1 << 62;
@@ -57,7 +60,10 @@ const DIFF: &str = "
 
 /// What the narrow pass found.
 pub(super) struct Changes {
+    /// Deletes as if nothing held them.
     pub(super) counts: PlanCounts,
+    /// Keys of invalid records.
+    pub(super) held: HashSet<KeyHash>,
     first: Option<RecordBatch>,
     rest: SendableRecordBatchStream,
 }
@@ -96,12 +102,13 @@ pub(super) async fn find_changes(
                 batch.map_err(|cause| engine.explain_failure(ACTION, &cause, request.spec, request.spool, prepared))?;
             input.push(sieve.take(&batch)).await?;
         }
-        Ok(sieve.into_counts())
+        Ok(sieve.finish())
     };
     // The sort gives its first batch once it has the last.
-    let (counts, first) = tokio::join!(compare, rest.next());
+    let (compared, first) = tokio::join!(compare, rest.next());
     let first = first.transpose().map_err(fail)?;
-    Ok(Changes { counts: counts?, first, rest })
+    let (counts, held) = compared?;
+    Ok(Changes { counts, held, first, rest })
 }
 
 fn register_records(
@@ -136,6 +143,7 @@ struct Sieve {
     counts: PlanCounts,
     passed: u64,
     carried: u64,
+    held: HashSet<KeyHash>,
     kept: NarrowBuilder,
 }
 
@@ -151,6 +159,7 @@ impl Sieve {
             counts,
             passed: 0,
             carried: request.spool.carried(),
+            held: HashSet::new(),
             kept: NarrowBuilder::default(),
         }
     }
@@ -168,8 +177,10 @@ impl Sieve {
         let known = joined.known_row(row);
         let Some(rank) = joined.rank(row) else {
             let key = joined.ledger_key.value(row);
-            let decision = decide(self.policy, None, known, self.listed_as(key));
-            self.note_row(decision, key, joined.row_id(row));
+            let listed = self.listed_as(key);
+            let decision = decide(self.policy, None, known, listed);
+            let kind = if listed.is_some() { DELETE } else { ABSENT };
+            self.note_row(decision, kind, key, joined.row_id(row));
             return;
         };
         let records = joined.records(row);
@@ -179,13 +190,16 @@ impl Sieve {
         let position = rank.position;
         if is_invalid_key(key) {
             self.counts.invalid += records;
+            if rank.content != ContentHash::UNKNOWN {
+                self.held.insert(KeyHash(rank.content.0));
+            }
             self.kept.push(INVALID, position, &NarrowHashes { key, content: &rank.content.0, order: &[] }, None);
             return;
         }
         self.counts.superseded += records - 1;
         let winner = Winner { content: rank.content, is_suppressed: joined.suppressed.value(row) };
         let decision = decide(self.policy, Some(winner), known, self.listed_as(key));
-        self.note_row(decision, key, joined.row_id(row));
+        self.note_row(decision, DELETE, key, joined.row_id(row));
         let hashes = NarrowHashes { key, content: &rank.content.0, order: rank.order };
         match self.count(decision.fate) {
             Some(UPDATE) => self.kept.push(UPDATE, position, &hashes, joined.row_id(row)),
@@ -198,11 +212,11 @@ impl Sieve {
         self.listed.existing(KeyHash(key.try_into().ok()?))
     }
 
-    fn note_row(&mut self, decision: Decision, key: &[u8], row_id: Option<&str>) {
+    fn note_row(&mut self, decision: Decision, kind: u8, key: &[u8], row_id: Option<&str>) {
         if decision.deletes_row {
             self.counts.deletes += 1;
             let hashes = NarrowHashes { key, content: &ContentHash::UNKNOWN.0, order: &[] };
-            self.kept.push(DELETE, place_of_delete(key), &hashes, row_id);
+            self.kept.push(kind, place_of_delete(key), &hashes, row_id);
         }
     }
 
@@ -224,7 +238,7 @@ impl Sieve {
         kind
     }
 
-    fn into_counts(mut self) -> PlanCounts {
+    fn finish(mut self) -> (PlanCounts, HashSet<KeyHash>) {
         self.counts.filtered = self.carried - self.passed;
         if let Some(limit) = self.limit {
             let creates = self.counts.creates.min(limit);
@@ -233,7 +247,7 @@ impl Sieve {
             (self.counts.creates, self.counts.updates) = (creates, updates);
         }
         debug_assert!(self.counts.is_balanced());
-        self.counts
+        (self.counts, self.held)
     }
 }
 

@@ -1,17 +1,19 @@
 //! The wide pass: values for what changes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Int64Type, UInt8Type};
+use convoke_core::KeyHash;
 use convoke_core::journal::Operation;
-use convoke_core::plan::{ChangeSample, PlanCounts, PlanFile};
+use convoke_core::plan::PlanCounts;
 
-use super::narrow::{CREATE, Changes, DELETE, OWNED_BY_OTHER, UPDATE};
+use super::narrow::{ABSENT, CREATE, Changes, DELETE, OWNED_BY_OTHER, UPDATE};
 use super::output::Output;
 use super::schema::{self, NARROW};
-use super::{PlanRequest, blocking};
+use super::{PlanRequest, Planned, blocking};
 use crate::cell::CellProblem;
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
@@ -31,8 +33,8 @@ pub(super) async fn write_files(
     request: &PlanRequest<'_>,
     prepared: Prepared,
     mut changes: Changes,
-) -> Result<(Vec<PlanFile>, Vec<ChangeSample>), EngineError> {
-    let mut pass = Pass::new(request, prepared.mapping, &changes.counts)?;
+) -> Result<Planned, EngineError> {
+    let mut pass = Pass::new(request, prepared.mapping, &mut changes)?;
     while let Some(batch) = changes.next().await {
         let batch = batch.map_err(|cause| engine.query_failed(ACTION, &cause))?;
         pass = blocking(move || pass.take(&batch).map(|()| pass)).await?;
@@ -50,6 +52,9 @@ struct Pass {
     pending: Vec<RecordBatch>,
     /// With `--limit`: how many creates and updates may still be written.
     left: Option<Left>,
+    /// Keys whose rows are not deleted for want of a record.
+    held: HashSet<KeyHash>,
+    counts: PlanCounts,
     output: Output,
 }
 
@@ -73,7 +78,8 @@ impl Left {
 }
 
 impl Pass {
-    fn new(request: &PlanRequest<'_>, mapping: Mapping, counts: &PlanCounts) -> Result<Self, EngineError> {
+    fn new(request: &PlanRequest<'_>, mapping: Mapping, changes: &mut Changes) -> Result<Self, EngineError> {
+        let counts = changes.counts;
         let names = mapping.active.columns.iter().map(|column| column.name.clone()).collect();
         let mut output = Output::new(request.folder, names)?;
         for (origin, reason) in request.spool.malformed_records() {
@@ -86,6 +92,8 @@ impl Pass {
             current: None,
             pending: Vec::new(),
             left: request.limit.map(|_| Left { creates: counts.creates, updates: counts.updates }),
+            held: std::mem::take(&mut changes.held),
+            counts,
             output,
         })
     }
@@ -94,7 +102,8 @@ impl Pass {
         let batch = self.within_limit(batch);
         let kinds = batch.column(0).as_primitive::<UInt8Type>().values();
         let places = batch.column(1).as_primitive::<Int64Type>().values();
-        let records = kinds.iter().position(|kind| *kind == DELETE).unwrap_or(kinds.len());
+        let is_delete = |kind: &u8| matches!(*kind, DELETE | ABSENT);
+        let records = kinds.iter().position(is_delete).unwrap_or(kinds.len());
         let mut start = 0;
         while start < records {
             let end_of_group = self.enter_group_of(places[start])?;
@@ -102,7 +111,20 @@ impl Pass {
             self.pending.push(batch.slice(start, rows));
             start += rows;
         }
-        self.output.deletes(&batch.slice(records, kinds.len() - records))
+        let deletes = self.without_held(batch.slice(records, kinds.len() - records));
+        self.output.deletes(&deletes)
+    }
+
+    fn without_held(&mut self, deletes: RecordBatch) -> RecordBatch {
+        if self.held.is_empty() {
+            return deletes;
+        }
+        let kinds = deletes.column(0).as_primitive::<UInt8Type>().values().iter();
+        let keys = deletes.column(2).as_binary::<i32>().iter().flatten();
+        let is_held = |key: &[u8]| key.try_into().is_ok_and(|key| self.held.contains(&KeyHash(key)));
+        let stays: BooleanArray = kinds.zip(keys).map(|(kind, key)| Some(*kind == DELETE || !is_held(key))).collect();
+        self.counts.deletes -= (stays.len() - stays.true_count()) as u64;
+        filter_record_batch(&deletes, &stays).expect("there is a verdict for each row")
     }
 
     fn within_limit(&mut self, batch: &RecordBatch) -> RecordBatch {
@@ -159,9 +181,10 @@ impl Pass {
         self.output.changes(Operation::Update, &rows_of(&changes, updates))
     }
 
-    fn finish(mut self) -> Result<(Vec<PlanFile>, Vec<ChangeSample>), EngineError> {
+    fn finish(mut self) -> Result<Planned, EngineError> {
         self.settle_group()?;
-        self.output.finish()
+        let (files, samples) = self.output.finish()?;
+        Ok(Planned { counts: self.counts, files, samples })
     }
 }
 

@@ -32,8 +32,8 @@ fn spec() -> SyncSpec {
     )
 }
 
-/// The physical plan of the diff of an empty source with two segments.
-async fn diff_plan() -> String {
+/// The physical plan of the diff of an empty source with these segments, which are empty.
+async fn diff_plan(segments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let spill_dir = folder.path().join("spill");
     let engine = Engine::new(EngineSettings { memory_limit_bytes: 64 << 20, threads: 1, spill_dir }).unwrap();
@@ -46,7 +46,7 @@ async fn diff_plan() -> String {
     writer.split(&split, futures::stream::iter(items.map(Ok)).boxed(), &|_| {}).await.unwrap();
     let spool = writer.finish().unwrap();
     let (spec, hash_key) = (spec(), HashKey::from_bytes([1; 32]));
-    let segments: Vec<PathBuf> = ["base", "delta"].map(|name| folder.path().join(name)).to_vec();
+    let segments: Vec<PathBuf> = segments.iter().map(|name| folder.path().join(name)).collect();
     for path in &segments {
         segment::SegmentWriter::create(path).unwrap().finish().unwrap();
     }
@@ -71,8 +71,14 @@ async fn diff_plan() -> String {
 
 #[tokio::test]
 async fn the_diff_digests_each_record_once_and_only_spilling_operators_work_on_it() {
-    let plan = diff_plan().await;
+    let plan = diff_plan(&["base", "delta"]).await;
     assert_eq!(plan.matches("digest_record(").count(), 1, "{plan}");
     assert_eq!(plan.matches("SortMergeJoin").count(), 2, "{plan}");
     assert!(!plan.contains("HashJoin") && !plan.contains("NestedLoopJoin"), "{plan}");
+}
+
+#[tokio::test]
+async fn without_a_ledger_nothing_is_joined_or_sorted() {
+    let plan = diff_plan(&[]).await;
+    assert!(!plan.contains("Join") && !plan.contains("Sort"), "{plan}");
 }
