@@ -40,6 +40,18 @@ async fn a_suppressed_person_is_not_sent_and_is_removed_also_when_the_source_has
     assert_eq!((planned.counts.creates, planned.counts.deletes), (0, 1));
 }
 
+#[tokio::test]
+async fn an_address_is_suppressed_however_it_is_written() {
+    let mut world = World::new();
+    let mut upsert = spec(SyncMode::Upsert);
+    upsert.columns[0].expression = convoke_core::spec::Expression::Column("email".to_owned());
+    world.suppressions = vec![list(&world, &["Ada@B.co".to_owned(), "eve@f.co".to_owned()], false)];
+    let records = [record(&["ada@b.CO", "A", "1"]), record(&["EVE@f.co", "E", "1"]), record(&["bob@f.co", "B", "1"])];
+    let spool = world.spool(&columns(), &[&records]).await;
+    let (planned, _) = world.plan(&upsert, &spool, None).await;
+    assert_eq!((planned.counts.suppressed, planned.counts.creates), (2, 1));
+}
+
 #[test]
 fn a_list_that_cannot_be_trusted_stops_the_run() {
     let world = World::new();
