@@ -140,7 +140,7 @@ impl Loader<'_> {
     }
 
     fn syncs(&mut self, files: Vec<PathBuf>, connections: &Connections) -> BTreeMap<SyncName, LoadedSync> {
-        let mut drafts = Vec::new();
+        let mut drafts = sync::Drafts::new();
         for file in files {
             let mut report = Report::new(file.clone());
             let root = self.read(&file, &keys::SYNC, &mut report);
@@ -151,6 +151,7 @@ impl Loader<'_> {
             drafts.push((file, draft, report));
         }
         sync::check_sharing(&mut drafts);
+        sync::check_drop_folders(&mut drafts);
         let mut syncs = BTreeMap::new();
         for (file, draft, report) in drafts {
             let warnings = self.close(report, draft.is_some());

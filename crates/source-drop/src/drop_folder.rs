@@ -1,6 +1,6 @@
 //! The drop folder behind the `Source` trait: what is to be read, and what moves afterwards.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use convoke_core::source::{
@@ -11,6 +11,7 @@ use convoke_core::{Clock, Origin, SourceError};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
+use crate::columns::{FileColumns, all_columns, told_gaps};
 use crate::file::DroppedFile;
 use crate::folder::Folder;
 use crate::header::Aliases;
@@ -26,12 +27,26 @@ const ITEMS_IN_FLIGHT: usize = 4;
 pub struct CsvDrop {
     spec: CsvDropSpec,
     clock: Arc<dyn Clock>,
+    /// The columns of the files that the last discovery chose, until these are acknowledged. Which files those are
+    /// depends on what was read before, and any other file's header may be another one.
+    chosen: Mutex<Option<SourceSchema>>,
 }
 
 impl CsvDrop {
     /// A source over this folder; `clock` tells when a file has settled.
+    ///
+    /// A value serves one run at a time: between a discovery and its acknowledgement, `describe` is about the files
+    /// that were discovered.
     pub fn new(spec: CsvDropSpec, clock: Arc<dyn Clock>) -> Self {
-        Self { spec, clock }
+        Self { spec, clock, chosen: Mutex::new(None) }
+    }
+
+    fn chosen(&self) -> Option<SourceSchema> {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn choose(&self, schema: Option<SourceSchema>) {
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = schema;
     }
 
     fn folder(&self) -> Result<Folder, SourceError> {
@@ -65,54 +80,99 @@ impl CsvDrop {
         }
     }
 
-    fn nothing_there(&self, notices: &[String]) -> SourceError {
-        let (pattern, folder) = (&self.spec.pattern, self.spec.path.display());
-        let notices: String = notices.iter().map(|notice| format!("; {notice}")).collect();
-        SourceError::new(Origin::User, format!("no file matching `{pattern}` in `{folder}`; drop one{notices}"))
-    }
-}
-
-#[async_trait]
-impl Source for CsvDrop {
-    async fn describe(&self) -> Result<SourceSchema, SourceError> {
-        let folder = self.folder()?;
-        let mut judged = self.judged(&folder).await?;
-        let newest = match judged.settled.pop() {
-            Some(file) => Some(file),
-            None => folder.list_processed()?.pop(),
-        };
-        let newest = newest.ok_or_else(|| self.nothing_there(&judged.notices))?;
-        let reader = self.reader(&newest)?;
-        let columns = blocking(move || reader.columns()).await?.map_err(|reason| {
-            let message = format!("cannot read the header of `{}`: {reason}", newest.path.display());
-            SourceError::new(Origin::User, message)
-        })?;
-        Ok(SourceSchema { schema: schema_of(&columns), origin: newest.path.display().to_string() })
-    }
-
-    async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError> {
-        let folder = self.folder()?;
-        let stored = request.stored.map(Position::parse).transpose()?;
-        let judged = self.judged(&folder).await?;
-        let known = stored.unwrap_or_default().files;
-        if known.is_empty() && judged.settled.is_empty() {
-            return Err(self.nothing_there(&judged.notices));
-        }
-        let (mode, reread) = (self.spec.drop_mode, request.reread);
-        let search = Search::new(folder, known, judged.notices);
-        let found = blocking(move || search.run(mode, judged.settled, reread)).await?;
-        let Found { splits, settled, notices } = found;
-        Ok(Discovery { unchanged: splits.is_empty(), splits, coverage: self.coverage(), settled, notices })
-    }
-
-    async fn read(&self, split: &Split) -> Result<SplitStream, SourceError> {
+    fn reader_of(&self, split: &Split) -> Result<FileReader, SourceError> {
         let detail = SplitDetail::of(split)?;
         let parent = match detail.place {
             Place::Folder => self.spec.path.clone(),
             Place::Processed => self.folder()?.processed(),
         };
         let path = parent.join(&detail.file);
-        let reader = self.reader(&DroppedFile { name: detail.file, path, identity: detail.identity })?;
+        self.reader(&DroppedFile { name: detail.file, path, identity: detail.identity })
+    }
+
+    fn nothing_there(&self, notices: &[String]) -> SourceError {
+        let (pattern, folder) = (&self.spec.pattern, self.spec.path.display());
+        let notices: String = notices.iter().map(|notice| format!("; {notice}")).collect();
+        SourceError::new(Origin::User, format!("no file matching `{pattern}` in `{folder}` to read; drop one{notices}"))
+    }
+
+    /// The columns of these files together, with a notice if not all have the same. A file without a header that can be
+    /// read has none; `read` tells why.
+    async fn schema_of_splits(&self, splits: &[Split]) -> Result<Option<(SourceSchema, Option<String>)>, SourceError> {
+        let Some(newest) = splits.last() else { return Ok(None) };
+        let newest_path = self.reader_of(newest)?.path;
+        let readers = splits.iter().rev().map(|split| Ok((split.name.clone(), self.reader_of(split)?)));
+        let readers = readers.collect::<Result<Vec<_>, SourceError>>()?;
+        let files = blocking(move || {
+            let mut files = Vec::with_capacity(readers.len());
+            for (file, reader) in readers {
+                files.extend(reader.columns()?.ok().map(|columns| FileColumns { file, columns }));
+            }
+            Ok(files)
+        })
+        .await?;
+        let origin = match splits.len() {
+            1 => newest_path.display().to_string(),
+            count => format!("{} and {} more files", newest_path.display(), count - 1),
+        };
+        Ok(Some((SourceSchema { schema: schema_of(&all_columns(&files)), origin }, told_gaps(&files))))
+    }
+
+    /// The header of the newest of these files that has one, or else why the newest has none. `files` oldest first.
+    async fn newest_header(&self, files: &[DroppedFile]) -> Result<Option<SourceSchema>, SourceError> {
+        let readers = files.iter().rev().map(|file| self.reader(file)).collect::<Result<Vec<_>, _>>()?;
+        blocking(move || {
+            let mut first_broken = None;
+            for reader in readers {
+                let origin = reader.path.display().to_string();
+                match reader.columns()? {
+                    Ok(columns) => return Ok(Some(SourceSchema { schema: schema_of(&columns), origin })),
+                    Err(reason) => {
+                        first_broken.get_or_insert(format!("cannot read the header of `{origin}`: {reason}"));
+                    }
+                }
+            }
+            first_broken.map_or(Ok(None), |message| Err(SourceError::new(Origin::User, message)))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Source for CsvDrop {
+    async fn describe(&self) -> Result<SourceSchema, SourceError> {
+        if let Some(chosen) = self.chosen() {
+            return Ok(chosen);
+        }
+        let folder = self.folder()?;
+        let judged = self.judged(&folder).await?;
+        let mut files = folder.list_processed()?;
+        files.extend(judged.settled);
+        self.newest_header(&files).await?.ok_or_else(|| self.nothing_there(&judged.notices))
+    }
+
+    async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError> {
+        self.choose(None);
+        let folder = self.folder()?;
+        let known = request.stored.map(Position::parse).transpose()?.unwrap_or_default();
+        let is_first = known.files.is_empty();
+        let judged = self.judged(&folder).await?;
+        let (mode, reread) = (self.spec.drop_mode, request.reread);
+        let search = Search::new(folder, known, judged.notices);
+        let found = blocking(move || search.run(mode, judged.settled, reread)).await?;
+        let Found { splits, settled, mut notices } = found;
+        if is_first && splits.is_empty() {
+            return Err(self.nothing_there(&notices));
+        }
+        if let Some((schema, gaps)) = self.schema_of_splits(&splits).await? {
+            notices.extend(gaps);
+            self.choose(Some(schema));
+        }
+        Ok(Discovery { unchanged: splits.is_empty(), splits, coverage: self.coverage(), settled, notices })
+    }
+
+    async fn read(&self, split: &Split) -> Result<SplitStream, SourceError> {
+        let reader = self.reader_of(split)?;
         let (sender, mut receiver) = mpsc::channel(ITEMS_IN_FLIGHT);
         // The thread ends by itself: at the end of the file, or when the stream is dropped.
         tokio::task::spawn_blocking(move || reader.run(&sender));
@@ -126,6 +186,7 @@ impl Source for CsvDrop {
     }
 
     async fn acknowledge(&self, outcomes: &[SplitOutcome]) -> Result<(), SourceError> {
+        self.choose(None);
         let folder = self.folder()?;
         let (outcomes, processed) = (outcomes.to_vec(), self.spec.processed);
         blocking(move || {
@@ -140,7 +201,7 @@ impl Source for CsvDrop {
                     SplitResult::Broken { reason } => folder.move_broken(&detail.file, &detail.identity, reason)?,
                 }
             }
-            Ok(())
+            folder.move_orphaned_markers()
         })
         .await
     }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use convoke_core::spec::CsvDropSpec;
 use convoke_core::{Origin, SourceError};
 use glob::Pattern;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
 use crate::file::{DroppedFile, Identity};
+use crate::marker::{Marked, Markers};
+use crate::moving::{REASON_ENDING, cannot, move_to_free_name, without_number};
 
 const PROCESSED: &str = "processed";
 const QUARANTINE: &str = "quarantine";
@@ -22,7 +22,7 @@ const TEMPORARY_ENDINGS: &[&str] = &[".tmp", ".part", ".partial", ".filepart", "
 pub(crate) struct Folder {
     path: PathBuf,
     pattern: Pattern,
-    done_suffix: Option<String>,
+    markers: Markers,
 }
 
 impl Folder {
@@ -31,7 +31,7 @@ impl Folder {
             let message = format!("`{}` is no file name pattern; write for example `*.csv`", spec.pattern);
             SourceError::new(Origin::User, message).caused_by(error)
         })?;
-        Ok(Self { path: spec.path.clone(), pattern, done_suffix: spec.done_suffix.clone() })
+        Ok(Self { path: spec.path.clone(), pattern, markers: Markers::new(spec.done_suffix.clone()) })
     }
 
     pub(crate) fn processed(&self) -> PathBuf {
@@ -40,7 +40,11 @@ impl Folder {
 
     /// Lists the files in the folder itself that match, oldest first.
     pub(crate) fn list(&self) -> Result<Vec<DroppedFile>, SourceError> {
-        list_in(&self.path, |name| self.admits(name)).map_err(|error| {
+        self.list_here(|name| self.admits(name))
+    }
+
+    fn list_here(&self, counts: impl Fn(&str) -> bool) -> Result<Vec<DroppedFile>, SourceError> {
+        list_in(&self.path, counts).map_err(|error| {
             let folder = self.path.display();
             let remedy = match error.kind() {
                 ErrorKind::NotFound => "create it, or correct `path`",
@@ -51,10 +55,20 @@ impl Folder {
         })
     }
 
-    /// Lists what was moved to `processed/`; nothing if there is no such folder.
+    /// Lists what was moved to `processed/`, oldest first; nothing if there is no such folder.
     pub(crate) fn list_processed(&self) -> Result<Vec<DroppedFile>, SourceError> {
-        let path = self.processed();
-        let was_dropped_here = |name: &str| self.admits(name) || self.admits(&without_number(name));
+        self.list_below(PROCESSED)
+    }
+
+    /// Lists what was moved to `quarantine/`, oldest first; nothing if there is no such folder.
+    pub(crate) fn list_quarantined(&self) -> Result<Vec<DroppedFile>, SourceError> {
+        self.list_below(QUARANTINE)
+    }
+
+    fn list_below(&self, subfolder: &str) -> Result<Vec<DroppedFile>, SourceError> {
+        let path = self.path.join(subfolder);
+        let was_dropped_here =
+            |name: &str| !name.ends_with(REASON_ENDING) && (self.admits(name) || self.admits(&without_number(name)));
         match list_in(&path, was_dropped_here) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(cannot("list", &path, error)),
@@ -64,20 +78,13 @@ impl Folder {
 
     fn admits(&self, name: &str) -> bool {
         let is_temporary = name.starts_with(['.', '~']) || TEMPORARY_ENDINGS.iter().any(|end| name.ends_with(end));
-        let is_marker = self.done_suffix.as_ref().is_some_and(|suffix| name.ends_with(suffix.as_str()));
+        let is_marker = self.markers.file_of(name).is_some();
         !is_temporary && !is_marker && self.pattern.matches(name)
     }
 
-    /// Whether the file's marker lies beside it; `None` if markers are not used.
-    pub(crate) fn has_marker(&self, file: &DroppedFile) -> Option<bool> {
-        self.marker_of(&file.path).map(|marker| marker.exists())
-    }
-
-    fn marker_of(&self, file: &Path) -> Option<PathBuf> {
-        let suffix = self.done_suffix.as_ref()?;
-        let mut marker = file.as_os_str().to_owned();
-        marker.push(suffix);
-        Some(PathBuf::from(marker))
+    /// How the file stands with its marker.
+    pub(crate) fn marked(&self, file: &DroppedFile) -> Marked {
+        self.markers.state_of(file)
     }
 
     /// Moves a file whose records are settled to `processed/`, if it still is the one that was read.
@@ -95,19 +102,54 @@ impl Folder {
     /// `None` if the file was moved already, or another one stands in its place.
     fn still_there(&self, name: &str, read: &Identity) -> Option<PathBuf> {
         let path = self.path.join(name);
-        let metadata = fs::metadata(&path).ok()?;
-        read.is_moved(&Identity::of(&metadata)).then_some(path)
+        read.is_moved(&identity_of(&path)?).then_some(path)
     }
 
     fn move_out(&self, path: &Path, name: &str, target: &Path, reason: Option<&str>) -> Result<(), SourceError> {
         fs::create_dir_all(target).map_err(|error| cannot("create", target, error))?;
-        // The marker goes first: left behind, it would make the next file of this name count too early.
-        if let Some(marker) = self.marker_of(path).filter(|marker| marker.exists()) {
-            let marker_name = marker.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            move_to_free_name(&marker, &marker_name, target, None)?;
+        let marker = self.markers.beside(path);
+        let marked = marker.as_deref().and_then(identity_of);
+        // The file goes first: one that had lost its marker to a crash in between would wait for it for ever. A marker
+        // that has lost its file does no harm, because it is older than the next file of this name.
+        let moved = move_to_free_name(path, name, target, reason)?;
+        match marker {
+            // Another one in its place is meant for a file that is yet to be read.
+            Some(marker) if marked.is_some() && identity_of(&marker) == marked => {
+                move_to_free_name(&marker, &self.markers.name_for(&moved), target, None).map(drop)
+            }
+            _ => Ok(()),
         }
-        move_to_free_name(path, name, target, reason)
     }
+
+    /// Moves markers along whose files were moved just before a crash.
+    pub(crate) fn move_orphaned_markers(&self) -> Result<(), SourceError> {
+        for marker in self.orphaned_markers()? {
+            let Some(file) = self.markers.file_of(&marker.name) else { continue };
+            let mut moved = self.list_processed()?;
+            moved.extend(self.list_quarantined()?);
+            // A move changes `changed_ns`: a marker that was written later is meant for a file that is yet to come.
+            moved.retain(|moved| {
+                let has_name = moved.name == file || without_number(&moved.name) == file;
+                has_name && moved.identity.changed_ns >= marker.identity.modified_ns
+            });
+            let Some(moved) = moved.iter().max_by_key(|moved| moved.identity.changed_ns) else { continue };
+            let target = moved.path.parent().unwrap_or(&self.path);
+            move_to_free_name(&marker.path, &self.markers.name_for(&moved.name), target, None)?;
+        }
+        Ok(())
+    }
+
+    /// Markers beside which no file lies.
+    fn orphaned_markers(&self) -> Result<Vec<DroppedFile>, SourceError> {
+        self.list_here(|name| {
+            let marked = self.markers.file_of(name);
+            marked.is_some_and(|file| self.admits(file) && !self.path.join(file).exists())
+        })
+    }
+}
+
+fn identity_of(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|metadata| Identity::of(&metadata))
 }
 
 fn list_in(folder: &Path, counts: impl Fn(&str) -> bool) -> io::Result<Vec<DroppedFile>> {
@@ -134,99 +176,14 @@ fn list_in(folder: &Path, counts: impl Fn(&str) -> bool) -> io::Result<Vec<Dropp
     Ok(files)
 }
 
-fn move_to_free_name(path: &Path, name: &str, target: &Path, reason: Option<&str>) -> Result<(), SourceError> {
-    for number in 0u64.. {
-        let candidate = target.join(numbered(name, number));
-        if candidate.exists() || !place_reason(&candidate, reason)? {
-            continue;
-        }
-        match rename_new(path, &candidate) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(cannot("move", path, error)),
-        }
-    }
-    Ok(())
-}
-
-/// Writes the reason beside the place a file is going to; `false` if another reason stands there.
-fn place_reason(candidate: &Path, reason: Option<&str>) -> Result<bool, SourceError> {
-    let Some(reason) = reason else { return Ok(true) };
-    let mut path = candidate.as_os_str().to_owned();
-    path.push(".reason.txt");
-    let (path, text) = (PathBuf::from(path), format!("{reason}\n"));
-    match fs::read_to_string(&path) {
-        // Written before a crash, which came before the file was moved.
-        Ok(existing) => Ok(existing == text),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::write(&path, text).map_err(|error| cannot("write", &path, error))?;
-            Ok(true)
-        }
-        Err(_) => Ok(false),
-    }
-}
-
-/// `contacts.csv`, `contacts.1.csv`, `contacts.2.csv`, …
-fn numbered(name: &str, number: u64) -> String {
-    match (number, name.rsplit_once('.')) {
-        (0, _) => name.to_owned(),
-        (_, Some((stem, extension))) => format!("{stem}.{number}.{extension}"),
-        (_, None) => format!("{name}.{number}"),
-    }
-}
-
-/// The name before [`numbered`] gave it a number; the name itself if it has none.
-fn without_number(name: &str) -> String {
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let parts: Vec<&str> = name.split('.').collect();
-    match parts.as_slice() {
-        [stem @ .., number, extension] if !stem.is_empty() && is_number(number) => {
-            format!("{}.{extension}", stem.join("."))
-        }
-        [stem, number] if is_number(number) => (*stem).to_owned(),
-        _ => name.to_owned(),
-    }
-}
-
-/// Renames without ever replacing a file.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some network file systems know no such flag; the caller has just seen that the name is free.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to),
-        other => Ok(other?),
-    }
-}
-
-pub(crate) fn cannot(action: &str, path: &Path, error: io::Error) -> SourceError {
-    let remedy = match error.kind() {
-        ErrorKind::NotFound => "it is gone; put it back, or run again to read what is there now",
-        ErrorKind::PermissionDenied => "give this user the right to",
-        ErrorKind::StorageFull => "make room on the disk",
-        _ => "check the disk",
-    };
-    let message = format!("cannot {action} `{}`; {remedy}", path.display());
-    SourceError::new(Origin::External, message).caused_by(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_number_goes_before_the_extension() {
-        assert_eq!(numbered("a.csv", 0), "a.csv");
-        assert_eq!(numbered("a.csv", 2), "a.2.csv");
-        assert_eq!(numbered("a", 1), "a.1");
-        for name in ["a.csv", "a", "a.b.csv"] {
-            assert_eq!(without_number(&numbered(name, 3)), name);
-            assert_eq!(without_number(name), name);
-        }
-    }
-
-    #[test]
     fn hidden_temporary_and_marker_files_do_not_count() {
-        let folder =
-            Folder { path: PathBuf::new(), pattern: Pattern::new("*").unwrap(), done_suffix: Some(".done".to_owned()) };
+        let markers = Markers::new(Some(".done".to_owned()));
+        let folder = Folder { path: PathBuf::new(), pattern: Pattern::new("*").unwrap(), markers };
         assert!(folder.admits("a.csv"));
         for name in [".a.csv", "~a.csv", "a.csv.part", "a.csv.tmp", "a.csv~", "a.csv.done"] {
             assert!(!folder.admits(name), "{name}");

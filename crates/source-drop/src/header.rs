@@ -24,13 +24,28 @@ impl Aliases {
                 return Err(format!("column {number} has no name in the header line; name it or remove it"));
             }
             if let Some(earlier) = names.iter().position(|known| known == name) {
-                let earlier = earlier + 1;
-                return Err(format!("columns {earlier} and {number} are both named `{name}`; rename or remove one"));
+                return Err(same_name(name, (earlier + 1, number)));
             }
             names.push(name.to_owned());
         }
         Ok(names)
     }
+}
+
+fn same_name(name: &str, (earlier, later): (usize, usize)) -> String {
+    if may_be_value(name) {
+        return format!(
+            "columns {earlier} and {later} have the same name; rename or remove one, or add the header line if it is missing"
+        );
+    }
+    format!("columns {earlier} and {later} are both named `{name}`; rename or remove one")
+}
+
+/// Whether this looks like a cell of a record, which may be personal data: the first line of a file without a header.
+pub(crate) fn may_be_value(name: &str) -> bool {
+    /// Longer than anybody's header names, and as long as free text is.
+    const LONGEST_NAME: usize = 64;
+    name.contains('@') || !name.contains(char::is_alphabetic) || name.chars().count() > LONGEST_NAME
 }
 
 fn folded(text: &str) -> String {

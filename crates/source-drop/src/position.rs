@@ -18,7 +18,12 @@ pub(crate) struct SettledFile {
 /// The files whose records are in the audience: the last one in snapshot mode, all of them in append mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
+    /// In the order in which they were read.
     pub(crate) files: Vec<SettledFile>,
+    /// In snapshot mode: what was dropped before this moment no longer counts, in nanoseconds since the Unix epoch.
+    /// Never goes back, also when the newest file was broken or an older one with the same contents was read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) superseded_before_ns: Option<i64>,
 }
 
 impl Position {
@@ -30,11 +35,14 @@ impl Position {
         })
     }
 
-    /// The position after the splits that were read to their end.
+    /// The position after these splits: of those that were read to their end, and past those that were broken.
     pub(crate) fn after(mut self, outcomes: &[SplitOutcome], mode: DropMode) -> Self {
         for outcome in outcomes {
-            let SplitResult::Read { fingerprint, .. } = &outcome.result else { continue };
             let Ok(detail) = SplitDetail::of(&outcome.split) else { continue };
+            if mode == DropMode::Snapshot {
+                self.superseded_before_ns = self.superseded_before_ns.max(Some(detail.identity.modified_ns));
+            }
+            let SplitResult::Read { fingerprint, .. } = &outcome.result else { continue };
             if mode == DropMode::Snapshot {
                 self.files.clear();
             }

@@ -12,8 +12,8 @@ use convoke_core::{Origin, SourceError};
 use tokio::sync::mpsc::Sender;
 
 use crate::file::Identity;
-use crate::folder::cannot;
 use crate::header::Aliases;
+use crate::moving::cannot;
 use crate::records::{Next, Records};
 
 /// A batch is passed on once its cells take this many bytes …
@@ -56,15 +56,15 @@ struct Tally {
 /// Malformed records that are named in the reason of a quarantine.
 const NAMED_MALFORMED: usize = 3;
 
+/// A file read as far as its header, and the names of its columns.
+type Started = (Records<File>, Vec<String>);
+
 type Items = Sender<Result<SplitItem, SourceError>>;
 
 impl FileReader {
-    /// Reads the names of the columns; none if the file is empty. The inner error says why the file is broken.
+    /// Reads the names of the columns. The inner error says why the file is broken.
     pub(crate) fn columns(&self) -> Result<Result<Vec<String>, String>, SourceError> {
-        match self.open()? {
-            Err(reason) => Ok(Err(reason)),
-            Ok(mut records) => self.header(&mut records),
-        }
+        Ok(self.start()?.map(|(_, columns)| columns))
     }
 
     /// Reads the whole file and passes its items on; ends early if nobody listens.
@@ -82,13 +82,12 @@ impl FileReader {
     fn read(&self, items: &Items) -> Result<SplitItem, Stop> {
         self.check_unchanged()?;
         let broken = |reason| Ok(SplitItem::Broken { reason });
-        let mut records = match self.open()? {
-            Ok(records) => records,
-            Err(reason) => return broken(reason),
-        };
-        let columns = match self.header(&mut records)? {
-            Ok(columns) => columns,
-            Err(reason) => return broken(reason),
+        let (mut records, columns) = match self.start()? {
+            Ok(started) => started,
+            Err(reason) => {
+                self.check_unchanged()?;
+                return broken(reason);
+            }
         };
         let tally = match self.pass_records(&mut records, &columns, items)? {
             Ok(tally) => tally,
@@ -134,7 +133,6 @@ impl FileReader {
                 send(items, SplitItem::Records(batch.take(records.bytes_read())))?;
             }
         };
-        // What a writer has not finished may look broken; that is no reason to quarantine it.
         self.check_unchanged()?;
         if let Some(reason) = reason {
             return Ok(Err(reason));
@@ -145,21 +143,25 @@ impl FileReader {
         Ok(Ok(tally))
     }
 
-    fn open(&self) -> Result<Result<Records<File>, String>, SourceError> {
+    /// Opens the file and reads its header. The inner error says why the file is broken.
+    fn start(&self) -> Result<Result<Started, String>, SourceError> {
+        let cannot_read = |error| cannot("read", &self.path, error);
         let file = File::open(&self.path).map_err(|error| cannot("open", &self.path, error))?;
-        Records::start(file, self.delimiter).map_err(|error| cannot("read", &self.path, error))
-    }
-
-    fn header(&self, records: &mut Records<File>) -> Result<Result<Vec<String>, String>, SourceError> {
-        let (next, cell_count) = records.advance().map_err(|error| cannot("read", &self.path, error))?;
-        Ok(match next {
-            Next::End => Ok(Vec::new()),
+        let mut records = match Records::start(file, self.delimiter).map_err(cannot_read)? {
+            Ok(records) => records,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let (next, cell_count) = records.advance().map_err(cannot_read)?;
+        let columns = match next {
+            Next::End => Err("the file is empty: it has not even a header".to_owned()),
             Next::Broken(reason) => Err(reason),
             Next::Record { .. } => self.aliases.column_names(records.cells(cell_count)),
-        })
+        };
+        Ok(columns.map(|columns| (records, columns)))
     }
 
-    /// Refuses a file that is not, or no longer, the one that was listed.
+    /// Refuses a file that is not, or no longer, the one that was listed: what its writer has not finished may look
+    /// broken, and that is no reason to quarantine it.
     fn check_unchanged(&self) -> Result<(), SourceError> {
         let metadata = fs::metadata(&self.path).map_err(|error| cannot("look at", &self.path, error))?;
         if self.identity.is_moved(&Identity::of(&metadata)) {

@@ -6,6 +6,7 @@ use convoke_core::{Clock, SourceError, Timestamp};
 
 use crate::file::{DroppedFile, Identity};
 use crate::folder::Folder;
+use crate::marker::Marked;
 
 /// The files of the folder, judged.
 #[derive(Debug, Default)]
@@ -22,11 +23,15 @@ pub(crate) async fn judge(folder: &Folder, settle: Duration, clock: &dyn Clock) 
     let mut young = Vec::new();
     let now = clock.now();
     for file in folder.list()? {
-        match folder.has_marker(&file) {
-            Some(true) => judged.settled.push(file),
-            Some(false) => judged.notices.push(format!("`{}` has no marker beside it yet; not read", file.name)),
-            None if stood_for(&file.identity, now) >= settle => judged.settled.push(file),
-            None => young.push(file),
+        match folder.marked(&file) {
+            Marked::Complete => judged.settled.push(file),
+            Marked::Missing => judged.notices.push(format!("`{}` has no marker beside it yet; not read", file.name)),
+            Marked::Stale => judged.notices.push(format!(
+                "`{}` was written to after its marker; not read until the marker is written anew",
+                file.name
+            )),
+            Marked::NotUsed if stood_for(&file.identity, now) >= settle => judged.settled.push(file),
+            Marked::NotUsed => young.push(file),
         }
     }
     let Some(wait) = young.iter().map(|file| settle.saturating_sub(stood_for(&file.identity, now))).max() else {

@@ -57,12 +57,12 @@ const CSV_DROP: &[Key] = &[
     Key::optional(
         "done_marker",
         Shape::Text,
-        "If set, a file counts only when `<file><done_marker>` lies beside it, `.done` for example.",
+        "If set, a file counts only when `<file><done_marker>` lies beside it and is not older, `.done` for example.",
     ),
     Key::optional(
         "processed",
         Shape::Choice(&["move", "keep"]),
-        "What becomes of a file whose records are settled: moved to `processed/` or kept where it is.",
+        "What becomes of a file whose records are settled: moved to `processed/` or kept where it is. Syncs that read the same files all have to keep them.",
     ),
     Key::optional(
         "delimiter",

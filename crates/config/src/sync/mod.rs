@@ -9,7 +9,7 @@ mod suppression;
 
 use std::path::{Path, PathBuf};
 
-use convoke_core::spec::{AudienceSpec, CsvDropSpec, DropMode, SourceSpec, SyncMode, SyncSpec};
+use convoke_core::spec::{AudienceSpec, CsvDropSpec, DropMode, ProcessedFiles, SourceSpec, SyncMode, SyncSpec};
 use convoke_core::{ConnectionName, SyncName};
 
 use crate::field::Field;
@@ -26,11 +26,15 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) connections: &'a Connections,
 }
 
-/// A decoded sync, with the place of its audience for problems between syncs.
+/// A decoded sync, with the places that problems between syncs are about.
 pub(crate) struct Draft {
     pub(crate) spec: SyncSpec,
     audience_place: Place,
+    folder_place: Place,
 }
+
+/// The syncs' files with what became of each.
+pub(crate) type Drafts = Vec<(PathBuf, Option<Draft>, Report)>;
 
 const MODES: &[(&str, SyncMode)] = &[
     ("upsert", SyncMode::Upsert),
@@ -71,7 +75,8 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         suppressions: suppressions?,
         shared: root.field("shared").boolean()?,
     };
-    Some(Draft { spec, audience_place: root.field("audience").place })
+    let folder_place = root.field("source").field("csv_drop").field("path").place;
+    Some(Draft { spec, audience_place: root.field("audience").place, folder_place })
 }
 
 #[cfg(test)]
@@ -106,26 +111,49 @@ fn warn_about_unused_columns(mapping: &Mapping, key: Option<&[String]>, report: 
 }
 
 /// Reports syncs that write one audience without all of them saying `shared: true`.
-pub(crate) fn check_sharing(drafts: &mut [(PathBuf, Option<Draft>, Report)]) {
-    let mut conflicts = Vec::new();
-    for (index, (_, draft, _)) in drafts.iter().enumerate() {
-        let Some(draft) = draft else { continue };
-        let others = drafts.iter().enumerate().filter(|(other_index, _)| *other_index != index);
-        let other = others
-            .filter_map(|(_, (_, other, _))| other.as_ref())
-            .find(|other| is_same_audience(&draft.spec.audience, &other.spec.audience));
-        let Some(other) = other else { continue };
-        if !draft.spec.shared {
-            let message = format!(
-                "sync `{}` writes the same audience; name another, or set `shared: true` in both files",
-                other.spec.name
-            );
-            conflicts.push((index, draft.audience_place, message));
-        }
+pub(crate) fn check_sharing(drafts: &mut Drafts) {
+    let wants_it_alone = |draft: &Draft| !draft.spec.shared;
+    let is_same = |one: &Draft, other: &Draft| is_same_audience(&one.spec.audience, &other.spec.audience);
+    for (index, other) in conflicts(drafts, wants_it_alone, is_same) {
+        let (_, Some(draft), report) = &mut drafts[index] else { continue };
+        let message =
+            format!("sync `{other}` writes the same audience; name another, or set `shared: true` in both files");
+        report.problem(draft.audience_place, "audience", message);
     }
-    for (index, place, message) in conflicts {
-        drafts[index].2.problem(place, "audience", message);
+}
+
+/// Reports syncs that move files away which another sync reads too: it would never get them, and not know.
+pub(crate) fn check_drop_folders(drafts: &mut Drafts) {
+    let moves = |draft: &Draft| {
+        let SourceSpec::CsvDrop(drop) = &draft.spec.source;
+        drop.processed == ProcessedFiles::Move
+    };
+    let is_same = |one: &Draft, other: &Draft| {
+        let (SourceSpec::CsvDrop(one), SourceSpec::CsvDrop(other)) = (&one.spec.source, &other.spec.source);
+        one.path == other.path && one.pattern == other.pattern
+    };
+    for (index, other) in conflicts(drafts, moves, is_same) {
+        let (_, Some(draft), report) = &mut drafts[index] else { continue };
+        let message = format!(
+            "sync `{other}` reads the same files, and this one would move them away from it; set `processed: keep` in both files, or give each its own folder or `pattern`"
+        );
+        report.problem(draft.folder_place, "source.csv_drop.path", message);
     }
+}
+
+/// The drafts that claim something for themselves alone which another draft has too, each with the first such other.
+fn conflicts(
+    drafts: &Drafts,
+    claims: impl Fn(&Draft) -> bool,
+    is_same: impl Fn(&Draft, &Draft) -> bool,
+) -> Vec<(usize, SyncName)> {
+    let decoded = || drafts.iter().enumerate().filter_map(|(index, (_, draft, _))| Some((index, draft.as_ref()?)));
+    let conflict = |(index, draft): (usize, &Draft)| {
+        let mut others = decoded().filter(|(other_index, _)| *other_index != index);
+        let (_, other) = others.find(|(_, other)| is_same(draft, other))?;
+        Some((index, other.spec.name.clone()))
+    };
+    decoded().filter(|(_, draft)| claims(draft)).filter_map(conflict).collect()
 }
 
 fn is_same_audience(one: &AudienceSpec, other: &AudienceSpec) -> bool {

@@ -217,7 +217,7 @@ fn a_wrong_connection_is_refused() {
 
 #[test]
 fn two_syncs_share_an_audience_only_if_both_say_so() {
-    let other = SYNC.replace("sync: people", "sync: others");
+    let other = SYNC.replace("sync: people", "sync: others").replace("path: drop", "path: other-drop");
     let both = |one: &str, two: &str| {
         Directory::new().sync("people", &format!("{SYNC}{one}")).sync("others", &format!("{other}{two}"))
     };
@@ -230,6 +230,28 @@ fn two_syncs_share_an_audience_only_if_both_say_so() {
     );
     assert_eq!(both("", "").refused().len(), 2);
     assert_eq!(both("shared: true\n", "shared: true\n").loaded().syncs.len(), 2);
+}
+
+#[test]
+fn two_syncs_read_the_same_files_only_if_neither_moves_them_away() {
+    let other = SYNC.replace("sync: people", "sync: others").replace("name: People", "name: Others");
+    let both = |one: &str, two: &str| {
+        let with = |sync: &str, drop: &str| sync.replace("path: drop, mode: snapshot", drop);
+        Directory::new().sync("people", &with(SYNC, one)).sync("others", &with(&other, two))
+    };
+    let (moves, keeps) = ("path: drop, mode: snapshot", "path: ./drop/, mode: append, processed: keep");
+    let problems = both(keeps, moves).refused();
+    assert_eq!(
+        problems,
+        [
+            "config/syncs/others.yaml:3: `source.csv_drop.path`: sync `people` reads the same files, and this one would move them away from it; set `processed: keep` in both files, or give each its own folder or `pattern`"
+        ]
+    );
+    assert_eq!(both(moves, moves).refused().len(), 2);
+    for other in ["path: other, mode: snapshot", "path: drop, mode: snapshot, pattern: \"others-*.csv\""] {
+        assert_eq!(both(moves, other).loaded().syncs.len(), 2);
+    }
+    assert_eq!(both(keeps, keeps).loaded().syncs.len(), 2);
 }
 
 #[test]

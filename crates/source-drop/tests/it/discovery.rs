@@ -7,12 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use convoke_core::spec::DropMode;
 use convoke_core::{Clock, Timestamp};
+use convoke_testkit::contract::source::SourceSetUp;
 
-use crate::test_folder::TestFolder;
-
-fn names(discovery: &convoke_core::source::Discovery) -> Vec<&str> {
-    discovery.splits.iter().map(|split| split.name.as_str()).collect()
-}
+use crate::test_folder::{TestFolder, names};
 
 #[tokio::test]
 async fn the_newest_file_is_the_whole_truth() {
@@ -46,19 +43,29 @@ async fn a_file_older_than_the_one_read_last_is_noticed_and_skipped() {
 }
 
 #[tokio::test]
-async fn the_same_contents_under_another_name_are_recognised() {
-    for mode in [DropMode::Snapshot, DropMode::Append] {
-        let folder = TestFolder::new(mode);
-        folder.write("monday.csv", "a\n1\n");
-        let stored = folder.run(None).await;
-        folder.write("tuesday.csv", "a\n1\n");
-        let discovery = folder.discover(Some(&stored)).await;
-        assert!(discovery.unchanged, "{mode:?}");
-        assert!(discovery.notices[0].contains("same contents as `monday.csv`"), "{:?}", discovery.notices);
-        // The same size alone does not make the same file.
-        folder.write("wednesday.csv", "a\n2\n");
-        assert_eq!(names(&folder.discover(Some(&stored)).await), ["wednesday.csv"]);
-    }
+async fn contents_that_were_added_before_are_recognised_under_another_name() {
+    let folder = TestFolder::new(DropMode::Append);
+    folder.write("monday.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    folder.write("tuesday.csv", "a\n1\n");
+    let discovery = folder.discover(Some(&stored)).await;
+    assert!(discovery.unchanged);
+    assert!(discovery.notices[0].contains("same contents as `monday.csv`"), "{:?}", discovery.notices);
+    // The same size alone does not make the same file.
+    folder.write("wednesday.csv", "a\n2\n");
+    assert_eq!(names(&folder.discover(Some(&stored)).await), ["wednesday.csv"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_read_is_recognised_when_it_is_put_back() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write_at("a.csv", "a\n1\n", 1);
+    let stored = folder.run(None).await;
+    folder.write_at("a.csv", "a\n1\n", 1);
+    let discovery = folder.discover(Some(&stored)).await;
+    assert!(discovery.unchanged);
+    assert_eq!(discovery.settled.len(), 1);
+    assert!(discovery.notices[0].contains("same contents as `a.csv`"), "{:?}", discovery.notices);
 }
 
 #[tokio::test]
@@ -99,13 +106,48 @@ async fn a_missing_folder_is_an_error_with_a_remedy() {
 }
 
 #[tokio::test]
-async fn a_settled_file_that_is_gone_cannot_be_read_again() {
+async fn a_settled_snapshot_that_is_gone_cannot_be_read_again() {
     let folder = TestFolder::new(DropMode::Snapshot);
     folder.write("a.csv", "a\n1\n");
     let stored = folder.run(None).await;
     fs::remove_file(folder.path("processed/a.csv")).unwrap();
     let error = folder.try_discover(Some(&stored), true).await.unwrap_err().to_string();
     assert!(error.contains("`a.csv` was read before") && error.contains("put it back"), "{error}");
+}
+
+#[tokio::test]
+async fn additions_are_read_again_from_behind_the_last_one_that_is_gone() {
+    let folder = TestFolder::new(DropMode::Append);
+    let mut stored = None;
+    for name in ["a.csv", "b.csv", "c.csv", "d.csv"] {
+        folder.write(name, format!("a\n{name}\n"));
+        stored = Some(folder.run(stored.as_ref()).await);
+    }
+    folder.write("e.csv", "a\ne\n");
+    for gone in ["a.csv", "c.csv"] {
+        fs::remove_file(folder.path("processed").join(gone)).unwrap();
+    }
+    let discovery = folder.try_discover(stored.as_ref(), true).await.unwrap();
+    assert_eq!(names(&discovery), ["d.csv", "e.csv"]);
+    let notice = &discovery.notices[0];
+    assert!(notice.contains("`c.csv` and 1 more") && notice.contains("only what was read after `c.csv`"), "{notice}");
+    // What is not read again is still known to have been read.
+    let outcomes = folder.outcomes(&discovery).await;
+    let stored = folder.source().propose(stored.as_ref(), &outcomes);
+    folder.source().acknowledge(&outcomes).await.unwrap();
+    folder.write("again.csv", "a\nc.csv\n");
+    assert!(folder.discover(Some(&stored)).await.unchanged);
+}
+
+#[tokio::test]
+async fn additions_that_are_all_gone_are_noticed_and_no_error() {
+    let folder = TestFolder::new(DropMode::Append);
+    folder.write("a.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    fs::remove_dir_all(folder.path("processed")).unwrap();
+    let discovery = folder.try_discover(Some(&stored), true).await.unwrap();
+    assert!(discovery.unchanged);
+    assert!(discovery.notices[0].contains("`a.csv`, which was read before, is gone"), "{:?}", discovery.notices);
 }
 
 #[tokio::test]
@@ -116,20 +158,6 @@ async fn only_files_that_match_the_pattern_count() {
     }
     fs::create_dir(folder.path("folder.csv")).unwrap();
     assert_eq!(names(&folder.discover(None).await), ["a.csv"]);
-}
-
-#[tokio::test]
-async fn with_markers_a_file_counts_when_its_marker_lies_beside_it() {
-    let folder = TestFolder::with(DropMode::Append, |spec| spec.done_suffix = Some(".done".to_owned()));
-    folder.write("a.csv", "a\n1\n");
-    folder.write("b.csv", "a\n2\n");
-    folder.write("b.csv.done", "");
-    let discovery = folder.discover(None).await;
-    assert_eq!(names(&discovery), ["b.csv"]);
-    assert!(discovery.notices[0].contains("`a.csv` has no marker"), "{:?}", discovery.notices);
-    folder.run(None).await;
-    assert_eq!(folder.names(""), ["a.csv"]);
-    assert_eq!(folder.names("processed"), ["b.csv", "b.csv.done"]);
 }
 
 /// A clock whose sleep gives somebody the time to go on writing.

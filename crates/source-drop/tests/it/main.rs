@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod describing;
 mod discovery;
+mod markers;
 mod moves;
 mod reading;
+mod superseding;
 mod test_folder;
 
 use convoke_core::spec::DropMode;

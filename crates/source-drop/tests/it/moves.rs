@@ -1,6 +1,7 @@
 //! Where files go once their run has settled.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use convoke_core::spec::DropMode;
 use convoke_testkit::contract::source::SourceSetUp;
@@ -56,12 +57,25 @@ async fn a_reason_written_before_a_crash_is_used_after_it() {
 }
 
 #[tokio::test]
-async fn a_broken_file_does_not_move_the_position() {
+async fn a_reason_is_for_its_owner_alone() {
     let folder = TestFolder::new(DropMode::Snapshot);
-    folder.write("good.csv", "a\n1\n");
-    let stored = folder.run(None).await;
     folder.write("bad.csv", "a,a\n1,2\n");
-    assert_eq!(folder.run(Some(&stored)).await, stored);
+    folder.run(None).await;
+    let mode = fs::metadata(folder.path("quarantine/bad.csv.reason.txt")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+}
+
+#[tokio::test]
+async fn files_without_a_header_that_can_be_read_go_to_quarantine_too() {
+    for bytes in [&b""[..], b"\n\n", b"\xff\xfea\0\n\0", b"a,\xff\n1,2\n", b"a,a\n1,2\n", b"a,\n1,2\n"] {
+        for mode in [DropMode::Snapshot, DropMode::Append] {
+            let folder = TestFolder::new(mode);
+            folder.write("bad.csv", bytes);
+            folder.run(None).await;
+            assert!(folder.names("").is_empty(), "{bytes:?}");
+            assert_eq!(folder.names("quarantine"), ["bad.csv", "bad.csv.reason.txt"], "{bytes:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -72,11 +72,24 @@ async fn files_that_cannot_be_used_are_broken_with_a_reason() {
         (b"\xfe\xff\0a\0,", "the file is UTF-16"),
         (b"a,b\n1,2\n3,\"4\n5,6\n", "the record at line 3 opens a quote that is never closed"),
         (b"a,b\n1,\"", "the record at line 2 opens a quote that is never closed"),
+        (b"", "the file is empty: it has not even a header"),
+        (b"\xef\xbb\xbf", "the file is empty"),
+        (b"\r\n\n", "the file is empty"),
     ] {
         let contents = TestFolder::new(DropMode::Snapshot).read_file(bytes).await;
         let reason = contents.broken.unwrap_or_default();
         assert!(reason.contains(expected), "{reason:?} is not {expected:?}");
         assert_eq!(contents.fingerprint, None);
+    }
+}
+
+#[tokio::test]
+async fn a_record_in_the_place_of_the_header_is_not_shown() {
+    let long = "x".repeat(65);
+    for cell in ["ada@example.com", "+49 30 1234-567", long.as_str()] {
+        let contents = TestFolder::new(DropMode::Snapshot).read_file(format!("{cell},a,{cell}\n")).await;
+        let reason = contents.broken.unwrap();
+        assert!(reason.contains("columns 1 and 3 have the same name") && !reason.contains(cell), "{reason}");
     }
 }
 
@@ -99,7 +112,7 @@ async fn a_file_with_more_malformed_records_than_allowed_is_broken() {
 
 #[tokio::test]
 async fn files_without_records_are_read_as_empty_snapshots() {
-    for bytes in ["", "\u{feff}", "\n\n", "a,b", "a,b\n"] {
+    for bytes in ["a,b", "a,b\n", "\u{feff}a,b\r\n\r\n"] {
         let contents = TestFolder::new(DropMode::Snapshot).read_file(bytes).await;
         let fingerprint = Some(blake3::hash(bytes.as_bytes()).to_hex().to_string());
         assert_eq!(contents, Contents { fingerprint, ..Contents::default() }, "{bytes:?}");

@@ -147,6 +147,7 @@ impl TestFolder {
     /// Takes everything that is to be read through a whole run; gives back what is stored then.
     pub(crate) async fn run(&self, stored: Option<&SourcePosition>) -> SourcePosition {
         let discovery = self.discover(stored).await;
+        self.source.describe().await.unwrap();
         let outcomes = self.outcomes(&discovery).await;
         let proposed = self.source.propose(stored, &outcomes);
         self.source.acknowledge(&outcomes).await.unwrap();
@@ -166,6 +167,11 @@ impl TestFolder {
         }
         outcomes
     }
+}
+
+/// The names of the files that are to be read.
+pub(crate) fn names(discovery: &Discovery) -> Vec<&str> {
+    discovery.splits.iter().map(|split| split.name.as_str()).collect()
 }
 
 #[async_trait]
