@@ -27,7 +27,7 @@ pub struct Feedback {
     pub remaining: Vec<(Window, u64)>,
 }
 
-/// The budget of this window is used up for longer than a run may reasonably wait.
+/// The budget is used up for longer than a run may reasonably wait, or than it was let.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request quota is used up until {until}")]
 pub struct QuotaExhausted {
@@ -40,7 +40,7 @@ pub struct QuotaExhausted {
 /// answer. One gate is shared by all users of a credential.
 #[async_trait]
 pub trait Gate: Send + Sync {
-    /// Returns when a request may leave, or at once with an error when that would be too long.
+    /// Returns when a request may leave, or with an error when that would be too long or the wait is cut short.
     async fn admit(&self) -> Result<(), QuotaExhausted>;
     /// Takes note of what the answer told.
     fn report(&self, feedback: Feedback);

@@ -39,8 +39,9 @@ pub trait AudienceSetup: Send + Sync {
 
 /// Moves rows.
 ///
-/// Calls may run in parallel. `Err` stops the run: the request was not applied, except for
-/// [`SinkError::Unavailable`] and [`SinkError::Protocol`], after which a write is in doubt.
+/// Calls may run in parallel. `Err` stops the run. After [`SinkError::Unauthorized`] and [`SinkError::Quota`] the
+/// request was not applied. After [`SinkError::Forbidden`] and [`SinkError::NotFound`] it was not if
+/// [`Capabilities::atomic_refusals`] says so; else, and after every other error, a write is in doubt.
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// What this sink can do, and what may be assumed of it.
@@ -68,7 +69,8 @@ pub struct Capabilities {
     pub delete_rows: usize,
     /// Row ids per look-up.
     pub look_up_ids: usize,
-    /// Whether a refused request (400, 413, 422) is known to have applied nothing.
+    /// Whether a refused request (402, 403, 404 and what is told as [`Answer::Refused`]) is known to have applied
+    /// nothing.
     pub atomic_refusals: bool,
     /// A request commits within this time after it was sent, or never.
     pub max_commit_delay: Duration,
@@ -176,10 +178,8 @@ impl Provision {
         match self {
             Self::Folder { name } => format!("folder `{name}`"),
             Self::Audience { name, .. } => format!("audience `{name}`"),
-            Self::Columns { audience_id, columns } => {
-                let names: Vec<_> = columns.iter().map(|column| format!("`{}`", column.name)).collect();
-                format!("columns {} of audience {audience_id}", names.join(", "))
-            }
+            // Which columns are missing changes from one look to the next, and it is one thing all the same.
+            Self::Columns { audience_id, .. } => format!("columns of audience {audience_id}"),
             Self::HideColumn { audience_id, column_id } => {
                 format!("hiding of column {column_id} of audience {audience_id}")
             }
@@ -205,16 +205,19 @@ pub struct NewColumn {
 /// How sure it is that a provision step was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProvisionAnswer {
-    Applied,
+    Applied {
+        /// What the destination calls the new folder or audience: it may keep another name than it was given.
+        id: Option<String>,
+    },
+    /// Refused for what the step asks. It will not pass unchanged, but a part of it may have been done.
+    Refused {
+        /// Without values of records and without secrets.
+        reason: String,
+    },
     /// Certainly not done; may be tried again.
-    NotApplied {
-        reason: String,
-        retry_after: Option<Duration>,
-    },
+    NotApplied { reason: String, retry_after: Option<Duration> },
     /// May have been done, or may yet be.
-    Unknown {
-        reason: String,
-    },
+    Unknown { reason: String },
 }
 
 /// An audience that is ready for rows. Kept in the checkpoint store.

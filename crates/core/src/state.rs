@@ -15,7 +15,7 @@ use crate::ids::{AudienceKey, ConnectionName, PlanId, RunId, SyncName};
 use crate::journal::{Entry, EntryId, Intent, RowOutcome};
 use crate::ledger::LedgerManifest;
 use crate::plan::{DeliveryCounts, LedgerCounts, PlanCounts, PlanManifest};
-use crate::sink::{AttemptTag, AudienceBinding};
+use crate::sink::{AttemptTag, AudienceBinding, JobId};
 use crate::source::SourcePosition;
 use crate::time::Timestamp;
 
@@ -221,6 +221,10 @@ pub trait Plans: Send + Sync {
     /// Plans whose files may be removed: settled, superseded or abandoned before `ended_before`, or waiting since before
     /// `waiting_before`.
     async fn expired_plans(&self, ended_before: Timestamp, waiting_before: Timestamp) -> Result<Vec<PlanId>>;
+    /// Forgets what an expired plan keeps of records: the samples in its manifest and its folded journal entries. One
+    /// that waits is superseded. Its row stays, and [`Plans::expired_plans`] names it no more once no entry of it is
+    /// left. [`StateError::Conflict`] if it is being applied, or does not exist.
+    async fn forget_plan(&self, id: PlanId) -> Result<()>;
 }
 
 /// The journal of intents and outcomes. See [`crate::journal`].
@@ -230,6 +234,10 @@ pub trait Journal: Send + Sync {
     async fn intend(&self, intent: &Intent, lease: &Lease) -> Result<EntryId>;
     /// Closes an entry with one outcome per row. Closing twice is [`StateError::Conflict`].
     async fn close(&self, entry: EntryId, outcomes: &[RowOutcome], lease: &Lease) -> Result<()>;
+    /// Remembers which job the destination accepted an entry's delete as; the newest one counts.
+    async fn note_job(&self, entry: EntryId, job: &JobId, lease: &Lease) -> Result<()>;
+    /// The job of an entry, if one was noted.
+    async fn job_of(&self, entry: EntryId) -> Result<Option<JobId>>;
     /// Entries of an audience that are not closed, oldest first.
     async fn open_entries(&self, audience: &AudienceKey) -> Result<Vec<Entry>>;
     /// Closed entries of an audience that are not folded, oldest first, after `after`, at most `limit`.
@@ -243,7 +251,8 @@ pub trait Journal: Send + Sync {
     -> Result<()>;
     /// Keys to look up again, with their tags, and how often that was done.
     async fn recreated(&self, audience: &AudienceKey) -> Result<Vec<Recreated>>;
-    /// Counts one sweep of these keys; those swept twice (at the end of a run, at the start of the next) are dropped.
+    /// Counts one sweep of these keys. A key is dropped once it is swept under a later lease than the one it was noted
+    /// under, so by another run: what is looked up again right away may still be on its way.
     async fn count_sweep(&self, audience: &AudienceKey, keys: &[KeyHash], lease: &Lease) -> Result<()>;
 }
 
@@ -351,7 +360,17 @@ pub trait Rejects: Send + Sync {
     async fn forget_rejects(&self, before: Timestamp) -> Result<()>;
 }
 
+/// An intent to make something that is not closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenProvision {
+    pub intended_at: Timestamp,
+    /// What the destination called the thing, if it was made and told.
+    pub made_id: Option<String>,
+}
+
 /// Intents to make folders, audiences and columns: not idempotent at the destination, so journalled as well.
+///
+/// Two runs may want the same thing: an intent is told from another one by its time.
 #[async_trait]
 pub trait Provisions: Send + Sync {
     /// Remembers that `what` is about to be made on this connection; returns the earlier intent if one is open.
@@ -360,7 +379,11 @@ pub trait Provisions: Send + Sync {
         connection: &ConnectionName,
         what: &str,
         at: Timestamp,
-    ) -> Result<Option<Timestamp>>;
-    /// Forgets the intent: the thing was found, or certainly was not made.
-    async fn close_provision(&self, connection: &ConnectionName, what: &str) -> Result<()>;
+    ) -> Result<Option<OpenProvision>>;
+    /// Adds to the intent of this time what the thing was made as; without it nothing happens.
+    async fn note_made(&self, connection: &ConnectionName, what: &str, intended_at: Timestamp, id: &str) -> Result<()>;
+    /// The intent that is open for `what`.
+    async fn open_provision(&self, connection: &ConnectionName, what: &str) -> Result<Option<OpenProvision>>;
+    /// Forgets the intent of this time: the thing was found, or certainly was not made. Others stay.
+    async fn close_provision(&self, connection: &ConnectionName, what: &str, intended_at: Timestamp) -> Result<()>;
 }

@@ -76,7 +76,17 @@ impl Courier {
     /// Needs the journal only. Waits until nothing sent earlier can still commit, so call it before anything else is
     /// written to the audience.
     pub async fn settle_open(&self) -> Result<SettleReport, DeliveryError> {
-        settle::settle_open(&self.desk()).await
+        match settle::settle_open(&self.desk()).await {
+            Err(error) if self.was_cut_short(&error) => {
+                Ok(SettleReport { interrupted: true, ..SettleReport::default() })
+            }
+            settled => settled,
+        }
+    }
+
+    /// Whether the error is only that a wait for the rate budget was cut short.
+    fn was_cut_short(&self, error: &DeliveryError) -> bool {
+        self.ports.cancel.is_cancelled() && error.quota().is_some()
     }
 
     /// Delivers a plan's batches, but for what earlier attempts already settled.
@@ -99,7 +109,10 @@ impl Courier {
             progress.settled(operation, resume.counts.of(operation).settled());
         }
         await_quiet(&desk, progress).await?;
-        let rejects = RejectTally::new(resume.counts.rejected());
+        let rejects = RejectTally::new(resume.counts.rejected(), terms);
+        if rejects.passed().is_some() {
+            desk.halt.cancel();
+        }
         let errand = Errand { desk, terms, progress, rejects };
         let mut delivery = Delivery {
             errand: &errand,
@@ -122,7 +135,11 @@ impl Courier {
     /// `named` tells which row the ledger names for a key. Rows acknowledged in the journal and not folded yet are
     /// known here and go before it. Call [`Courier::settle_open`] before: keys of open entries are left out.
     pub async fn sweep(&self, named: &(dyn Fn(KeyHash) -> Option<RowId> + Sync)) -> Result<SweepReport, DeliveryError> {
-        sweep::sweep(&self.desk(), named).await
+        match sweep::sweep(&self.desk(), named).await {
+            // The keys stay noted: the next run sweeps them.
+            Err(error) if self.was_cut_short(&error) => Ok(SweepReport::default()),
+            swept => swept,
+        }
     }
 
     /// Keys that the next [`Courier::sweep`] will ask `named` about.
@@ -146,9 +163,13 @@ pub async fn tally(state: &dyn StateStore, plan: PlanId) -> Result<DeliveryCount
 async fn await_quiet(desk: &Desk<'_>, progress: &dyn DeliveryProgress) -> Result<(), DeliveryError> {
     let quiet = desk.ports.state.quiet_until(&desk.audience.key).await;
     let Some(until) = quiet.map_err(|error| desk.state_error(error))? else { return Ok(()) };
-    let left = until.since(desk.ports.clock.now());
+    let capabilities = desk.ports.sink.capabilities();
+    // Nothing commits later than that. More is left only if the wall clock was set back since.
+    let longest = capabilities.max_commit_delay + capabilities.settle;
+    let now = desk.ports.clock.now();
+    let left = until.since(now).min(longest);
     if !left.is_zero() {
-        progress.waiting("an earlier request may still commit", until);
+        progress.waiting("an earlier request may still commit", now.after(left));
         desk.wait(left, Duration::ZERO).await;
     }
     Ok(())
@@ -157,6 +178,7 @@ async fn await_quiet(desk: &Desk<'_>, progress: &dyn DeliveryProgress) -> Result
 fn end_of(errand: &Errand<'_>, error: Option<DeliveryError>, was_cut: bool) -> Result<DeliveryEnd, DeliveryError> {
     if let Some(error) = error {
         return match error.quota() {
+            Some(_) if errand.desk.ports.cancel.is_cancelled() => Ok(DeliveryEnd::Interrupted),
             Some(exhausted) => Ok(DeliveryEnd::WaitingForQuota { until: exhausted.until }),
             None => Err(error),
         };

@@ -6,7 +6,7 @@
 
 pub mod window;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,11 +15,15 @@ use convoke_core::spec::RateLimits;
 use convoke_core::state::Budgets;
 use convoke_core::{Clock, StateError};
 use rand::Rng;
+use tokio_util::sync::CancellationToken;
 
 use self::window::{Budget, Moment, Spent};
 
 /// The longest wait that is slept through. Beyond it a run gives up its slot and resumes by itself.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// The longest wait that a cancellation does not cut short: what is in flight is to be finished at the usual rate.
+const UNCUT_WAIT: Duration = Duration::from_secs(2);
 
 /// How often what was spent is stored. What may be spent in between is stored ahead, so a crash never loses any.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -37,6 +41,7 @@ pub struct Limiter {
     turn: tokio::sync::Mutex<Option<Duration>>,
     store: Arc<dyn Budgets>,
     clock: Arc<dyn Clock>,
+    cancel: OnceLock<CancellationToken>,
 }
 
 impl Limiter {
@@ -61,7 +66,27 @@ impl Limiter {
             None => AHEAD_WITHOUT_LIMIT,
         };
         let budget = Mutex::new(Budget::new(&limits, &spent));
-        Ok(Arc::new(Self { credential, ahead, budget, turn: tokio::sync::Mutex::new(None), store, clock }))
+        let (turn, cancel) = (tokio::sync::Mutex::new(None), OnceLock::new());
+        Ok(Arc::new(Self { credential, ahead, budget, turn, store, clock, cancel }))
+    }
+
+    /// Cuts waits short once this is cancelled: whoever waits is told until when the budget is used up, and has sent
+    /// nothing. The first token given counts.
+    pub fn interrupt_on(&self, cancel: CancellationToken) {
+        let _ = self.cancel.set(cancel);
+    }
+
+    /// Waits; false if that was cut short.
+    async fn wait(&self, wait: Duration) -> bool {
+        let Some(cancel) = self.cancel.get().filter(|_| wait > UNCUT_WAIT) else {
+            self.clock.sleep(wait).await;
+            return true;
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => false,
+            () = self.clock.sleep(wait) => true,
+        }
     }
 
     /// Stores what was spent, to the request. Call it before the process ends.
@@ -111,10 +136,10 @@ impl Gate for Limiter {
         loop {
             let now = self.moment();
             let Err(wait) = self.with_budget(|budget| budget.take(now)) else { return Ok(()) };
-            if wait > LONGEST_WAIT {
-                return Err(QuotaExhausted { until: self.clock.now().after(wait) });
+            let until = self.clock.now().after(wait);
+            if wait > LONGEST_WAIT || !self.wait(wait).await {
+                return Err(QuotaExhausted { until });
             }
-            self.clock.sleep(wait).await;
         }
     }
 

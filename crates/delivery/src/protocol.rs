@@ -9,7 +9,8 @@
 //! - a create is sent again under the same intent only while every answer so far was "not applied"; once one was lost,
 //!   only after two look-ups found the rows absent, as a new attempt with a tag of its own, noted for the sweep;
 //! - updates and deletes by id carry the same values each time, so they are sent again under their intent;
-//! - a row is rejected only after it was refused alone;
+//! - a row is rejected only after it was refused alone, and an update that a refusal may have left half done is noted as
+//!   unsure before it is;
 //! - every loop has a bound; past it the entry is closed as not applied where that is certain, else left open.
 
 mod machine;
@@ -124,7 +125,7 @@ pub enum Fact {
     Done,
     /// Answer to [`Action::Send`].
     Answered(Answer),
-    /// [`Action::Send`] failed, certainly unapplied, in a way that ends the run.
+    /// [`Action::Send`] failed, certainly unapplied by itself, in a way that ends the run.
     SendFailed,
     /// Answer to the look-ups.
     LookedUp(Vec<Found>),
@@ -148,7 +149,8 @@ pub enum Fate {
     Acknowledged(RowId),
     /// In the audience, but what it holds is not certain, or cells of it failed.
     Incomplete(RowId),
-    /// An update that may or may not have been applied: sent again by this plan or, if that is lost, by the next.
+    /// An update that may or may not have been applied: sent again by this plan or, if that is lost, by the next. The
+    /// ledger no longer knows what the row holds.
     Unsure,
     /// A delete: gone.
     Deleted,

@@ -1,8 +1,8 @@
 //! Finds or makes what rows need before they can be sent: folder, audience, columns, match criteria.
 //!
 //! Names are not unique at the destination and making a thing is not idempotent, so every step is journalled first,
-//! and a step whose answer was lost is surveyed again before it is taken once more. [`next_step`] decides and is
-//! pure; [`ensure`] does.
+//! and a step whose answer was lost is surveyed again before it is taken once more. What was made is known by the id
+//! that the answer told, where it told one. [`next_step`] decides and is pure; [`ensure`] does.
 
 mod setup;
 #[cfg(test)]
@@ -50,6 +50,8 @@ pub enum SetupProblem {
     NotWritable { audience: String, column: String, found: String },
     #[error("audience `{audience}` has no column `{column}` to match by; map a column of that name")]
     UnknownColumn { audience: String, column: String },
+    #[error("the destination does not take {what}: {reason}; change in the configuration what it refuses")]
+    Refused { what: String, reason: String },
 }
 
 /// Why an audience could not be made ready.
@@ -109,6 +111,25 @@ pub fn next_step(target: &AudienceTarget, survey: &Survey, known_id: Option<&str
         key_column_id: key_column.id.clone(),
         key_look_up: survey.key_look_up,
     }))
+}
+
+/// Whether something that this provision makes is still missing, going by the step that is next.
+///
+/// An audience comes with columns, and columns are made together: where only some show yet, the others are on their way.
+fn lacks(step: &Step, provision: &Provision) -> bool {
+    let Step::Make(next) = step else { return false };
+    match (next, provision) {
+        (Provision::Folder { .. }, Provision::Folder { .. }) => true,
+        (
+            Provision::Folder { .. } | Provision::Audience { .. },
+            Provision::Audience { .. } | Provision::Columns { .. },
+        ) => true,
+        (
+            Provision::Columns { columns: missing, .. },
+            Provision::Audience { columns: made, .. } | Provision::Columns { columns: made, .. },
+        ) => made.iter().any(|made| missing.iter().any(|missing| missing.name == made.name)),
+        _ => next == provision,
+    }
 }
 
 /// Says in words what [`ensure`] would make, for plans; empty: nothing.

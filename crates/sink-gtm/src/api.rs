@@ -72,7 +72,8 @@ impl Api {
         Call { method, url, body: None }
     }
 
-    /// Makes one attempt. `Err` stops the run; the request was then not applied, except after `Protocol`.
+    /// Makes one attempt. `Err` stops the run. After `Unauthorized` and `Quota` the request was not applied; after the
+    /// others it is not known whether a part of it was.
     pub(crate) async fn attempt(&self, call: &Call) -> Result<Outcome, SinkError> {
         let mut renewed = false;
         loop {
@@ -145,8 +146,13 @@ impl Call {
 
     /// The error for a refusal of something that is not about rows.
     pub(crate) fn refused(&self, status: u16, body: &[u8]) -> SinkError {
+        SinkError::Protocol { message: self.refusal(status, body) }
+    }
+
+    /// Says what was refused and why, for a request that holds no records.
+    pub(crate) fn refusal(&self, status: u16, body: &[u8]) -> String {
         let problems = describe(&problem::parse(body));
-        SinkError::Protocol { message: format!("{self} was refused ({status}{problems})") }
+        format!("{self} was refused ({status}{problems})")
     }
 
     fn request(&self, token: &HeaderValue) -> Request {

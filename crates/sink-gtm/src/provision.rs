@@ -6,19 +6,28 @@ use reqwest::Method;
 
 use crate::api::{Api, Call, Outcome};
 use crate::wire::{
-    ColumnPatch, MatchCriterion, NewAudience, NewColumnAttributes, NewFolder, NewMatchCriteria, NewResource, encode,
-    encode_document,
+    ColumnPatch, Document, Identified, MatchCriterion, NewAudience, NewColumnAttributes, NewFolder, NewMatchCriteria,
+    NewResource, encode, encode_document,
 };
 
 /// See [`AudienceSetup::provision`](convoke_core::sink::AudienceSetup::provision).
 pub(crate) async fn provision(api: &Api, step: &Provision) -> Result<ProvisionAnswer, SinkError> {
     let call = call_for(api, step)?;
     match api.attempt(&call).await? {
-        Outcome::Done { .. } => Ok(ProvisionAnswer::Applied),
+        Outcome::Done { body, .. } => Ok(ProvisionAnswer::Applied { id: made_id(step, &body) }),
         Outcome::NotApplied { reason, retry_after } => Ok(ProvisionAnswer::NotApplied { reason, retry_after }),
         Outcome::Unknown { trouble, .. } => Ok(ProvisionAnswer::Unknown { reason: trouble.summary }),
-        Outcome::Refused { status, body, .. } => Err(call.refused(status, &body)),
+        Outcome::Refused { status, body, .. } => Ok(ProvisionAnswer::Refused { reason: call.refusal(status, &body) }),
     }
+}
+
+/// The id of the folder or audience that was made, if the answer tells it.
+fn made_id(step: &Provision, body: &[u8]) -> Option<String> {
+    if !matches!(step, Provision::Folder { .. } | Provision::Audience { .. }) {
+        return None;
+    }
+    let document: Document<Identified> = serde_json::from_slice(body).ok()?;
+    Some(document.data.id).filter(|id| !id.is_empty())
 }
 
 fn call_for(api: &Api, step: &Provision) -> Result<Call, SinkError> {

@@ -8,9 +8,17 @@ use convoke_core::gate::{Feedback, Window};
 use reqwest::header::HeaderMap;
 
 /// How long the answer asks to wait: `Retry-After` in seconds or as a date, else the time of `X-RateLimit-Reset`.
-pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+///
+/// The first is believed on a 429 and a 503, the second on a 429: elsewhere they tell of no refusal.
+pub(crate) fn retry_after(status: u16, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    if !matches!(status, 429 | 503) {
+        return None;
+    }
     if let Some(text) = text_of(headers, "retry-after") {
         return parse_retry_after(text, now);
+    }
+    if status != 429 {
+        return None;
     }
     let reset_at: i64 = text_of(headers, "x-ratelimit-reset")?.parse().ok()?;
     Some(Timestamp(reset_at.checked_mul(1000)?).since(now))
@@ -36,7 +44,7 @@ pub(crate) fn feedback(status: u16, headers: &HeaderMap, now: Timestamp) -> Feed
     Feedback {
         rejected,
         rejected_window: if rejected { rejected_window(headers) } else { None },
-        retry_after: retry_after(headers, now),
+        retry_after: retry_after(status, headers, now),
         remaining,
     }
 }
@@ -90,14 +98,26 @@ mod tests {
             ("-3", None),
         ];
         for (text, seconds) in cases {
-            let given = retry_after(&headers(&[("retry-after", text)]), NOW);
-            assert_eq!(given, seconds.map(Duration::from_secs), "{text}");
+            for status in [429, 503] {
+                let given = retry_after(status, &headers(&[("retry-after", text)]), NOW);
+                assert_eq!(given, seconds.map(Duration::from_secs), "{text}");
+            }
         }
     }
 
     #[test]
     fn the_reset_time_stands_in_for_a_missing_retry_after() {
-        assert_eq!(retry_after(&headers(&[("x-ratelimit-reset", "784111800")]), NOW), Some(Duration::from_secs(60)));
+        let reset = headers(&[("x-ratelimit-reset", "784111800")]);
+        assert_eq!(retry_after(429, &reset, NOW), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after(503, &reset, NOW), None);
+    }
+
+    #[test]
+    fn an_answer_that_refuses_nothing_asks_for_no_wait() {
+        let both = headers(&[("retry-after", "17"), ("x-ratelimit-reset", "784111800")]);
+        for status in [200, 202, 400, 404, 500] {
+            assert_eq!(feedback(status, &both, NOW).retry_after, None, "{status}");
+        }
     }
 
     #[test]

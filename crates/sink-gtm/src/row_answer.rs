@@ -1,8 +1,8 @@
 //! Matches the rows of an answer to the rows of the request.
 //!
-//! The order of an answer is not promised. A created row is known by its key cell, an updated one by its id;
-//! whatever is ambiguous or foreign is left out and so stays in doubt. Only created rows that came back without a
-//! key cell are taken by position, and only where nothing in the answer speaks against its order.
+//! The API declares that an answer holds the written rows with all their cells, and promises no order. A created row
+//! is known by its key cell, an updated one by its id, and none by its position; whatever is ambiguous, foreign or
+//! without a key cell is left out and so stays in doubt.
 
 use std::cell::LazyCell;
 use std::collections::HashMap;
@@ -28,22 +28,11 @@ pub(crate) fn created(sent: &Sent<'_>, key_cells: &[KeyCell], body: &[u8]) -> Op
     let list = RowList::parse(body)?;
     let index_of: HashMap<KeyCell, usize> = key_cells.iter().enumerate().map(|(index, key)| (*key, index)).collect();
     let mut matching = Matching::new(key_cells.len(), &list);
-    let mut in_order = list.data.len() == key_cells.len();
-    let mut unkeyed = Vec::new();
-    for (position, row) in list.data.iter().enumerate() {
-        match row.key_cell(&sent.audience.key_column_id) {
-            None => unkeyed.push((position, row)),
-            Some(key_cell) => {
-                let index = index_of.get(&key_cell).copied();
-                in_order &= index == Some(position);
-                if let Some(index) = index {
-                    matching.claim(index, row);
-                }
-            }
+    for row in &list.data {
+        let key_cell = row.key_cell(&sent.audience.key_column_id);
+        if let Some(index) = key_cell.and_then(|key_cell| index_of.get(&key_cell)) {
+            matching.claim(*index, row);
         }
-    }
-    if in_order {
-        unkeyed.into_iter().for_each(|(position, row)| matching.claim(position, row));
     }
     Some(matching.into_applied(sent))
 }

@@ -68,13 +68,11 @@ impl<'a> RowList<'a> {
     ///
     /// A page with fewer rows than were asked for is no end: the service may give smaller pages than it was asked.
     pub(crate) fn is_last(&self, seen: u64) -> bool {
-        if self.data.is_empty() {
-            return true;
-        }
         match (self.total(), &self.links) {
-            (Some(total), _) => seen >= total,
+            (Some(total), _) => seen >= total || self.data.is_empty(),
+            // An empty page that names another one is not the last.
             (None, Some(links)) => links.next.is_none(),
-            (None, None) => false,
+            (None, None) => self.data.is_empty(),
         }
     }
 
@@ -98,9 +96,14 @@ impl<'a> Row<'a> {
 
     /// The key cell, if the row has one that parses.
     pub(crate) fn key_cell(&self, key_column_id: &str) -> Option<KeyCell> {
-        let text = self.cell(key_column_id)?.value?;
-        let text: Text<'_> = serde_json::from_str(text.get()).ok()?;
-        KeyCell::parse(&text.0)
+        KeyCell::parse(&self.key_text(key_column_id)?)
+    }
+
+    /// What stands in the key column, if that is shown and a text.
+    pub(crate) fn key_text(&self, key_column_id: &str) -> Option<Cow<'a, str>> {
+        let json = self.cell(key_column_id)?.value?;
+        let text: Text<'a> = serde_json::from_str(json.get()).ok()?;
+        Some(text.0)
     }
 }
 

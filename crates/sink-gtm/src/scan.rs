@@ -7,8 +7,10 @@
 //! column that can be searched by its beginning; without one, and for more than 50,000 rows without key cells of
 //! ours, the pages are asked for all the same, and a refusal is an error.
 //!
-//! At the end the rows read are compared with the total told at the beginning: a difference is an error, since a
-//! scan that silently lacks rows would make doubles.
+//! A scan that silently lacks rows would make doubles. So each page of a list must tell the same total as its first,
+//! no row may show twice, and at the end the rows read are compared with the total: a difference is an error.
+
+use std::collections::HashSet;
 
 use convoke_core::rule::Operator;
 use convoke_core::sink::{AudienceBinding, ScanPage, ScannedRow};
@@ -16,7 +18,7 @@ use convoke_core::{RowId, SinkError};
 
 use crate::api::Api;
 use crate::row_document::{Row, RowList};
-use crate::search::{PAGE_LIMIT, PAGE_ROWS, changed_meanwhile, read_page, search_call};
+use crate::search::{PAGE_LIMIT, PAGE_ROWS, changed_meanwhile, length_changed, read_page, search_call};
 use crate::wire::{Filter, FilterGroup, RowSearch};
 
 /// Rows that can be read without going beyond [`PAGE_LIMIT`].
@@ -34,20 +36,29 @@ const LONGEST_PREFIX: usize = 32;
 /// See [`Sink::scan`](convoke_core::sink::Sink::scan).
 pub(crate) async fn scan(api: &Api, audience: &AudienceBinding, cursor: Option<&str>) -> Result<ScanPage, SinkError> {
     let mut position = match cursor {
-        None => Position { slice: Slice::Whole, page: 1, seen: 0, total: None, seen_in_slice: 0 },
+        None => Position::START,
         Some(text) => Position::parse(text).ok_or_else(|| foreign_cursor(audience))?,
     };
     loop {
         let call = search_call(api, audience, &named_columns(audience), position.slice.search(audience));
         let body = read_page(api, &call, position.page).await?;
         let list = RowList::parse(&body).ok_or_else(|| call.unreadable())?;
+        if position.page > 1 && list.total() != position.slice_total {
+            return Err(length_changed(&call));
+        }
         if position.page == 1 && position.must_be_cut(audience, list.total()) {
             position = position.cut(list.total());
             continue;
         }
         let rows = list.data.iter().map(|row| scanned_row(audience, row)).collect::<Option<Vec<_>>>();
         let rows = rows.ok_or_else(|| call.unreadable())?;
+        if position.shows_a_row_again(&rows) {
+            return Err(length_changed(&call));
+        }
         let next = position.after(&list);
+        if rows.is_empty() && next.as_ref().is_some_and(|next| next.slice == position.slice) {
+            return Err(call.unreadable());
+        }
         if next.as_ref().is_none_or(|next| next.slice != position.slice) && position.is_slice_short(&list) {
             return Err(changed_meanwhile(&call));
         }
@@ -61,7 +72,8 @@ pub(crate) async fn scan(api: &Api, audience: &AudienceBinding, cursor: Option<&
     }
 }
 
-/// Where a scan stands. Its text is the cursor: `<slice>;<page>;<seen in slice>;<seen>;<total>`.
+/// Where a scan stands. Its text is the cursor:
+/// `<slice>;<page>;<seen in slice>;<seen>;<total>;<total of the slice>;<last row>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Position {
     slice: Slice,
@@ -71,6 +83,10 @@ struct Position {
     seen: u64,
     /// What the audience was said to hold when it was cut into slices.
     total: Option<u64>,
+    /// What the slice was said to hold on its first page.
+    slice_total: Option<u64>,
+    /// The last row of the page before: where a list has moved meanwhile, the next page begins with it again.
+    last_row: String,
 }
 
 /// A part of the audience that is paged through on its own.
@@ -84,13 +100,30 @@ enum Slice {
 }
 
 impl Position {
+    const START: Self = Self {
+        slice: Slice::Whole,
+        page: 1,
+        seen_in_slice: 0,
+        seen: 0,
+        total: None,
+        slice_total: None,
+        last_row: String::new(),
+    };
+
     fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split(';');
+        // A row id is the destination's and may hold anything.
+        let mut parts = text.splitn(7, ';');
         let slice = Slice::parse(parts.next()?)?;
         let (page, seen_in_slice) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let (seen, total) = (parts.next()?.parse().ok()?, parts.next()?);
-        let total = if total.is_empty() { None } else { Some(total.parse().ok()?) };
-        parts.next().is_none().then_some(Self { slice, page, seen_in_slice, seen, total })
+        let seen = parts.next()?.parse().ok()?;
+        let (total, slice_total) = (parse_total(parts.next()?)?, parse_total(parts.next()?)?);
+        Some(Self { slice, page, seen_in_slice, seen, total, slice_total, last_row: parts.next()?.to_owned() })
+    }
+
+    /// Whether a row stands twice on a page, or ended the page before.
+    fn shows_a_row_again(&self, rows: &[ScannedRow]) -> bool {
+        let mut ids = HashSet::with_capacity(rows.len());
+        rows.iter().any(|row| row.row_id.as_str() == self.last_row || !ids.insert(row.row_id.as_str()))
     }
 
     fn must_be_cut(&self, audience: &AudienceBinding, total: Option<u64>) -> bool {
@@ -114,10 +147,12 @@ impl Position {
         let read = list.data.len() as u64;
         let (seen_in_slice, seen) = (self.seen_in_slice + read, self.seen + read);
         if !list.is_last(seen_in_slice) {
-            return Some(Self { page: self.page + 1, seen_in_slice, seen, ..self.clone() });
+            let slice_total = list.total();
+            let last_row = list.data.last().and_then(Row::id).unwrap_or_default().to_owned();
+            return Some(Self { page: self.page + 1, seen_in_slice, seen, slice_total, last_row, ..self.clone() });
         }
         let slice = self.slice.next()?;
-        Some(Self { slice, page: 1, seen_in_slice: 0, seen, total: self.total })
+        Some(Self { slice, seen, total: self.total, ..Self::START })
     }
 
     /// Whether the slice ended before all rows that it was said to hold were read.
@@ -132,8 +167,10 @@ impl Position {
 
 impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let total = self.total.map_or_else(String::new, |total| total.to_string());
-        write!(f, "{};{};{};{};{total}", self.slice, self.page, self.seen_in_slice, self.seen)
+        let text = |total: Option<u64>| total.map_or_else(String::new, |total| total.to_string());
+        let (total, slice_total) = (text(self.total), text(self.slice_total));
+        let Self { slice, page, seen_in_slice, seen, last_row, .. } = self;
+        write!(f, "{slice};{page};{seen_in_slice};{seen};{total};{slice_total};{last_row}")
     }
 }
 
@@ -187,6 +224,11 @@ impl std::fmt::Display for Slice {
     }
 }
 
+/// The outer `Option` tells damage, the inner one a total that is not known.
+fn parse_total(text: &str) -> Option<Option<u64>> {
+    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+}
+
 /// `0a` → `0b`, `0f` → `1`, `f` → none: also right after a slice was cut into finer ones.
 fn next_prefix(digits: &str) -> Option<String> {
     let kept = digits.trim_end_matches('f');
@@ -234,14 +276,16 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_as_the_position_it_was_made_from() {
         let positions = [
-            Position { slice: Slice::Whole, page: 7, seen_in_slice: 3000, seen: 3000, total: None },
-            Position { slice: Slice::ForeignKey, page: 1, seen_in_slice: 0, seen: 9, total: Some(60_000) },
-            Position { slice: Slice::Prefix("0a".into()), page: 2, seen_in_slice: 500, seen: 9, total: Some(1) },
+            Position { page: 7, seen_in_slice: 3000, seen: 3000, last_row: "a;b".into(), ..Position::START },
+            Position { slice: Slice::ForeignKey, seen: 9, total: Some(60_000), ..Position::START },
+            Position { slice: Slice::Prefix("0a".into()), page: 2, slice_total: Some(700), ..Position::START },
         ];
         for position in positions {
             assert_eq!(Position::parse(&position.to_string()), Some(position));
         }
-        for text in ["", "whole", "key-;1;0;0;", "key-xyz;1;0;0;", "whole;1;0;0;;", "whole;a;0;0;"] {
+        for text in
+            ["", "whole", "key-;1;0;0;;;", "key-xyz;1;0;0;;;", "whole;1;0;0;", "whole;a;0;0;;;", "whole;1;0;0;x;;"]
+        {
             assert_eq!(Position::parse(text), None, "{text}");
         }
     }

@@ -1,13 +1,13 @@
 //! Row search: finds rows by key cell or id, through all pages of hits.
 //!
-//! What is found decides whether a row is created again, so nothing may be missing: a page that ends early, or a
-//! list that shrinks while it is read, is an error and not an end.
+//! What is found decides whether a row is created again, so nothing may be missing: a page that ends early, a list
+//! that changes its length while it is read, and a hit whose key cell cannot be read are errors, never an absence.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 use convoke_core::rule::Operator;
-use convoke_core::sink::{AudienceBinding, FoundRow, KeyLookUp, LookUp};
+use convoke_core::sink::{AudienceBinding, FoundRow, KeyCell, KeyLookUp, LookUp};
 use convoke_core::{KeyHash, RowId, SinkError};
 use reqwest::Method;
 
@@ -32,7 +32,7 @@ pub(crate) async fn look_up(api: &Api, audience: &AudienceBinding, query: &LookU
                 let values = part.iter().map(ToString::to_string).collect();
                 let search = by_key(audience, Operator::Equals, values);
                 let is_wanted = |row: &FoundRow| row.key_cell.is_some_and(|cell| wanted.contains(&cell));
-                found.collect(api, search, is_wanted).await?;
+                found.collect(api, search, Shown::KeyCell, is_wanted).await?;
             }
         }
         LookUp::Keys(keys) => {
@@ -41,7 +41,7 @@ pub(crate) async fn look_up(api: &Api, audience: &AudienceBinding, query: &LookU
                 let wanted: HashSet<KeyHash> = part.iter().copied().collect();
                 let search = by_key(audience, Operator::StartsWith, part.iter().map(|key| key.to_hex()).collect());
                 let is_wanted = |row: &FoundRow| row.key_cell.is_some_and(|cell| wanted.contains(&cell.key));
-                found.collect(api, search, is_wanted).await?;
+                found.collect(api, search, Shown::KeyText, is_wanted).await?;
             }
         }
         LookUp::RowIds(row_ids) => {
@@ -49,7 +49,7 @@ pub(crate) async fn look_up(api: &Api, audience: &AudienceBinding, query: &LookU
                 let wanted: HashSet<&RowId> = part.iter().collect();
                 let ids = part.iter().map(RowId::as_str).collect();
                 let search = RowSearch { filter: None, ids: Some(ids) };
-                found.collect(api, search, |row| wanted.contains(&row.row_id)).await?;
+                found.collect(api, search, Shown::RowId, |row| wanted.contains(&row.row_id)).await?;
             }
         }
     }
@@ -78,6 +78,25 @@ pub(crate) fn changed_meanwhile(call: &Call) -> SinkError {
     }
 }
 
+/// The error for a list that grew or shrank between two of its pages, so that rows may have slipped through.
+pub(crate) fn length_changed(call: &Call) -> SinkError {
+    SinkError::Unavailable {
+        message: format!("{call} told another number of rows on each page; try again once nobody else adds or removes"),
+        retry_after: None,
+        cause: None,
+    }
+}
+
+/// What a hit must show to say anything, besides its id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    RowId,
+    /// A text in the key column: one that a person edited is not ours any more.
+    KeyText,
+    /// A key cell: what equals one of ours is one.
+    KeyCell,
+}
+
 struct Found<'a> {
     audience: &'a AudienceBinding,
     rows: Vec<FoundRow>,
@@ -90,16 +109,21 @@ impl Found<'_> {
         &mut self,
         api: &Api,
         search: RowSearch<'_>,
+        shown: Shown,
         is_wanted: impl Fn(&FoundRow) -> bool,
     ) -> Result<(), SinkError> {
         let call = search_call(api, self.audience, &[&self.audience.key_column_id], search);
         let mut seen = 0;
+        let mut told = None;
         for number in 1..=PAGE_LIMIT {
             let body = read_page(api, &call, number).await?;
             let page = RowList::parse(&body).ok_or_else(|| call.unreadable())?;
+            if *told.get_or_insert(page.total()) != page.total() {
+                return Err(length_changed(&call));
+            }
             seen += page.data.len() as u64;
             for row in &page.data {
-                let found = self.found_row(row).ok_or_else(|| call.unreadable())?;
+                let found = self.found_row(row, shown).ok_or_else(|| call.unreadable())?;
                 if is_wanted(&found) && self.seen_ids.insert(found.row_id.as_str().to_owned()) {
                     self.rows.push(found);
                 }
@@ -112,8 +136,16 @@ impl Found<'_> {
         Err(SinkError::Protocol { message: format!("{call} found more rows than can be paged through") })
     }
 
-    fn found_row(&self, row: &Row<'_>) -> Option<FoundRow> {
-        Some(FoundRow { row_id: RowId::new(row.id()?), key_cell: row.key_cell(&self.audience.key_column_id) })
+    /// `None`: the row does not show what it must.
+    fn found_row(&self, row: &Row<'_>, shown: Shown) -> Option<FoundRow> {
+        let key_text = row.key_text(&self.audience.key_column_id);
+        let key_cell = key_text.as_deref().and_then(KeyCell::parse);
+        let is_readable = match shown {
+            Shown::RowId => true,
+            Shown::KeyText => key_text.is_some(),
+            Shown::KeyCell => key_cell.is_some(),
+        };
+        is_readable.then_some(FoundRow { row_id: RowId::new(row.id()?), key_cell })
     }
 }
 

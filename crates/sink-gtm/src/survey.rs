@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 
 use crate::api::Api;
-use crate::search::PAGE_LIMIT;
+use crate::search::{PAGE_LIMIT, changed_meanwhile};
 use crate::wire::{
     AudienceAttributes, ColumnAttributes, ColumnFilters, Document, FilterMetadataAttributes, FilterOperator,
     FolderAttributes, List, Resource,
@@ -49,8 +49,12 @@ pub(crate) async fn survey(api: &Api, target: &AudienceTarget, known_id: Option<
 
 /// Looks at one audience, its columns, and how its key column can be searched.
 async fn survey_audience(api: &Api, id: &str, survey: &mut Survey) -> Result<(), SinkError> {
-    let document: Document<Resource<AudienceAttributes>> =
-        api.read_document(&api.call(Method::GET, &["audiences", id])).await?;
+    let call = api.call(Method::GET, &["audiences", id]);
+    let document: Document<Resource<AudienceAttributes>> = api.read_document(&call).await?;
+    // Taken for an audience without columns, it would get a second set of them.
+    if document.data.attributes.columns.is_none() {
+        return Err(call.unreadable());
+    }
     let (audience, columns) = remote_audience(document.data);
     let mut key_columns = columns.iter().filter(|column| column.name == KEY_COLUMN);
     if let (Some(key_column), None) = (key_columns.next(), key_columns.next()) {
@@ -115,10 +119,13 @@ async fn list<A: DeserializeOwned>(api: &Api, resource: &str, name: &str) -> Res
         let is_last = match (total, &page.links) {
             (Some(total), _) => u64::try_from(found.len()).is_ok_and(|count| count >= total),
             (None, Some(links)) => links.next.is_none(),
-            (None, None) => false,
+            (None, None) => is_empty,
         };
-        if is_last || is_empty {
+        if is_last {
             return Ok(found);
+        }
+        if is_empty && total.is_some() {
+            return Err(changed_meanwhile(&call));
         }
     }
     Err(SinkError::Protocol {

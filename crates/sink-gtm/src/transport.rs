@@ -77,7 +77,7 @@ impl Transport {
         let status = response.status().as_u16();
         let now = self.clock.now();
         self.gate.report(rate_headers::feedback(status, response.headers(), now));
-        let retry_after = rate_headers::retry_after(response.headers(), now);
+        let retry_after = rate_headers::retry_after(status, response.headers(), now);
         let body = read_body(response).await.map_err(|error| self.broken_body(&host, error));
         let elapsed_ms = (self.clock.elapsed().saturating_sub(started_at)).as_millis();
         tracing::debug!(%method, path, host, status, elapsed_ms, whole = body.is_ok(), "answered");

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use convoke_core::hash::KeyHash;
 use convoke_core::ids::PlanId;
 use convoke_core::journal::{Entry, EntryId, Intent, RowOutcome, pack_outcomes, pack_rows};
-use convoke_core::sink::AttemptTag;
+use convoke_core::sink::{AttemptTag, JobId};
 use convoke_core::state::{Journal, Lease, Recreated};
 use convoke_core::{AudienceKey, StateError};
 use sqlx::Sqlite;
@@ -73,6 +73,35 @@ impl Journal for SqliteState {
             Box::pin(async move {
                 transaction.demand(&lease).await?;
                 transaction.close_entry(entry, outcome_count, packed).await
+            })
+        })
+        .await
+    }
+
+    async fn note_job(&self, entry: EntryId, job: &JobId, lease: &Lease) -> Result<(), StateError> {
+        let (job, lease) = (job.0.clone(), lease.clone());
+        self.write("noting the job of a delete", move |transaction| {
+            Box::pin(async move {
+                transaction.demand(&lease).await?;
+                sqlx::query("INSERT OR REPLACE INTO entry_jobs (entry, job) VALUES (?, ?)")
+                    .bind(entry.0)
+                    .bind(job)
+                    .execute(&mut transaction.connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn job_of(&self, entry: EntryId) -> Result<Option<JobId>, StateError> {
+        self.read("looking up the job of a delete", move |connection| {
+            Box::pin(async move {
+                let job: Option<String> = sqlx::query_scalar("SELECT job FROM entry_jobs WHERE entry = ?")
+                    .bind(entry.0)
+                    .fetch_optional(connection)
+                    .await?;
+                Ok(job.map(JobId))
             })
         })
         .await

@@ -11,6 +11,7 @@ use convoke_core::{StateError, Timestamp};
 use sqlx::SqliteConnection;
 
 use crate::fault::Fault;
+use crate::liveness::UNASSIGNED;
 use crate::sqlite::SqliteState;
 use crate::writer::Transaction;
 
@@ -20,8 +21,10 @@ impl Leases for SqliteState {
         let guarded = self.liveness().try_hold(resource);
         let wanted = Wanted { resource: resource.to_owned(), holder: holder.to_owned(), ttl, guarded };
         let acquired = self.write("acquiring a lease", |transaction| Box::pin(transaction.acquire(wanted))).await;
-        if acquired.is_err() && guarded {
-            self.liveness().let_go(resource);
+        match &acquired {
+            Ok(lease) if guarded => self.liveness().belongs_to(resource, lease.fence),
+            Err(_) if guarded => self.liveness().let_go(resource, UNASSIGNED),
+            _ => {}
         }
         acquired
     }
@@ -30,14 +33,23 @@ impl Leases for SqliteState {
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, StateError> {
         // Whoever took an expired lease over from a process that still lives gets the lock when that process ends.
         let guarded = self.liveness().try_hold(&lease.resource);
+        let (held, fence) = (lease.resource.clone(), lease.fence);
         let lease = lease.clone();
-        self.write("renewing a lease", move |transaction| Box::pin(transaction.renew(lease, ttl, guarded))).await
+        let renewed =
+            self.write("renewing a lease", move |transaction| Box::pin(transaction.renew(lease, ttl, guarded))).await;
+        match &renewed {
+            Ok(_) if guarded => self.liveness().belongs_to(&held, fence),
+            Err(_) if guarded => self.liveness().let_go(&held, UNASSIGNED),
+            _ => {}
+        }
+        renewed
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StateError> {
         let released = lease.clone();
         let outcome = self.write("releasing a lease", |transaction| Box::pin(transaction.release(released))).await;
-        self.liveness().let_go(&lease.resource);
+        // Only the lock that goes with this lease: this process may have acquired the resource anew since.
+        self.liveness().let_go(&lease.resource, lease.fence);
         outcome
     }
 

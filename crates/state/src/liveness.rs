@@ -13,11 +13,22 @@ use std::sync::{Mutex, MutexGuard};
 
 use rustix::fs::{FlockOperation, flock};
 
+/// The fence of a lock whose lease is not stored yet; fences begin at 1.
+pub(crate) const UNASSIGNED: u64 = 0;
+
 /// The locks of one handle.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     folder: PathBuf,
-    held: Mutex<HashMap<String, File>>,
+    held: Mutex<HashMap<String, Held>>,
+}
+
+/// A lock, let go of when it is dropped.
+#[derive(Debug)]
+struct Held {
+    _file: File,
+    /// Of the lease that the lock goes with.
+    fence: u64,
 }
 
 impl Liveness {
@@ -37,12 +48,23 @@ impl Liveness {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return false;
         }
-        held.insert(resource.to_owned(), file);
+        held.insert(resource.to_owned(), Held { _file: file, fence: UNASSIGNED });
         true
     }
 
-    pub(crate) fn let_go(&self, resource: &str) {
-        self.held().remove(resource);
+    /// Says which lease the lock that was just taken goes with.
+    pub(crate) fn belongs_to(&self, resource: &str, fence: u64) {
+        if let Some(held) = self.held().get_mut(resource) {
+            held.fence = fence;
+        }
+    }
+
+    /// Lets go of the lock that goes with the lease of this fence; that of another lease stays.
+    pub(crate) fn let_go(&self, resource: &str, fence: u64) {
+        let mut held = self.held();
+        if held.get(resource).is_some_and(|held| held.fence == fence) {
+            held.remove(resource);
+        }
     }
 
     fn open(&self, resource: &str) -> Option<File> {
@@ -51,7 +73,7 @@ impl Liveness {
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.folder.join(name)).ok()
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<String, File>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
         self.held.lock().expect("nobody panics while holding it")
     }
 }
@@ -70,6 +92,19 @@ mod tests {
         assert!(!two.try_hold("audience/a"));
         assert!(two.try_hold("audience/b"));
         drop(one);
+        assert!(two.try_hold("audience/a"));
+    }
+
+    #[test]
+    fn a_lock_goes_with_one_lease_and_not_with_an_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("state.sqlite");
+        let (one, two) = (Liveness::beside(&store), Liveness::beside(&store));
+        assert!(one.try_hold("audience/a"));
+        one.belongs_to("audience/a", 7);
+        one.let_go("audience/a", 6);
+        assert!(!two.try_hold("audience/a"), "a stale lease does not take the lock of a newer one along");
+        one.let_go("audience/a", 7);
         assert!(two.try_hold("audience/a"));
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use convoke_core::ids::PlanId;
 use convoke_core::plan::PlanManifest;
-use convoke_core::state::{PlanRecord, PlanState, Plans};
+use convoke_core::state::{Journal, PlanRecord, PlanState, Plans};
 use convoke_core::{StateError, SyncName, Timestamp};
 
 use crate::fault::Fault;
@@ -69,9 +69,9 @@ impl Plans for SqliteState {
         self.read("looking for expired plans", move |connection| {
             Box::pin(async move {
                 let ids: Vec<String> = sqlx::query_scalar(
-                    "SELECT id FROM plans WHERE state IN ('settled', 'superseded', 'abandoned') AND moved_at < ?
-                     UNION ALL
-                     SELECT id FROM plans WHERE state = 'waiting' AND created_at < ?
+                    "SELECT id FROM plans WHERE forgotten = 0 AND (
+                         (state IN ('settled', 'superseded', 'abandoned') AND moved_at < ?)
+                         OR (state = 'waiting' AND created_at < ?))
                      ORDER BY id",
                 )
                 .bind(ended_before.0)
@@ -82,6 +82,12 @@ impl Plans for SqliteState {
             })
         })
         .await
+    }
+
+    async fn forget_plan(&self, id: PlanId) -> Result<(), StateError> {
+        self.write("forgetting the samples of a plan", move |transaction| Box::pin(transaction.blank_plan(id))).await?;
+        self.forget_entries(id).await?;
+        self.write("forgetting a plan", move |transaction| Box::pin(transaction.mark_forgotten(id))).await
     }
 }
 
@@ -107,6 +113,41 @@ impl Transaction {
         if added.rows_affected() == 0 {
             return Err(Fault::conflict(format!("plan {}", manifest.id)));
         }
+        Ok(())
+    }
+
+    /// Takes the samples out of the manifest of a plan that is not being applied. One that waits is superseded.
+    async fn blank_plan(&mut self, id: PlanId) -> Result<(), Fault> {
+        let stored: Option<String> =
+            sqlx::query_scalar("SELECT manifest FROM plans WHERE id = ? AND state <> 'applying'")
+                .bind(id.to_string())
+                .fetch_optional(&mut self.connection)
+                .await?;
+        let Some(stored) = stored else {
+            return Err(Fault::conflict(format!("plan {id} (unknown, or being applied)")));
+        };
+        let mut manifest: PlanManifest = stored::from_json(&stored, MANIFEST)?;
+        manifest.samples.clear();
+        sqlx::query(
+            "UPDATE plans SET manifest = ?, state = CASE state WHEN 'waiting' THEN 'superseded' ELSE state END
+             WHERE id = ?",
+        )
+        .bind(stored::to_json(&manifest, MANIFEST)?)
+        .bind(id.to_string())
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Entries that are not folded yet keep the plan among the expired ones, until they are.
+    async fn mark_forgotten(&mut self, id: PlanId) -> Result<(), Fault> {
+        sqlx::query(
+            "UPDATE plans SET forgotten = 1
+             WHERE id = ? AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.plan = plans.id)",
+        )
+        .bind(id.to_string())
+        .execute(&mut self.connection)
+        .await?;
         Ok(())
     }
 

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use convoke_core::ids::ConnectionName;
-use convoke_core::state::Provisions;
+use convoke_core::state::{OpenProvision, Provisions};
 use convoke_core::{StateError, Timestamp};
+use sqlx::SqliteConnection;
 
 use crate::sqlite::SqliteState;
 
@@ -14,7 +15,7 @@ impl Provisions for SqliteState {
         connection: &ConnectionName,
         what: &str,
         at: Timestamp,
-    ) -> Result<Option<Timestamp>, StateError> {
+    ) -> Result<Option<OpenProvision>, StateError> {
         let (connection, what) = (connection.clone(), what.to_owned());
         self.write("noting what is about to be made", move |transaction| {
             Box::pin(async move {
@@ -29,25 +30,27 @@ impl Provisions for SqliteState {
                 if added.rows_affected() > 0 {
                     return Ok(None);
                 }
-                let earlier =
-                    sqlx::query_scalar("SELECT intended_at FROM provisions WHERE connection = ? AND what = ?")
-                        .bind(connection.as_str())
-                        .bind(&what)
-                        .fetch_one(&mut transaction.connection)
-                        .await?;
-                Ok(Some(Timestamp(earlier)))
+                Ok(stored_provision(&mut transaction.connection, &connection, &what).await?)
             })
         })
         .await
     }
 
-    async fn close_provision(&self, connection: &ConnectionName, what: &str) -> Result<(), StateError> {
-        let (connection, what) = (connection.clone(), what.to_owned());
-        self.write("forgetting what was to be made", |transaction| {
+    async fn note_made(
+        &self,
+        connection: &ConnectionName,
+        what: &str,
+        intended_at: Timestamp,
+        id: &str,
+    ) -> Result<(), StateError> {
+        let (connection, what, id) = (connection.clone(), what.to_owned(), id.to_owned());
+        self.write("noting what was made", move |transaction| {
             Box::pin(async move {
-                sqlx::query("DELETE FROM provisions WHERE connection = ? AND what = ?")
+                sqlx::query("UPDATE provisions SET made_id = ? WHERE connection = ? AND what = ? AND intended_at = ?")
+                    .bind(id)
                     .bind(connection.as_str())
                     .bind(&what)
+                    .bind(intended_at.0)
                     .execute(&mut transaction.connection)
                     .await?;
                 Ok(())
@@ -55,4 +58,51 @@ impl Provisions for SqliteState {
         })
         .await
     }
+
+    async fn open_provision(
+        &self,
+        connection: &ConnectionName,
+        what: &str,
+    ) -> Result<Option<OpenProvision>, StateError> {
+        let (connection, what) = (connection.clone(), what.to_owned());
+        self.read("looking up what is about to be made", move |reader| {
+            Box::pin(async move { Ok(stored_provision(reader, &connection, &what).await?) })
+        })
+        .await
+    }
+
+    async fn close_provision(
+        &self,
+        connection: &ConnectionName,
+        what: &str,
+        intended_at: Timestamp,
+    ) -> Result<(), StateError> {
+        let (connection, what) = (connection.clone(), what.to_owned());
+        self.write("forgetting what was to be made", move |transaction| {
+            Box::pin(async move {
+                sqlx::query("DELETE FROM provisions WHERE connection = ? AND what = ? AND intended_at = ?")
+                    .bind(connection.as_str())
+                    .bind(&what)
+                    .bind(intended_at.0)
+                    .execute(&mut transaction.connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+async fn stored_provision(
+    reader: &mut SqliteConnection,
+    connection: &ConnectionName,
+    what: &str,
+) -> Result<Option<OpenProvision>, sqlx::Error> {
+    let row: Option<(i64, Option<String>)> =
+        sqlx::query_as("SELECT intended_at, made_id FROM provisions WHERE connection = ? AND what = ?")
+            .bind(connection.as_str())
+            .bind(what)
+            .fetch_optional(reader)
+            .await?;
+    Ok(row.map(|(intended_at, made_id)| OpenProvision { intended_at: Timestamp(intended_at), made_id }))
 }

@@ -1,7 +1,7 @@
 //! Keys that were created again after a look-up found them absent.
 //!
-//! A request that commits late would double them, so each is looked up again twice: at the end of the run and at the
-//! start of the next.
+//! A request that commits late would double them, so each is looked up again: at the end of the run, and, for the last
+//! time, at the start of a later one. Each run has a lease of its own, so its fence tells the runs apart.
 
 use convoke_core::hash::KeyHash;
 use convoke_core::sink::AttemptTag;
@@ -12,9 +12,6 @@ use crate::fault::Fault;
 use crate::sqlite::SqliteState;
 use crate::stored;
 use crate::writer::Transaction;
-
-/// After so many sweeps nothing sent earlier can still be on its way.
-const SWEEPS: u32 = 2;
 
 impl SqliteState {
     pub(crate) async fn note_recreated_keys(
@@ -27,7 +24,7 @@ impl SqliteState {
             Box::pin(async move {
                 transaction.demand(&lease).await?;
                 for (key, tag) in keys {
-                    transaction.note_recreated(&audience, key, tag).await?;
+                    transaction.note_recreated(&audience, key, tag, lease.fence).await?;
                 }
                 Ok(())
             })
@@ -63,7 +60,7 @@ impl SqliteState {
             Box::pin(async move {
                 transaction.demand(&lease).await?;
                 for key in keys {
-                    transaction.count_sweep(&audience, key).await?;
+                    transaction.count_sweep(&audience, key, lease.fence).await?;
                 }
                 Ok(())
             })
@@ -73,15 +70,22 @@ impl SqliteState {
 }
 
 impl Transaction {
-    async fn note_recreated(&mut self, audience: &AudienceKey, key: KeyHash, tag: AttemptTag) -> Result<(), Fault> {
+    async fn note_recreated(
+        &mut self,
+        audience: &AudienceKey,
+        key: KeyHash,
+        tag: AttemptTag,
+        fence: u64,
+    ) -> Result<(), Fault> {
         // Created once more, so what was swept before says nothing about the new request.
         sqlx::query(
-            "INSERT INTO recreated_keys (connection, audience_id, key, sweeps) VALUES (?, ?, ?, 0)
-             ON CONFLICT DO UPDATE SET sweeps = 0",
+            "INSERT INTO recreated_keys (connection, audience_id, key, sweeps, noted_fence) VALUES (?, ?, ?, 0, ?)
+             ON CONFLICT DO UPDATE SET sweeps = 0, noted_fence = excluded.noted_fence",
         )
         .bind(audience.connection.as_str())
         .bind(&audience.audience_id)
         .bind(&key.0[..])
+        .bind(fence.cast_signed())
         .execute(&mut self.connection)
         .await?;
         sqlx::query(
@@ -97,17 +101,17 @@ impl Transaction {
         Ok(())
     }
 
-    async fn count_sweep(&mut self, audience: &AudienceKey, key: KeyHash) -> Result<(), Fault> {
-        let sweeps: Option<u32> = sqlx::query_scalar(
+    async fn count_sweep(&mut self, audience: &AudienceKey, key: KeyHash, fence: u64) -> Result<(), Fault> {
+        let noted: Option<i64> = sqlx::query_scalar(
             "UPDATE recreated_keys SET sweeps = sweeps + 1 WHERE connection = ? AND audience_id = ? AND key = ?
-             RETURNING sweeps",
+             RETURNING noted_fence",
         )
         .bind(audience.connection.as_str())
         .bind(&audience.audience_id)
         .bind(&key.0[..])
         .fetch_optional(&mut self.connection)
         .await?;
-        if sweeps.is_some_and(|sweeps| sweeps >= SWEEPS) {
+        if noted.is_some_and(|noted| noted.cast_unsigned() < fence) {
             sqlx::query("DELETE FROM recreated_keys WHERE connection = ? AND audience_id = ? AND key = ?")
                 .bind(audience.connection.as_str())
                 .bind(&audience.audience_id)

@@ -14,12 +14,13 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use convoke_core::gate::QuotaExhausted;
 use convoke_core::sink::{
     Answer, AppliedRow, AudienceBinding, AudienceSetup, AudienceTarget, BoundColumn, Capabilities, FoundRow, JobId,
     JobState, KEY_COLUMN, KeyCell, KeyLookUp, LookUp, Problem, Provision, ProvisionAnswer, Refusal, Request, ScanPage,
     ScannedRow, Sink, Survey,
 };
-use convoke_core::{AudienceKey, Clock, ConnectionName, DataType, KeyHash, RowId, SinkError};
+use convoke_core::{AudienceKey, Clock, ConnectionName, DataType, KeyHash, RowId, SinkError, Timestamp};
 
 pub use audience::LiveRow;
 use audience::{Audience, NewRow};
@@ -43,11 +44,13 @@ pub struct FakeSink {
 struct Inner {
     audience: Audience,
     account: Account,
+    /// Surveys to come that show the account as it was when it was empty.
+    outdated_surveys: u32,
     dice: Dice,
     /// Requests that arrived.
     sent: Vec<Request>,
-    /// Rows of a delete job that is not done in full, by job.
-    jobs: Vec<JobState>,
+    /// When each delete job ends, and how.
+    jobs: Vec<(Duration, JobState)>,
     deepest: usize,
     under_way: usize,
 }
@@ -58,6 +61,7 @@ impl FakeSink {
         let inner = Inner {
             audience: Audience::default(),
             account: Account::default(),
+            outdated_surveys: 0,
             dice: Dice::new(faults),
             sent: Vec::new(),
             jobs: Vec::new(),
@@ -150,6 +154,16 @@ impl FakeSink {
         self.inner().account.made()
     }
 
+    /// From now on names lose the spaces around them, as at a destination that tidies them.
+    pub fn trim_names(&self) {
+        self.inner().account.trim_names();
+    }
+
+    /// The next surveys see nothing, as if they had looked before anything was made.
+    pub fn outdate_surveys(&self, count: u32) {
+        self.inner().outdated_surveys = count;
+    }
+
     /// Makes an audience of this id, as a person might: with no columns, visible at once.
     pub fn add_audience(&self, id: &str, name: &str, kind: &str) {
         self.inner().account.add_audience(id, name, kind);
@@ -171,9 +185,19 @@ impl FakeSink {
             WriteFault::NotApplied { retry_after } => {
                 return Ok(Answer::NotApplied { reason: "too many requests".to_owned(), retry_after });
             }
+            WriteFault::UsedUp => return Err(used_up(self.clock.now())),
+            WriteFault::Forbidden => {
+                let applied = if self.capabilities.atomic_refusals { 0 } else { request.row_count() / 2 };
+                inner.apply(request, applied, now, Duration::ZERO);
+                return Err(forbidden());
+            }
             _ => {}
         }
-        let commit_at = now + if let WriteFault::LateCommit { by } = fault { by } else { Duration::ZERO };
+        let commit_at = now
+            + match fault {
+                WriteFault::LateCommit { by } | WriteFault::SlowJob { by } => by,
+                _ => Duration::ZERO,
+            };
         let lag = inner.dice.search_lag(self.capabilities.settle);
         let answer = match refusal_of(&inner.audience, request, now) {
             Some(refusal) => {
@@ -219,7 +243,7 @@ impl Inner {
                 let is_cut = self.dice.next_job_is_cut();
                 let done = if is_cut { row_ids.len() / 2 } else { row_ids.len() };
                 row_ids.iter().take(done.min(count)).for_each(|row_id| self.audience.delete(row_id, commit_at));
-                self.jobs.push(if is_cut { JobState::Incomplete } else { JobState::Succeeded });
+                self.jobs.push((commit_at, if is_cut { JobState::Incomplete } else { JobState::Succeeded }));
                 Answer::Accepted(JobId((self.jobs.len() - 1).to_string()))
             }
         }
@@ -227,11 +251,19 @@ impl Inner {
 
     /// Lets a job that was done in full say that it was not.
     fn cut_job(&mut self, answer: Answer) -> Answer {
-        if let (Answer::Accepted(_), Some(state)) = (&answer, self.jobs.last_mut()) {
+        if let (Answer::Accepted(_), Some((_, state))) = (&answer, self.jobs.last_mut()) {
             *state = JobState::Incomplete;
         }
         answer
     }
+}
+
+fn used_up(now: Timestamp) -> SinkError {
+    SinkError::Quota(QuotaExhausted { until: now.after(Duration::from_secs(3_600)) })
+}
+
+fn forbidden() -> SinkError {
+    SinkError::Forbidden { message: "the fake does not allow it".to_owned() }
 }
 
 fn unavailable() -> SinkError {
@@ -286,12 +318,14 @@ impl Sink for FakeSink {
 
     async fn poll(&self, _audience: &AudienceBinding, job: &JobId) -> Result<JobState, SinkError> {
         self.clock.sleep(LATENCY).await;
+        let now = self.clock.elapsed();
         let mut inner = self.inner();
         if inner.dice.read_fails() {
             return Err(unavailable());
         }
         let known = job.0.parse().ok().and_then(|number: usize| inner.jobs.get(number).copied());
-        known.ok_or_else(|| SinkError::NotFound { message: format!("there is no job `{}`", job.0) })
+        let state = known.map(|(ends_at, state)| if now < ends_at { JobState::Running } else { state });
+        state.ok_or_else(|| SinkError::NotFound { message: format!("there is no job `{}`", job.0) })
     }
 
     async fn look_up(&self, _audience: &AudienceBinding, query: &LookUp) -> Result<Vec<FoundRow>, SinkError> {
@@ -340,6 +374,10 @@ impl AudienceSetup for FakeSink {
         if inner.dice.read_fails() {
             return Err(unavailable());
         }
+        if inner.outdated_surveys > 0 {
+            inner.outdated_surveys -= 1;
+            return Account::default().survey(target, known_id, now);
+        }
         inner.account.survey(target, known_id, now)
     }
 
@@ -364,6 +402,9 @@ impl FakeSink {
             WriteFault::NotApplied { retry_after } => {
                 Ok(ProvisionAnswer::NotApplied { reason: "too many requests".to_owned(), retry_after })
             }
+            WriteFault::Forbidden => Err(forbidden()),
+            WriteFault::UsedUp => Err(used_up(self.clock.now())),
+            WriteFault::Refused => Ok(ProvisionAnswer::Refused { reason: "the fake does not take it".to_owned() }),
             WriteFault::LateCommit { by } => {
                 inner.account.make(step, visible_at + by);
                 Ok(unknown)
@@ -372,10 +413,7 @@ impl FakeSink {
                 inner.account.make(step, visible_at);
                 Ok(unknown)
             }
-            _ => {
-                inner.account.make(step, visible_at);
-                Ok(ProvisionAnswer::Applied)
-            }
+            _ => Ok(ProvisionAnswer::Applied { id: inner.account.make(step, visible_at) }),
         }
     }
 }

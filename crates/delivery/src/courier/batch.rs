@@ -176,10 +176,13 @@ impl<'a> BatchRun<'a> {
         self.reached(Boundary::AfterSend);
         self.reached(Boundary::BeforeAnswer);
         let fact = match answer {
-            Ok(answer) => Fact::Answered(answer),
+            Ok(answer) => {
+                self.note_job(&answer).await?;
+                Fact::Answered(answer)
+            }
             Err(error @ SinkError::Unavailable { .. }) => Fact::Answered(Answer::Unknown { reason: error.to_string() }),
             // In doubt, and not a thing that asking again explains: the entry stays open.
-            Err(error @ SinkError::Protocol { .. }) => return Err(self.errand.desk.sink_error(error)),
+            Err(error) if self.may_be_applied(&error) => return Err(self.errand.desk.sink_error(error)),
             Err(error) => {
                 self.failure = Some(error);
                 Fact::SendFailed
@@ -187,6 +190,24 @@ impl<'a> BatchRun<'a> {
         };
         self.reached(Boundary::AfterAnswer);
         Ok(fact)
+    }
+
+    /// Whether a request that ended in this error may have been applied, if only in part.
+    fn may_be_applied(&self, error: &SinkError) -> bool {
+        match error {
+            SinkError::Unauthorized { .. } | SinkError::Quota(_) => false,
+            SinkError::Forbidden { .. } | SinkError::NotFound { .. } => {
+                !self.errand.desk.ports.sink.capabilities().atomic_refusals
+            }
+            SinkError::Unavailable { .. } | SinkError::Protocol { .. } => true,
+        }
+    }
+
+    /// Keeps which job a delete became: whoever settles its entry must see the job's end first.
+    async fn note_job(&self, answer: &Answer) -> Result<(), DeliveryError> {
+        let (Answer::Accepted(job), Some((entry, _))) = (answer, &self.entry) else { return Ok(()) };
+        let desk = &self.errand.desk;
+        desk.ports.state.note_job(*entry, job, &desk.lease()).await.map_err(|error| desk.state_error(error))
     }
 
     fn request(&self, rows: &[u32], tag: AttemptTag) -> Result<Request, DeliveryError> {

@@ -1,9 +1,7 @@
 //! What all batches of one delivery share: the sink behind its lease, reads that are repeated, waits, figures.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use convoke_core::journal::Entry;
@@ -14,7 +12,7 @@ use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
 use super::Ports;
-use crate::lease::{LEASE_MARGIN, LeaseView, writable};
+use crate::lease::{LeaseView, while_leased, writable};
 use crate::protocol::{LONGEST_RETRY_AFTER, backoff};
 use crate::report::DeliveryError;
 
@@ -80,36 +78,7 @@ impl<'a> Desk<'a> {
         writable(self.lease).map_err(|lost| self.state_error(lost))?;
         self.requests.fetch_add(1, Ordering::Relaxed);
         let sending = self.ports.sink.send(self.audience, request);
-        let resource = self.lease().resource;
-        self.while_leased(sending).await.ok_or_else(|| self.state_error(StateError::LeaseLost { resource }))
-    }
-
-    /// Polls a future only while the lease holds, looking at the lease right before each poll: a process that was
-    /// suspended in between sends nothing after it wakes up.
-    async fn while_leased<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        let mut alarm = self.ports.clock.sleep(self.lease_left());
-        std::future::poll_fn(|context| {
-            loop {
-                let left = self.lease_left();
-                if left.is_zero() {
-                    return Poll::Ready(None);
-                }
-                if let Poll::Ready(done) = work.as_mut().poll(context) {
-                    return Poll::Ready(Some(done));
-                }
-                if alarm.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                // The alarm was set for an older lease: it may have been renewed meanwhile.
-                alarm = self.ports.clock.sleep(self.lease_left());
-            }
-        })
-        .await
-    }
-
-    fn lease_left(&self) -> Duration {
-        self.lease.remaining().saturating_sub(LEASE_MARGIN)
+        while_leased(self.lease, &*self.ports.clock, sending).await.map_err(|lost| self.state_error(lost))
     }
 
     pub(super) async fn poll_job(&self, job: &JobId) -> Result<JobState, DeliveryError> {

@@ -25,10 +25,14 @@ pub(super) struct RejectTally {
 }
 
 impl RejectTally {
-    /// Begins with what earlier processes rejected.
-    pub(super) fn new(rejected: u64) -> Self {
-        let samples = Mutex::new(Vec::new());
-        Self { rejected: AtomicU64::new(rejected), is_passed: AtomicBool::new(false), samples }
+    /// Begins with what earlier processes rejected: the limit may be passed already.
+    pub(super) fn new(rejected: u64, terms: &Terms) -> Self {
+        let is_passed = rejected > 0 && terms.reject_limit.is_passed(rejected, terms.changes);
+        Self {
+            rejected: AtomicU64::new(rejected),
+            is_passed: AtomicBool::new(is_passed),
+            samples: Mutex::new(Vec::new()),
+        }
     }
 
     /// Adds one; true if the limit is passed now.

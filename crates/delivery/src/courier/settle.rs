@@ -10,10 +10,10 @@ use std::time::Duration;
 use convoke_core::KeyHash;
 use convoke_core::RowId;
 use convoke_core::journal::{Entry, IntentRow, Operation, RowOutcome};
-use convoke_core::sink::{AttemptTag, FoundRow, KeyCell};
+use convoke_core::sink::{AttemptTag, FoundRow, JobState, KeyCell};
 
 use super::desk::Desk;
-use crate::protocol::{Fate, settled_fate};
+use crate::protocol::{Fate, MAX_POLLS, poll_delay, settled_fate};
 use crate::report::{DeliveryError, SettleReport};
 
 pub(super) async fn settle_open(desk: &Desk<'_>) -> Result<SettleReport, DeliveryError> {
@@ -28,6 +28,7 @@ pub(super) async fn settle_open(desk: &Desk<'_>) -> Result<SettleReport, Deliver
     let request_timeout = if desk.lease().taken_over { capabilities.request_timeout } else { Duration::ZERO };
     let first_look = request_timeout + capabilities.max_commit_delay + capabilities.settle;
     desk.wait(first_look, Duration::ZERO).await;
+    await_jobs(desk, &open).await?;
     let mut evidence = Evidence::new(desk, &open).await?;
     if !desk.halt.is_cancelled() {
         evidence.look(desk, &open).await?;
@@ -45,6 +46,25 @@ pub(super) async fn settle_open(desk: &Desk<'_>) -> Result<SettleReport, Deliver
         close(desk, &entry, &evidence, &mut report).await?;
     }
     Ok(report)
+}
+
+/// Waits for the end of delete jobs: one that is still running may delete later what is there now.
+async fn await_jobs(desk: &Desk<'_>, open: &[Entry]) -> Result<(), DeliveryError> {
+    for entry in open.iter().filter(|entry| entry.intent.operation == Operation::Delete) {
+        let job = desk.ports.state.job_of(entry.id).await.map_err(|error| desk.state_error(error))?;
+        let Some(job) = job else { continue };
+        let mut polls = 0;
+        while !desk.halt.is_cancelled() && desk.poll_job(&job).await? == JobState::Running {
+            polls += 1;
+            if polls >= MAX_POLLS {
+                let (audience, batch) = (desk.audience.name.clone(), entry.intent.batch);
+                let reason = "the delete job of an earlier run did not end".to_owned();
+                return Err(DeliveryError::GaveUp { audience, batch, attempts: polls, reason });
+            }
+            desk.wait(poll_delay(polls), Duration::ZERO).await;
+        }
+    }
+    Ok(())
 }
 
 fn can_look_up(desk: &Desk<'_>, entry: &Entry) -> bool {

@@ -16,6 +16,9 @@ const DAY: i64 = 86_400_000;
 /// The second as we count it, in milliseconds: requests that leave a second apart may arrive closer together.
 const GUARDED_SECOND: u64 = 1_020;
 
+/// The longest that a destination is stayed away from, whatever it asks: its longest window is a day.
+const LONGEST_PAUSE: Duration = Duration::from_secs(86_400);
+
 /// How long to stay away after a refusal that does not say.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
@@ -113,7 +116,7 @@ impl Budget {
             }
         }
         if feedback.rejected || feedback.retry_after.is_some() {
-            let pause = feedback.retry_after.unwrap_or(PAUSE_AFTER_REFUSAL);
+            let pause = feedback.retry_after.unwrap_or(PAUSE_AFTER_REFUSAL).min(LONGEST_PAUSE);
             let spread = pause.mul_f64(0.1 * jitter.clamp(0.0, 1.0));
             self.blocked_until = self.blocked_until.max(now.monotonic + pause + spread);
         }
@@ -147,10 +150,16 @@ struct Counter {
 }
 
 impl Counter {
-    /// Moves on to the window that holds this time. A wall clock that goes back changes nothing.
+    /// Moves on to the window that holds this time.
+    ///
+    /// A wall clock that goes back by a window or less changes nothing. One that was further ahead when the count was
+    /// kept was wrong: all of it counts for the window of now, or it would stay for as long as the clock was ahead.
     fn roll(&mut self, wall: i64) {
         let index = wall.div_euclid(self.length);
-        let passed = index - self.spent.index;
+        let passed = index.saturating_sub(self.spent.index);
+        if passed < -1 {
+            self.spent = WindowSpent { index, ..self.spent };
+        }
         if passed <= 0 {
             return;
         }
@@ -249,8 +258,27 @@ mod tests {
 
     #[test]
     fn a_wall_clock_that_goes_back_opens_no_new_window() {
+        for back_to in [5 * HOUR - 1, HOUR] {
+            let mut budget = Budget::new(&hourly(1), &Spent::default());
+            budget.take(at(5 * HOUR)).unwrap();
+            assert!(budget.take(Moment { wall: back_to, monotonic: Duration::from_secs(1) }).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_counted_under_a_clock_far_ahead_ends_as_any_other_count() {
         let mut budget = Budget::new(&hourly(1), &Spent::default());
-        budget.take(at(5 * HOUR)).unwrap();
-        assert!(budget.take(Moment { wall: HOUR, monotonic: Duration::from_secs(1) }).is_err());
+        budget.take(at(9_000 * HOUR)).unwrap();
+        let wait = budget.take(at(HOUR)).unwrap_err();
+        assert!(wait <= Duration::from_secs(2 * 3_600), "{wait:?}");
+        assert_eq!(budget.take(at(3 * HOUR)), Ok(()));
+    }
+
+    #[test]
+    fn a_pause_beyond_all_measure_is_cut_to_the_longest_window() {
+        let mut budget = Budget::new(&hourly(2), &Spent::default());
+        let refusal = Feedback { rejected: true, retry_after: Some(Duration::MAX), ..Feedback::default() };
+        budget.note(&refusal, 0.0, at(0));
+        assert_eq!(budget.take(at(0)), Err(LONGEST_PAUSE));
     }
 }

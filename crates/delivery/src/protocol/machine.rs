@@ -6,8 +6,8 @@ use std::time::Duration;
 use convoke_core::journal::Operation;
 use convoke_core::sink::{Answer, AppliedRow, AttemptTag, JobId, JobState, Refusal};
 
-use super::read_back::Reading;
-use super::refusal::Refused;
+use super::read_back::{Doubt, Reading};
+use super::refusal::{Reason, Refused};
 use super::{
     Action, Assumptions, Fact, Fate, LONGEST_RETRY_AFTER, MAX_POLLS, MAX_SENDS, MAX_UNKNOWN, Stop, backoff, poll_delay,
 };
@@ -32,6 +32,7 @@ pub struct Machine {
     pub(super) assumptions: Assumptions,
     pub(super) operation: Operation,
     tag_seed: u32,
+    pub(super) attempts_before: u32,
     pub(super) attempt: u32,
     /// Rows that some earlier attempt may yet turn up for.
     pub(super) recreated: BTreeSet<u32>,
@@ -47,6 +48,10 @@ pub(super) struct Part {
     pub(super) rows: Vec<u32>,
     /// How often answers to creating these rows were lost.
     pub(super) rounds: u32,
+    /// Attempts of this process that these rows were in.
+    pub(super) attempts: Vec<u32>,
+    /// Set: nothing is sent any more, the row is rejected for this.
+    pub(super) verdict: Option<Reason>,
 }
 
 /// The journal entry being worked on.
@@ -54,6 +59,9 @@ pub(super) struct Part {
 pub(super) struct Entry {
     pub(super) rows: Vec<u32>,
     pub(super) rounds: u32,
+    /// Attempts of this process that these rows were in, this one last.
+    pub(super) attempts: Vec<u32>,
+    verdict: Option<Reason>,
     /// Whether the intent is durable and not closed.
     is_open: bool,
     pub(super) fates: BTreeMap<u32, Fate>,
@@ -61,6 +69,8 @@ pub(super) struct Entry {
     not_applied: u32,
     /// Unknown answers so far.
     pub(super) unknown: u32,
+    /// Whether a refusal may have left a part done.
+    pub(super) in_part: bool,
     polls: u32,
     pub(super) reading: Option<Reading>,
 }
@@ -72,9 +82,10 @@ impl Machine {
             assumptions,
             operation: task.operation,
             tag_seed: task.tag_seed,
+            attempts_before: task.attempts_before,
             attempt: task.attempts_before,
             recreated: task.recreated,
-            parts: vec![Part { rows: task.rows, rounds: 0 }],
+            parts: vec![Part { rows: task.rows, rounds: 0, attempts: Vec::new(), verdict: None }],
             entry: Entry::default(),
             due: VecDeque::new(),
         };
@@ -97,7 +108,10 @@ impl Machine {
             (Action::Poll { job }, Fact::Polled(state)) => self.polled(job, state),
             (Action::Journal { .. }, Fact::Done) => {
                 self.entry.is_open = true;
-                self.send();
+                match self.entry.verdict.take() {
+                    Some(reason) => self.reject_all(&reason),
+                    None => self.send(),
+                }
             }
             (Action::Close { .. } | Action::LeaveInDoubt { .. }, Fact::Done) => self.entry = Entry::default(),
             (
@@ -146,7 +160,9 @@ impl Machine {
             self.due.push_back(Action::NoteRecreated { rows: again, tag });
         }
         self.due.push_back(Action::Journal { rows: part.rows.clone(), attempt: self.attempt, tag });
-        self.entry = Entry { rows: part.rows, rounds: part.rounds, ..Entry::default() };
+        let Part { rows, rounds, mut attempts, verdict } = part;
+        attempts.push(self.attempt);
+        self.entry = Entry { rows, rounds, attempts, verdict, ..Entry::default() };
     }
 
     /// Rows of the open entry whose fate is not known.
@@ -171,14 +187,27 @@ impl Machine {
         self.due.push_back(Action::Stop(stop));
     }
 
-    /// Closes the entry as not applied where that is certain, and stops.
+    /// Closes the entry where what was applied is certain, and stops.
     fn give_up(&mut self, stop: Stop) {
         self.due.clear();
         if self.entry.unknown == 0 {
-            self.set_fates(self.open_rows(), Fate::NotApplied);
+            self.set_fates(self.open_rows(), self.unapplied());
             self.close();
         }
         self.due.push_back(Action::Stop(stop));
+    }
+
+    /// The fate of rows that are sent no more under this entry, and that no answer acknowledged.
+    pub(super) fn unapplied(&self) -> Fate {
+        let may_hold_new_cells = self.entry.unknown > 0 || self.entry.in_part;
+        if self.operation == Operation::Update && may_hold_new_cells { Fate::Unsure } else { Fate::NotApplied }
+    }
+
+    fn reject_all(&mut self, reason: &Reason) {
+        let rows = self.open_rows();
+        self.due.extend(rows.iter().map(|row| Action::Reject { row: *row, reason: reason.clone() }));
+        self.set_fates(rows, Fate::Rejected);
+        self.close();
     }
 
     pub(super) fn set_fates(&mut self, rows: Vec<u32>, fate: Fate) {
@@ -196,10 +225,12 @@ impl Machine {
         match answer {
             Answer::Applied(rows) => self.applied(sent, rows),
             Answer::Accepted(job) if self.operation == Operation::Delete => self.poll_later(job),
-            Answer::Accepted(_) => self.unknown("accepted as a job, which it should not be".to_owned()),
+            Answer::Accepted(_) => {
+                self.unknown(Doubt::Lost, "accepted as a job, which it should not be".to_owned());
+            }
             Answer::Refused(refusal) => self.refused(sent, &refusal),
             Answer::NotApplied { reason, retry_after } => self.not_applied(reason, retry_after),
-            Answer::Unknown { reason } => self.unknown(reason),
+            Answer::Unknown { reason } => self.unknown(Doubt::Lost, reason),
         }
     }
 
@@ -218,7 +249,7 @@ impl Machine {
         }
         match self.open_rows().is_empty() {
             true => self.close(),
-            false => self.unknown("the answer does not hold every row".to_owned()),
+            false => self.unknown(Doubt::Short, "the answer does not hold every row".to_owned()),
         }
     }
 
@@ -236,13 +267,13 @@ impl Machine {
         self.send();
     }
 
-    fn unknown(&mut self, reason: String) {
+    fn unknown(&mut self, doubt: Doubt, reason: String) {
         self.entry.unknown += 1;
         match self.operation {
             Operation::Create if !self.assumptions.key_look_up => self.leave_in_doubt(),
             Operation::Create => {
                 self.wait(self.assumptions.max_commit_delay + self.assumptions.settle, "an answer was lost");
-                self.read_back(None);
+                self.read_back(doubt);
             }
             Operation::Update | Operation::Delete => {
                 self.due.push_back(Action::ExtendQuiet { by: self.assumptions.max_commit_delay });
@@ -250,17 +281,18 @@ impl Machine {
                     let attempts = self.entry.unknown;
                     self.due.push_back(Action::Stop(Stop::GaveUp { attempts, reason }));
                 } else {
-                    self.repeat();
+                    self.repeat(doubt);
                 }
             }
         }
     }
 
-    /// An update goes out again after a while; of a delete, what is still there.
-    fn repeat(&mut self) {
-        if self.operation == Operation::Delete {
+    /// An update whose answer was lost goes out again after a while; of a delete, and of an update whose answer lacks
+    /// rows, what is still there.
+    fn repeat(&mut self, doubt: Doubt) {
+        if self.operation == Operation::Delete || doubt == Doubt::Short {
             self.wait(self.assumptions.settle, "an answer was lost");
-            return self.read_back(None);
+            return self.read_back(doubt);
         }
         let jitter = backoff(self.entry.unknown);
         self.due.push_back(Action::Wait { at_least: Duration::ZERO, jitter, why: "an answer was lost" });
@@ -279,7 +311,7 @@ impl Machine {
     fn poll_later(&mut self, job: JobId) {
         self.entry.polls += 1;
         if self.entry.polls > MAX_POLLS {
-            return self.unknown("the delete job did not end".to_owned());
+            return self.unknown(Doubt::Lost, "the delete job did not end".to_owned());
         }
         self.wait(poll_delay(self.entry.polls), "a delete job is running");
         self.due.push_back(Action::Poll { job });
@@ -292,7 +324,7 @@ impl Machine {
                 self.set_fates(self.open_rows(), Fate::Deleted);
                 self.close();
             }
-            JobState::Incomplete => self.unknown("the delete job was not done in full".to_owned()),
+            JobState::Incomplete => self.unknown(Doubt::Short, "the delete job was not done in full".to_owned()),
         }
     }
 
@@ -300,6 +332,7 @@ impl Machine {
         let refused = Refused::new(refusal, sent);
         let is_create = self.operation == Operation::Create;
         let size_only = refused.too_large && !is_create;
+        self.entry.in_part |= !self.assumptions.atomic_refusals;
         if size_only || (is_create && self.assumptions.atomic_refusals) {
             return self.split(refused);
         }
@@ -308,6 +341,6 @@ impl Machine {
         }
         // A refusal is an answer: what the request did, it has done; only search may lag behind.
         self.wait(self.assumptions.settle, "a refused batch is looked up");
-        self.read_back(Some(refused));
+        self.read_back(Doubt::Refused(refused));
     }
 }

@@ -9,18 +9,28 @@ use super::machine::{Machine, Part};
 use super::refusal::Refused;
 use super::{Action, Fate, Found, MAX_CREATE_ROUNDS, Stop};
 
+/// Why rows are in doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Doubt {
+    /// The answer was lost.
+    Lost,
+    /// The answer lacks rows, or a job was not done in full: something went wrong with these very rows.
+    Short,
+    /// The request was refused, and a part of it may have been done.
+    Refused(Refused),
+}
+
 /// A read-back under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Reading {
-    /// None: the answer was lost or short, or a job was not done in full.
-    refused: Option<Refused>,
+    doubt: Doubt,
     found: BTreeMap<u32, RowId>,
     is_second_look: bool,
 }
 
 impl Machine {
-    pub(super) fn read_back(&mut self, refused: Option<Refused>) {
-        self.entry.reading = Some(Reading { refused, found: BTreeMap::new(), is_second_look: false });
+    pub(super) fn read_back(&mut self, doubt: Doubt) {
+        self.entry.reading = Some(Reading { doubt, found: BTreeMap::new(), is_second_look: false });
         self.look_up(self.open_rows());
     }
 
@@ -30,9 +40,12 @@ impl Machine {
             return;
         }
         let mut cells = Vec::with_capacity(rows.len());
+        let newest = [self.attempt];
+        // Other parts of the batch have attempts of their own, which these rows were never in.
+        let all: Vec<u32> = (1..=self.attempts_before).chain(self.entry.attempts.iter().copied()).collect();
         for row in rows {
-            let first = if self.recreated.contains(&row) { 1 } else { self.attempt };
-            cells.extend((first..=self.attempt).map(|attempt| (row, self.tag(attempt))));
+            let attempts = if self.recreated.contains(&row) { &all[..] } else { &newest[..] };
+            cells.extend(attempts.iter().map(|attempt| (row, self.tag(*attempt))));
         }
         self.due.push_back(Action::LookUpKeys { cells });
     }
@@ -66,7 +79,12 @@ impl Machine {
 
     fn conclude_create(&mut self, reading: Reading, missing: Vec<u32>) {
         for (row, row_id) in reading.found {
-            self.entry.fates.entry(row).or_insert(Fate::Acknowledged(row_id));
+            // A row that turns up although the answer lacks it, or although it was refused, need not hold all its cells.
+            let fate = match reading.doubt {
+                Doubt::Lost => Fate::Acknowledged(row_id),
+                Doubt::Short | Doubt::Refused(_) => Fate::Incomplete(row_id),
+            };
+            self.entry.fates.entry(row).or_insert(fate);
         }
         self.recreated.extend(missing.iter().copied());
         let noted: Vec<u32> = self.entry.rows.iter().copied().filter(|row| self.recreated.contains(row)).collect();
@@ -77,14 +95,15 @@ impl Machine {
         if missing.is_empty() {
             return self.close();
         }
-        if let Some(refused) = reading.refused {
+        if let Doubt::Refused(refused) = reading.doubt {
             return self.split(refused);
         }
         let rounds = self.entry.rounds + 1;
+        let attempts = self.entry.attempts.clone();
         self.set_fates(missing.clone(), Fate::NotApplied);
         self.close();
         match rounds < MAX_CREATE_ROUNDS {
-            true => self.parts.push(Part { rows: missing, rounds }),
+            true => self.parts.push(Part { rows: missing, rounds, attempts, verdict: None }),
             false => {
                 let reason = "answers were lost again and again".to_owned();
                 self.due.push_back(Action::Stop(Stop::GaveUp { attempts: rounds, reason }));
@@ -99,8 +118,8 @@ impl Machine {
         if self.open_rows().is_empty() {
             return self.close();
         }
-        match reading.refused {
-            Some(refused) if !explained => self.split(refused),
+        match reading.doubt {
+            Doubt::Refused(refused) if !explained => self.split(refused),
             _ => self.send(),
         }
     }
@@ -108,17 +127,26 @@ impl Machine {
     /// Rejects a row that was refused alone; else sends the rows again in two parts.
     pub(super) fn split(&mut self, refused: Refused) {
         let rows = self.open_rows();
+        let (rounds, unapplied) = (self.entry.rounds, self.unapplied());
         if let [row] = rows[..] {
-            self.set_fates(rows, Fate::Rejected);
-            self.due.push_back(Action::Reject { row, reason: refused.reason(row) });
+            let reason = refused.reason(row);
+            if unapplied == Fate::NotApplied {
+                self.set_fates(rows, Fate::Rejected);
+                self.due.push_back(Action::Reject { row, reason });
+                return self.close();
+            }
+            // The ledger must not go on believing what it has of the row, so this entry says that it may have changed.
+            // That it was rejected stands in an entry of its own, for which nothing is sent.
+            self.parts.push(Part { rows: rows.clone(), rounds, attempts: Vec::new(), verdict: Some(reason) });
+            self.set_fates(rows, unapplied);
             return self.close();
         }
         let (first, second) = refused.split(&rows);
-        let rounds = self.entry.rounds;
-        self.parts.push(Part { rows: second, rounds });
-        self.parts.push(Part { rows: first, rounds });
-        let in_doubt = self.operation == Operation::Update && self.entry.unknown > 0;
-        self.set_fates(rows, if in_doubt { Fate::Unsure } else { Fate::NotApplied });
+        for rows in [second, first] {
+            let attempts = self.entry.attempts.clone();
+            self.parts.push(Part { rows, rounds, attempts, verdict: None });
+        }
+        self.set_fates(rows, unapplied);
         self.close();
     }
 }

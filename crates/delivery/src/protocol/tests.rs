@@ -204,7 +204,8 @@ fn rows_missing_from_a_short_answer_are_read_back_and_the_others_kept() {
     let mut machine = about_to_send(assumptions(), task(Operation::Create, 3));
     let actions = play(&mut machine, [applied([(0, 0)]), found([(1, 1), (2, 1)])]);
     assert!(actions.contains(&cells(&[1, 2], &[1])), "{actions:?}");
-    let closed = Action::Close { fates: vec![acknowledged(0), acknowledged(1), acknowledged(2)] };
+    // That they are there does not say that all their cells are.
+    let closed = Action::Close { fates: vec![acknowledged(0), Fate::Incomplete(id(1)), Fate::Incomplete(id(2))] };
     assert_eq!(actions[3..], [closed, Action::Done]);
 }
 
@@ -230,9 +231,50 @@ fn a_refusal_that_may_have_done_a_part_is_read_back_before_it_is_split() {
     let mut machine = about_to_send(partial, task(Operation::Create, 3));
     let actions = play(&mut machine, [refused(&[1]), found([(0, 1)]), found([])]);
     assert_eq!(actions[1..3], [wait(SETTLE, "a refused batch is looked up"), cells(&[0, 1, 2], &[1])]);
-    let closed = Action::Close { fates: vec![acknowledged(0), Fate::NotApplied, Fate::NotApplied] };
+    let closed = Action::Close { fates: vec![Fate::Incomplete(id(0)), Fate::NotApplied, Fate::NotApplied] };
     assert!(actions.contains(&closed), "{actions:?}");
     assert_eq!(actions.last(), Some(&send(&[2], 2)));
+}
+
+#[test]
+fn a_row_is_looked_up_under_the_attempts_it_was_in_and_no_others() {
+    let partial = Assumptions { atomic_refusals: false, ..assumptions() };
+    let resumed = BatchTask { attempts_before: 2, ..task(Operation::Create, 4) };
+    let mut machine = about_to_send(partial, resumed);
+    let nothing = || [refused(&[]), found([]), found([])];
+    // All four, then the first two, then each of them; the fourth attempt's are never those of rows 2 and 3.
+    let facts = nothing().into_iter().chain(nothing()).chain(nothing()).chain(nothing()).chain([refused(&[])]);
+    let actions = play(&mut machine, facts);
+    assert_eq!(actions.last(), Some(&cells(&[2, 3], &[1, 2, 3, 7])), "{actions:?}");
+}
+
+#[test]
+fn a_refused_update_that_may_be_half_done_is_unsure_before_it_is_rejected() {
+    let partial = Assumptions { atomic_refusals: false, ..assumptions() };
+    let mut machine = about_to_send(partial, task(Operation::Update, 1));
+    let actions = play(&mut machine, [refused(&[0]), found([(0, 0)])]);
+    let end = &actions[actions.len() - 5..];
+    assert_eq!(end[..2], [Action::Close { fates: vec![Fate::Unsure] }, journal(&[0], 2)]);
+    assert!(matches!(end[2], Action::Reject { row: 0, .. }), "{end:?}");
+    assert_eq!(end[3..], [Action::Close { fates: vec![Fate::Rejected] }, Action::Done]);
+}
+
+#[test]
+fn an_update_that_is_given_up_after_such_a_refusal_is_closed_as_unsure() {
+    let partial = Assumptions { atomic_refusals: false, ..assumptions() };
+    let mut machine = about_to_send(partial, task(Operation::Update, 2));
+    let facts = [refused(&[1]), found([(0, 0)]), found([]), Fact::SendFailed];
+    let actions = play(&mut machine, facts);
+    assert!(actions.contains(&Action::Close { fates: vec![Fate::Unsure, Fate::Removed] }), "{actions:?}");
+}
+
+#[test]
+fn updates_missing_from_a_short_answer_are_looked_up_before_they_are_sent_again() {
+    let mut machine = about_to_send(assumptions(), task(Operation::Update, 3));
+    let actions = play(&mut machine, [applied([(0, 0)]), found([(1, 0)]), found([]), applied([(0, 1)])]);
+    assert!(actions.contains(&Action::LookUpIds { rows: vec![1, 2] }), "{actions:?}");
+    assert!(actions.contains(&send(&[1], 1)), "{actions:?}");
+    assert!(actions.contains(&Action::Close { fates: vec![acknowledged(0), acknowledged(1), Fate::Removed] }));
 }
 
 #[test]

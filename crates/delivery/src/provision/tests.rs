@@ -137,6 +137,29 @@ fn what_cannot_be_used_is_refused_with_its_name() {
 }
 
 #[test]
+fn what_was_made_is_missing_until_all_of_it_shows() {
+    let survey = complete();
+    let step = |survey: &Survey| next_step(&target(), survey, None).unwrap();
+    let audience = new_audience(&target(), "f");
+    let columns = |names: &[&str]| Provision::Columns {
+        audience_id: "a".to_owned(),
+        columns: names
+            .iter()
+            .map(|name| NewColumn { name: (*name).to_owned(), data_type: DataType::Text, is_match: false })
+            .collect(),
+    };
+    let both = columns(&["Email", "ZoomInfo Contact"]);
+    let mut partial = survey.clone();
+    partial.columns.retain(|column| column.name != "Email");
+    assert!(lacks(&step(&partial), &both), "one of two shows");
+    assert!(lacks(&step(&partial), &audience), "it shows without all of its columns");
+    assert!(!lacks(&step(&partial), &columns(&["ZoomInfo Contact"])), "what else is missing is another matter");
+    assert!(lacks(&step(&Survey::default()), &audience));
+    assert!(!lacks(&step(&survey), &both));
+    assert_eq!(both.describe(), columns(&["Email"]).describe(), "the columns of an audience are one thing");
+}
+
+#[test]
 fn the_outlook_says_what_would_be_made() {
     let words = outlook(&target(), &Survey::default(), None).unwrap();
     assert_eq!(

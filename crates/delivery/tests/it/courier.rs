@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_core::boundary::{Boundary, BoundaryObserver, Unobserved};
-use convoke_core::journal::Operation;
+use convoke_core::journal::{Operation, RowOutcome};
 use convoke_core::plan::OperationCounts;
-use convoke_core::sink::Request;
+use convoke_core::sink::{Capabilities, Request};
 use convoke_core::spec::Limit;
-use convoke_core::{Clock, StateError};
-use convoke_delivery::{Courier, DeliveryEnd, DeliveryError};
+use convoke_core::state::Audiences;
+use convoke_core::{Clock, SinkError, StateError};
+use convoke_delivery::{Courier, DeliveryEnd, DeliveryError, LeaseView};
 use convoke_testkit::fake_sink::{FakeSink, Faults, WriteFault};
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +127,114 @@ fn with_consent_a_lost_create_stays_in_doubt_and_is_never_sent_again() {
     assert_eq!(world.sink.sent().len(), 3);
 }
 
+#[test]
+fn a_refused_credential_leaves_what_may_be_half_applied_in_the_journal() {
+    for atomic_refusals in [false, true] {
+        let capabilities = Capabilities { atomic_refusals, ..FakeSink::small_capabilities() };
+        let world = World::new(outline(8), capabilities, Faults::none());
+        world.sink.script([WriteFault::Forbidden]);
+        let error = world.clock.run(world.deliver(&world.courier())).unwrap_err();
+        assert!(matches!(error, DeliveryError::Sink { source: SinkError::Forbidden { .. }, .. }), "{error:?}");
+        let is_open = world.state.entries()[0].outcomes.is_none();
+        assert_eq!(is_open, !atomic_refusals, "what is certainly not applied is closed");
+        let settled = world.clock.run(world.courier().settle_open()).unwrap();
+        assert_eq!((settled.found, settled.not_applied), if atomic_refusals { (0, 0) } else { (4, 4) });
+        let report = world.clock.run(world.deliver(&world.courier())).unwrap();
+        assert_eq!(world.violations(&report), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn rows_that_turn_up_after_a_short_answer_are_not_taken_for_complete() {
+    let world = calm_world(outline(8));
+    world.sink.script([WriteFault::ShortAnswer]);
+    let report = world.clock.run(world.deliver(&world.courier())).unwrap();
+    assert_eq!(world.violations(&report), Vec::<String>::new());
+    assert_eq!((report.counts.creates.acknowledged, report.counts.creates.incomplete), (8, 4));
+}
+
+#[test]
+fn an_update_that_a_refusal_may_have_left_half_done_is_unsure_in_the_ledger_although_it_is_rejected() {
+    let capabilities = Capabilities { atomic_refusals: false, ..FakeSink::small_capabilities() };
+    let poisoned = BTreeSet::from([0]);
+    let world = World::new(Outline { updates: 1, poisoned, ..outline(0) }, capabilities, Faults::none());
+    let report = world.clock.run(world.deliver(&world.courier())).unwrap();
+    assert_eq!(world.violations(&report), Vec::<String>::new());
+    let outcomes: Vec<_> = world.state.entries().into_iter().flat_map(|entry| entry.outcomes.unwrap()).collect();
+    assert!(matches!(outcomes[..], [RowOutcome::Incomplete { .. }, RowOutcome::Rejected]), "{outcomes:?}");
+    assert_eq!(world.sink.sent().len(), 1);
+    let tallied = world.clock.run(convoke_delivery::courier::tally(&*world.state, world.terms.plan)).unwrap();
+    assert_eq!(tallied.updates, report.counts.updates);
+}
+
+#[test]
+fn a_delete_job_of_an_earlier_run_is_seen_to_its_end() {
+    let world = calm_world(Outline { deletes: 8, ..outline(0) });
+    let capabilities = FakeSink::small_capabilities();
+    world.sink.script([WriteFault::SlowJob { by: capabilities.max_commit_delay * 2 }]);
+    let ports = world.ports(Arc::clone(&world.sink) as _, Arc::new(Unobserved));
+    let cancel = ports.cancel.clone();
+    let courier = Courier::new(ports, world.binding.clone(), world.lease(false));
+    let report = world.clock.run(async {
+        let cancelled = async {
+            world.clock.sleep(Duration::from_secs(20)).await;
+            cancel.cancel();
+        };
+        futures::future::join(world.deliver(&courier), cancelled).await.0
+    });
+    assert_eq!(report.unwrap().end, DeliveryEnd::Interrupted);
+    let settled = world.clock.run(world.courier().settle_open()).unwrap();
+    assert_eq!((settled.entries, settled.not_applied), (1, 0));
+    let resumed = world.clock.run(world.deliver(&world.courier())).unwrap();
+    assert_eq!(world.violations(&resumed), Vec::<String>::new());
+    assert_eq!(world.sink.sent().len(), 1);
+}
+
+#[test]
+fn a_reject_limit_that_an_earlier_process_passed_stops_the_next_one_at_once() {
+    let mut world = calm_world(Outline { poisoned: (0..8).collect(), ..outline(24) });
+    world.terms.reject_limit = Limit { percent: None, records: Some(3) };
+    world.clock.run(world.deliver(&world.courier())).unwrap();
+    let sent = world.sink.sent().len();
+    let resumed = world.clock.run(world.deliver(&world.courier())).unwrap();
+    assert!(matches!(resumed.end, DeliveryEnd::RejectLimit { .. }), "{:?}", resumed.end);
+    assert_eq!(world.sink.sent().len(), sent);
+}
+
+#[test]
+fn a_quiet_period_noted_by_a_wall_clock_far_ahead_is_not_waited_out() {
+    let world = calm_world(outline(8));
+    let far_ahead = world.clock.now().after(Duration::from_secs(365 * 86_400));
+    let audience = &world.binding.key;
+    world.clock.run(world.state.extend_quiet(audience, far_ahead, &world.lease(false).current())).unwrap();
+    world.clock.run(world.deliver(&world.courier())).unwrap();
+    let capabilities = FakeSink::small_capabilities();
+    assert!(world.clock.elapsed() <= capabilities.max_commit_delay + capabilities.settle + Duration::from_secs(1));
+}
+
+#[test]
+fn a_wait_for_the_rate_budget_that_was_cut_short_is_an_interruption() {
+    for cancelled in [false, true] {
+        let world = calm_world(outline(8));
+        world.sink.script([WriteFault::UsedUp]);
+        let ports = world.ports(Arc::clone(&world.sink) as _, Arc::new(Unobserved));
+        let cancel = ports.cancel.clone();
+        let courier = Courier::new(ports, world.binding.clone(), world.lease(false));
+        let report = world.clock.run(async {
+            let while_under_way = async {
+                world.clock.sleep(Duration::from_millis(10)).await;
+                if cancelled {
+                    cancel.cancel();
+                }
+            };
+            futures::future::join(world.deliver(&courier), while_under_way).await.0
+        });
+        let end = report.unwrap().end;
+        assert_eq!(end == DeliveryEnd::Interrupted, cancelled, "{end:?}");
+        assert!(world.state.entries()[0].outcomes.is_some(), "nothing was sent, and the journal says so");
+    }
+}
+
 /// Cancels as a boundary is reached.
 struct CancelAt(Boundary, CancellationToken);
 
@@ -174,7 +283,8 @@ fn a_cancelled_read_back_is_left_to_the_next_start() {
 #[test]
 fn nothing_is_sent_once_the_lease_has_run_out() {
     let world = calm_world(outline(80));
-    let lease = TestLease { taken_over: false, clock: Arc::clone(&world.clock), ends_at: Duration::from_millis(1_200) };
+    let ends_at = Duration::from_millis(1_200);
+    let lease = TestLease { fence: 1, taken_over: false, clock: Arc::clone(&world.clock), ends_at };
     let courier = Courier::new(
         world.ports(Arc::clone(&world.sink) as _, Arc::new(Unobserved)),
         world.binding.clone(),

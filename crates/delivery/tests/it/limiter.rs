@@ -8,6 +8,7 @@ use convoke_core::gate::{Feedback, Gate, Window};
 use convoke_core::spec::RateLimits;
 use convoke_delivery::Limiter;
 use convoke_testkit::clock::TestClock;
+use tokio_util::sync::CancellationToken;
 
 use crate::memory_state::MemoryState;
 
@@ -149,6 +150,36 @@ fn a_used_up_hour_is_told_instead_of_slept_through() {
     let exhausted = bench.clock.run(limiter.admit()).unwrap_err();
     assert!(exhausted.until > bench.clock.now().after(Duration::from_secs(3_600)));
     assert_eq!(bench.clock.elapsed(), Duration::ZERO);
+}
+
+#[test]
+fn a_cancelled_run_does_not_sit_out_a_wait_for_its_budget() {
+    let bench = Bench::new();
+    let limiter = bench.open(BUILDER);
+    let cancel = CancellationToken::new();
+    limiter.interrupt_on(cancel.clone());
+    let pause = Duration::from_secs(60);
+    limiter.report(Feedback { rejected: true, retry_after: Some(pause), ..Feedback::default() });
+    let cancelled = async {
+        bench.clock.sleep(Duration::from_secs(5)).await;
+        cancel.cancel();
+    };
+    let (admitted, ()) = bench.clock.run(futures::future::join(limiter.admit(), cancelled));
+    assert!(admitted.unwrap_err().until >= convoke_testkit::clock::START.after(pause));
+    assert_eq!(bench.clock.elapsed(), Duration::from_secs(5));
+}
+
+#[test]
+fn a_cancelled_run_still_finishes_what_it_has_in_flight_at_the_usual_rate() {
+    let bench = Bench::new();
+    let limiter = bench.open(RateLimits { per_hour: None, per_day: None, ..BUILDER });
+    let cancel = CancellationToken::new();
+    limiter.interrupt_on(cancel.clone());
+    cancel.cancel();
+    for _ in 0..12 {
+        bench.clock.run(limiter.admit()).unwrap();
+    }
+    assert!(bench.clock.elapsed() > Duration::from_secs(2));
 }
 
 #[test]

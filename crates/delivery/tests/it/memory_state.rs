@@ -9,10 +9,10 @@ use convoke_core::hash::HashKey;
 use convoke_core::journal::{Entry, EntryId, Intent, RowOutcome};
 use convoke_core::ledger::LedgerManifest;
 use convoke_core::plan::PlanManifest;
-use convoke_core::sink::{AttemptTag, AudienceBinding};
+use convoke_core::sink::{AttemptTag, AudienceBinding, JobId};
 use convoke_core::state::{
-    Audiences, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers, PlanRecord, PlanState, Plans,
-    Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, Settlement,
+    Audiences, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers, OpenProvision, PlanRecord, PlanState,
+    Plans, Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, Settlement,
 };
 use convoke_core::{AudienceKey, ConnectionName, KeyHash, PlanId, RunId, StateError, SyncName, Timestamp};
 
@@ -29,9 +29,12 @@ pub(crate) struct MemoryState {
 struct Kept {
     entries: Vec<Entry>,
     recreated: Vec<Recreated>,
+    /// Fence under which each key was noted last.
+    noted: HashMap<KeyHash, u64>,
+    jobs: HashMap<EntryId, JobId>,
     quiet_until: Option<Timestamp>,
     rejects: Vec<RejectRecord>,
-    provisions: HashMap<String, Timestamp>,
+    provisions: HashMap<String, OpenProvision>,
     budgets: HashMap<String, serde_json::Value>,
 }
 
@@ -98,12 +101,22 @@ impl Journal for MemoryState {
         Ok(())
     }
 
-    async fn note_recreated(&self, _: &AudienceKey, keys: &[(KeyHash, AttemptTag)], _lease: &Lease) -> Result<()> {
+    async fn note_job(&self, entry: EntryId, job: &JobId, _lease: &Lease) -> Result<()> {
+        self.kept().jobs.insert(entry, job.clone());
+        Ok(())
+    }
+
+    async fn job_of(&self, entry: EntryId) -> Result<Option<JobId>> {
+        Ok(self.kept().jobs.get(&entry).cloned())
+    }
+
+    async fn note_recreated(&self, _: &AudienceKey, keys: &[(KeyHash, AttemptTag)], lease: &Lease) -> Result<()> {
         if self.forgets_recreated {
             return Ok(());
         }
         let mut kept = self.kept();
         for (key, tag) in keys {
+            kept.noted.insert(*key, lease.fence);
             match kept.recreated.iter_mut().find(|known| known.key == *key) {
                 Some(known) => {
                     known.tags.retain(|held| held != tag);
@@ -120,10 +133,10 @@ impl Journal for MemoryState {
         Ok(self.kept().recreated.clone())
     }
 
-    async fn count_sweep(&self, _audience: &AudienceKey, keys: &[KeyHash], _lease: &Lease) -> Result<()> {
-        let mut kept = self.kept();
-        kept.recreated.iter_mut().filter(|known| keys.contains(&known.key)).for_each(|known| known.sweeps += 1);
-        kept.recreated.retain(|known| known.sweeps < 2);
+    async fn count_sweep(&self, _audience: &AudienceKey, keys: &[KeyHash], lease: &Lease) -> Result<()> {
+        let Kept { recreated, noted, .. } = &mut *self.kept();
+        recreated.iter_mut().filter(|known| keys.contains(&known.key)).for_each(|known| known.sweeps += 1);
+        recreated.retain(|known| !keys.contains(&known.key) || noted[&known.key] >= lease.fence);
         Ok(())
     }
 }
@@ -178,15 +191,33 @@ impl Rejects for MemoryState {
 
 #[async_trait]
 impl Provisions for MemoryState {
-    async fn intend_provision(&self, _: &ConnectionName, what: &str, at: Timestamp) -> Result<Option<Timestamp>> {
+    async fn intend_provision(
+        &self,
+        _: &ConnectionName,
+        what: &str,
+        intended_at: Timestamp,
+    ) -> Result<Option<OpenProvision>> {
         let mut kept = self.kept();
-        let earlier = kept.provisions.get(what).copied();
-        kept.provisions.entry(what.to_owned()).or_insert(at);
+        let earlier = kept.provisions.get(what).cloned();
+        kept.provisions.entry(what.to_owned()).or_insert(OpenProvision { intended_at, made_id: None });
         Ok(earlier)
     }
 
-    async fn close_provision(&self, _: &ConnectionName, what: &str) -> Result<()> {
-        self.kept().provisions.remove(what);
+    async fn note_made(&self, _: &ConnectionName, what: &str, intended_at: Timestamp, id: &str) -> Result<()> {
+        let mut kept = self.kept();
+        let own = kept.provisions.get_mut(what).filter(|open| open.intended_at == intended_at);
+        if let Some(open) = own {
+            open.made_id = Some(id.to_owned());
+        }
+        Ok(())
+    }
+
+    async fn open_provision(&self, _: &ConnectionName, what: &str) -> Result<Option<OpenProvision>> {
+        Ok(self.kept().provisions.get(what).cloned())
+    }
+
+    async fn close_provision(&self, _: &ConnectionName, what: &str, intended_at: Timestamp) -> Result<()> {
+        self.kept().provisions.retain(|open, known| open != what || known.intended_at != intended_at);
         Ok(())
     }
 }
@@ -256,6 +287,10 @@ impl Plans for MemoryState {
     }
 
     async fn move_plan(&self, _id: PlanId, _from: PlanState, _to: PlanState) -> Result<()> {
+        unreachable!("plans are the pipeline's")
+    }
+
+    async fn forget_plan(&self, _id: PlanId) -> Result<()> {
         unreachable!("plans are the pipeline's")
     }
 

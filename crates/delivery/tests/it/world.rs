@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, StringArray};
@@ -24,6 +25,7 @@ use crate::memory_state::MemoryState;
 
 /// A lease that is held for as long as the test says.
 pub(crate) struct TestLease {
+    pub(crate) fence: u64,
     pub(crate) taken_over: bool,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) ends_at: Duration,
@@ -33,7 +35,7 @@ impl LeaseView for TestLease {
     fn current(&self) -> Lease {
         Lease {
             resource: "audience/fake/audience-1".to_owned(),
-            fence: 1,
+            fence: self.fence,
             holder: "this test".to_owned(),
             expires_at: Timestamp(0),
             taken_over: self.taken_over,
@@ -67,6 +69,8 @@ pub(crate) struct World {
     pub(crate) terms: Terms,
     pub(crate) batches: Vec<PlannedBatch>,
     outline: Outline,
+    /// Leases handed out so far.
+    leases: AtomicU64,
     /// Rows of the ledger: updates and deletes find theirs here.
     ledger: BTreeMap<KeyHash, RowId>,
     /// Rows that delivery has no business with.
@@ -99,6 +103,7 @@ impl World {
             terms,
             batches: Vec::new(),
             outline,
+            leases: AtomicU64::new(0),
             ledger: BTreeMap::new(),
             others: vec![sink.add_foreign_row(&["somebody@else"]), sink.add_foreign_row(&["somebody@more"])],
             sink,
@@ -180,7 +185,8 @@ impl World {
     }
 
     pub(crate) fn lease(&self, taken_over: bool) -> Arc<TestLease> {
-        Arc::new(TestLease { taken_over, clock: Arc::clone(&self.clock), ends_at: FOREVER })
+        let fence = self.leases.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(TestLease { fence, taken_over, clock: Arc::clone(&self.clock), ends_at: FOREVER })
     }
 
     pub(crate) fn courier(&self) -> Courier {

@@ -67,6 +67,9 @@ async fn all_pages_of_hits_are_read_even_if_they_are_smaller_than_asked_for() {
     assert_eq!(ids_found(&service, ids()).await.unwrap(), ["r1", "r2"]);
     service.then(200, &json!({"data": [row("r1", None)]})).then(200, &json!({"data": []}));
     assert_eq!(ids_found(&service, ids()).await.unwrap(), ["r1"]);
+    // An empty page that names another one is not the last.
+    service.then(200, &json!({"data": [], "links": links})).then(200, &json!({"data": [row("r2", None)], "links": {}}));
+    assert_eq!(ids_found(&service, ids()).await.unwrap(), ["r2"]);
     assert_eq!(service.http.left_over(), 0);
 }
 
@@ -80,6 +83,36 @@ async fn an_incomplete_or_unreadable_answer_is_an_error_and_not_an_absence() {
     assert!(ids_found(&service, LookUp::RowIds(row_ids())).await.unwrap_err().is_transient());
     service.then(200, &json!({"rows": []}));
     assert!(ids_found(&service, LookUp::RowIds(row_ids())).await.unwrap_err().is_transient());
+}
+
+#[tokio::test]
+async fn a_list_whose_total_changes_between_its_pages_is_an_error() {
+    let service = Service::start().await;
+    service.then(200, &page(&[row("r1", None)], 3)).then(200, &page(&[row("r2", None)], 2));
+    let error = ids_found(&service, LookUp::RowIds(row_ids())).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("another number of rows"), "{error}");
+}
+
+#[tokio::test]
+async fn a_hit_that_does_not_show_its_key_cell_is_an_error_and_not_an_absence() {
+    let service = Service::start().await;
+    let without_cells = json!({"id": "a", "type": "Row"});
+    let edited = json!({"id": "a", "type": "Row", "attributes": {"values": [
+        {"columnId": "c-key", "value": "typed by a person", "state": "RESULT"}]}});
+    let by_cell = || LookUp::KeyCells(vec![key(1)]);
+    let by_key = || LookUp::Keys(vec![key(1).key]);
+    for (hit, query) in [
+        (&without_cells, by_cell()),
+        (&row("a", None), by_cell()),
+        (&edited, by_cell()),
+        (&without_cells, by_key()),
+        (&row("a", None), by_key()),
+    ] {
+        service.then(200, &page(std::slice::from_ref(hit), 1));
+        assert!(ids_found(&service, query).await.unwrap_err().is_transient(), "{hit}");
+    }
+    service.then(200, &page(&[edited], 1));
+    assert!(ids_found(&service, by_key()).await.unwrap().is_empty(), "what a person edited is not ours any more");
 }
 
 #[tokio::test]
@@ -128,6 +161,22 @@ async fn a_scan_reads_the_bound_cells_of_all_rows() {
     let targets: Vec<_> = service.http.requests_to("/studio").into_iter().map(|request| request.target).collect();
     let target = |number| format!("{SEARCH}?page%5Bsize%5D=500&columns=c-name,c-mail,c-key&page%5Bnumber%5D={number}");
     assert_eq!(targets, [target(1), target(2)]);
+}
+
+#[tokio::test]
+async fn a_scan_of_an_audience_that_changes_meanwhile_is_an_error() {
+    let changes = [
+        // One row more, one less, and a list that moved by one place.
+        [page(&[row("r1", None)], 3), page(&[row("r2", None)], 4)],
+        [page(&[row("r1", None)], 3), page(&[row("r2", None)], 2)],
+        [page(&[row("r1", None), row("r2", None)], 4), page(&[row("r2", None), row("r3", None)], 4)],
+    ];
+    for [first, second] in changes {
+        let service = Service::start().await;
+        service.then(200, &first).then(200, &second);
+        let error = scan_all(&service).await.unwrap_err();
+        assert!(error.is_transient() && error.to_string().contains("another number of rows"), "{error}");
+    }
 }
 
 #[tokio::test]

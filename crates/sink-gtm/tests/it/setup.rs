@@ -139,6 +139,17 @@ async fn a_survey_by_id_asks_for_that_audience_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_survey_that_lacks_something_is_an_error_and_not_an_absence() {
+    let service = Service::start().await;
+    service.then(200, &list(&[folder("f0", "events")], 3)).then(200, &list(&[], 3));
+    let error = service.sink.survey(&target(None), None).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("more rows than it gave"), "{error}");
+    service.then(200, &json!({"data": audience("a1", "Booth & Söhne")}));
+    let error = service.sink.survey(&target(Some("a1")), None).await.unwrap_err();
+    assert!(error.is_transient(), "an audience without a list of columns: {error}");
+}
+
+#[tokio::test]
 async fn an_unreadable_survey_may_be_repeated() {
     for reply in [HttpAnswer::new(200, "<html>").into(), Reply::DropRead, HttpAnswer::new(503, "").into()] {
         let service = Service::start().await;
@@ -213,9 +224,20 @@ async fn each_step_is_one_request_as_the_api_declares_it() {
     for (step, method, path, body) in steps() {
         let service = Service::start().await;
         service.then(201, &json!({"data": {}}));
-        assert_eq!(service.sink.provision(&step).await.unwrap(), ProvisionAnswer::Applied);
+        assert_eq!(service.sink.provision(&step).await.unwrap(), ProvisionAnswer::Applied { id: None });
         let sent = &service.http.requests_to("/studio")[0];
         assert_eq!((sent.method.as_str(), sent.target.as_str(), sent.json()), (method, path, body));
+    }
+}
+
+#[tokio::test]
+async fn folders_and_audiences_are_told_with_the_id_they_were_made_under() {
+    for (step, _, _, _) in steps() {
+        let service = Service::start().await;
+        service.then(201, &json!({"data": {"id": "made", "type": "Thing", "attributes": {}}}));
+        let has_id = matches!(step, Provision::Folder { .. } | Provision::Audience { .. });
+        let id = has_id.then(|| "made".to_owned());
+        assert_eq!(service.sink.provision(&step).await.unwrap(), ProvisionAnswer::Applied { id });
     }
 }
 
@@ -231,8 +253,9 @@ async fn the_outcome_of_a_step_is_told_by_certainty() {
         assert!(matches!(service.sink.provision(&step).await.unwrap(), ProvisionAnswer::Unknown { .. }));
     }
     service.then(400, &json!({"errors": [{"code": "PFAPI0003", "title": "Name too long"}]}));
-    let error = service.sink.provision(&step).await.unwrap_err();
-    assert!(error.to_string().contains("400: PFAPI0003 Name too long"), "{error}");
+    let answer = service.sink.provision(&step).await.unwrap();
+    let ProvisionAnswer::Refused { reason } = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("400: PFAPI0003 Name too long"), "{reason}");
     service.http.then(HttpAnswer::new(403, "").into());
     assert!(matches!(service.sink.provision(&step).await.unwrap_err(), SinkError::Forbidden { .. }));
 }

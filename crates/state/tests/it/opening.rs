@@ -4,9 +4,12 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use convoke_core::StateError;
-use convoke_core::state::{Budgets, Ledgers};
+use convoke_core::hash::KeyHash;
+use convoke_core::ids::ConnectionName;
+use convoke_core::state::{Budgets, Journal, Leases, Ledgers, OpenProvision, Provisions};
+use convoke_core::{AudienceKey, StateError, Timestamp};
 use convoke_state::{OpenMode, SqliteState};
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -115,6 +118,32 @@ async fn a_newer_layout_is_refused_with_a_remedy() {
         let message = unusable(&path, mode).await;
         assert!(message.contains("version 99") && message.contains("use the newer Convoke"), "{message}");
     }
+}
+
+#[tokio::test]
+async fn an_older_layout_is_brought_up_to_date_with_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("convoke.db");
+    change_directly(&path, include_str!("../../migrations/0001_initial.sql")).await;
+    change_directly(
+        &path,
+        "PRAGMA application_id = 0x436e766b;
+         INSERT INTO schema_version (version, applied_at) VALUES (1, 0);
+         INSERT INTO provisions (connection, what, intended_at) VALUES ('zoominfo', 'folder `Events`', 5);
+         INSERT INTO recreated_keys (connection, audience_id, key, sweeps) VALUES ('zoominfo', 'a', zeroblob(16), 1);
+         INSERT INTO recreated_tags (connection, audience_id, key, tag) VALUES ('zoominfo', 'a', zeroblob(16), 7);",
+    )
+    .await;
+    assert!(unusable(&path, OpenMode::ReadOnly).await.contains("older Convoke"));
+    let state = SqliteState::open(&path, OpenMode::ReadWrite).await.unwrap();
+    let connection = ConnectionName::new("zoominfo");
+    let open = OpenProvision { intended_at: Timestamp(5), made_id: None };
+    assert_eq!(state.open_provision(&connection, "folder `Events`").await.unwrap(), Some(open));
+    let audience = AudienceKey { connection, audience_id: "a".to_owned() };
+    assert_eq!(state.recreated(&audience).await.unwrap().len(), 1);
+    let lease = state.acquire("audience/a", "worker", Duration::from_secs(60)).await.unwrap();
+    state.count_sweep(&audience, &[KeyHash([0; 16])], &lease).await.unwrap();
+    assert_eq!(state.recreated(&audience).await.unwrap(), [], "an earlier run noted it");
 }
 
 #[tokio::test]

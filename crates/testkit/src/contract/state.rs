@@ -48,6 +48,7 @@ macro_rules! state_contract {
                 the_quiet_period_never_moves_back,
                 budgets_are_kept_per_credential,
                 a_provision_stays_open_until_it_is_closed,
+                a_provision_is_told_from_another_one_by_its_time,
             }
             journal {
                 an_entry_is_open_until_it_is_closed_once,
@@ -56,7 +57,8 @@ macro_rules! state_contract {
                 entries_are_paged_in_order,
                 one_refused_operation_leaves_the_others_alone,
                 only_folded_entries_are_forgotten,
-                recreated_keys_are_swept_twice,
+                recreated_keys_are_kept_until_a_later_lease_sweeps_them,
+                the_newest_job_of_an_entry_is_kept,
                 a_key_recreated_again_is_swept_anew,
             }
             leases {
@@ -77,6 +79,8 @@ macro_rules! state_contract {
                 a_new_plan_supersedes_those_that_wait,
                 a_plan_moves_only_from_the_state_it_is_in,
                 plans_expire_by_how_they_ended,
+                an_expired_plan_is_forgotten_once_its_entries_are_folded,
+                a_plan_that_is_being_applied_is_not_forgotten,
                 settling_ends_run_plan_and_checkpoint_together,
                 settling_on_another_checkpoint_changes_nothing,
                 settling_without_a_checkpoint_leaves_it,

@@ -26,6 +26,14 @@ pub enum WriteFault {
     NotApplied { retry_after: Option<Duration> },
     /// The sink fails without an answer; nothing is applied.
     Unavailable,
+    /// The credential may not do this (403). A write of rows is half applied unless refusals are atomic.
+    Forbidden,
+    /// The gate lets nothing out: the rate budget is used up.
+    UsedUp,
+    /// A set-up step is refused for what it asks; nothing is made.
+    Refused,
+    /// A delete is accepted as a job that takes this long.
+    SlowJob { by: Duration },
     /// A delete job says that it was not done in full.
     IncompleteJob,
 }

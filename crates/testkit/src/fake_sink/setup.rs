@@ -9,6 +9,7 @@ use convoke_core::sink::{
 
 #[derive(Default)]
 pub(super) struct Account {
+    trims_names: bool,
     folders: Vec<(Duration, RemoteFolder)>,
     audiences: Vec<(Duration, RemoteAudience)>,
     /// Audience id and column.
@@ -60,20 +61,31 @@ impl Account {
         Ok(survey)
     }
 
-    /// Makes a thing that shows from this moment on.
-    pub(super) fn make(&mut self, step: &Provision, at: Duration) {
+    pub(super) fn trim_names(&mut self) {
+        self.trims_names = true;
+    }
+
+    fn kept_name(&self, name: &str) -> String {
+        if self.trims_names { name.trim().to_owned() } else { name.to_owned() }
+    }
+
+    /// Makes a thing that shows from this moment on; returns the id of a folder or audience.
+    pub(super) fn make(&mut self, step: &Provision, at: Duration) -> Option<String> {
         match step {
             Provision::Folder { name } => {
                 let id = format!("folder-{}", self.folders.len() + 1);
-                self.folders.push((at, RemoteFolder { id, name: name.clone() }));
+                let name = self.kept_name(name);
+                self.folders.push((at, RemoteFolder { id: id.clone(), name }));
+                return Some(id);
             }
             Provision::Audience { name, kind, folder_id, columns, .. } => {
                 let id = format!("audience-{}", self.audiences.len() + 1);
                 let folder_id = Some(folder_id.clone());
-                let (name, kind) = (name.clone(), kind.clone());
+                let (name, kind) = (self.kept_name(name), kind.clone());
                 let audience = RemoteAudience { id: id.clone(), name, kind, folder_id, record_count: Some(0) };
                 self.audiences.push((at, audience));
                 self.add_columns(&id, columns, at);
+                return Some(id);
             }
             Provision::Columns { audience_id, columns } => self.add_columns(audience_id, columns, at),
             Provision::HideColumn { column_id, .. } => {
@@ -84,6 +96,7 @@ impl Account {
             }
             Provision::MatchCriteria { audience_id, criteria } => self.set_criteria(audience_id, criteria, at),
         }
+        None
     }
 
     fn add_columns(&mut self, audience_id: &str, columns: &[NewColumn], at: Duration) {

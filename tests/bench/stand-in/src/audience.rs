@@ -140,14 +140,15 @@ impl Audience {
             digests.push((self.digest(row)?, self.known_row(row.id)?));
         }
         self.figures.requests += 1;
-        let mut answer = Vec::with_capacity(if echo { body.len() * 5 / 4 } else { digests.len() * 64 });
+        let mut answer = Vec::with_capacity(if echo { body.len() * 5 / 4 } else { digests.len() * 224 });
         answer.extend_from_slice(b"{\"data\":[");
         for (position, (row, (digest, known))) in upsert.data.iter().zip(digests).enumerate() {
             let number = self.store(&digest, known);
             if position > 0 {
                 answer.push(b',');
             }
-            write_row(&mut answer, number, echo.then_some(row));
+            let shown = row.attributes.values.iter().filter(|cell| echo || self.is_key_cell(cell));
+            write_row(&mut answer, number, shown);
         }
         answer.extend_from_slice(b"]}");
         Ok(answer)
@@ -184,6 +185,10 @@ impl Audience {
             }
         }
         found
+    }
+
+    fn is_key_cell(&self, cell: &SentCell<'_>) -> bool {
+        self.column_of_id.get(cell.column_id).is_some_and(|column| self.columns[*column].0 == KEY_COLUMN)
     }
 
     fn exists(&self, number: usize) -> bool {
@@ -251,22 +256,18 @@ impl StoredRow {
     }
 }
 
-fn write_row(answer: &mut Vec<u8>, number: usize, echoed: Option<&SentRow<'_>>) {
+fn write_row<'a>(answer: &mut Vec<u8>, number: usize, shown: impl Iterator<Item = &'a SentCell<'a>>) {
     let expectation = "a vector takes every write";
-    write!(answer, r#"{{"type":"Row","id":"{}""#, row_id(number)).expect(expectation);
-    if let Some(row) = echoed {
-        answer.extend_from_slice(br#","attributes":{"values":["#);
-        for (position, cell) in row.attributes.values.iter().enumerate() {
-            let comma = if position > 0 { "," } else { "" };
-            let value = cell.value.get();
-            let state = if value == "null" { "BLANK" } else { "RESULT" };
-            let column_id = cell.column_id;
-            write!(answer, r#"{comma}{{"columnId":"{column_id}","value":{value},"state":"{state}"}}"#)
-                .expect(expectation);
-        }
-        answer.extend_from_slice(b"]}");
+    let id = row_id(number);
+    write!(answer, r#"{{"type":"Row","id":"{id}","attributes":{{"values":["#).expect(expectation);
+    for (position, cell) in shown.enumerate() {
+        let comma = if position > 0 { "," } else { "" };
+        let value = cell.value.get();
+        let state = if value == "null" { "BLANK" } else { "RESULT" };
+        let column_id = cell.column_id;
+        write!(answer, r#"{comma}{{"columnId":"{column_id}","value":{value},"state":"{state}"}}"#).expect(expectation);
     }
-    answer.push(b'}');
+    answer.extend_from_slice(b"]}}");
 }
 
 fn row_id(number: usize) -> String {

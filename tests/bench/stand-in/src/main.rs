@@ -5,7 +5,7 @@
 //! memory. `GET /stats` tells per audience what arrived; `POST /reset` forgets everything.
 //!
 //! Usage: `stand-in [--port N] [--echo]`. With `--echo` an upsert is answered with whole rows, as the vendor does;
-//! without it with row ids alone, which costs both sides less.
+//! without it with row ids and key cells alone, which costs both sides less.
 
 mod api;
 mod audience;

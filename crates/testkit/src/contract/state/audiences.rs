@@ -2,6 +2,7 @@
 
 use convoke_core::ids::ConnectionName;
 use convoke_core::sink::{AudienceBinding, KeyLookUp};
+use convoke_core::state::OpenProvision;
 use convoke_core::{SyncName, Timestamp};
 use serde_json::json;
 
@@ -61,11 +62,30 @@ pub async fn a_provision_stays_open_until_it_is_closed(fixture: &dyn StateFixtur
     let (one, two) = (fixture.open().await, fixture.open().await);
     let connection = ConnectionName::new("zoominfo");
     let (early, late) = (Timestamp(100), Timestamp(200));
+    let open = OpenProvision { intended_at: early, made_id: None };
+    assert_eq!(one.open_provision(&connection, "folder `Events`").await.unwrap(), None);
     assert_eq!(one.intend_provision(&connection, "folder `Events`", early).await.unwrap(), None);
-    assert_eq!(two.intend_provision(&connection, "folder `Events`", late).await.unwrap(), Some(early));
+    assert_eq!(two.intend_provision(&connection, "folder `Events`", late).await.unwrap(), Some(open.clone()));
+    assert_eq!(two.open_provision(&connection, "folder `Events`").await.unwrap(), Some(open));
     assert_eq!(two.intend_provision(&connection, "folder `Other`", late).await.unwrap(), None);
     assert_eq!(two.intend_provision(&ConnectionName::new("other"), "folder `Events`", late).await.unwrap(), None);
-    two.close_provision(&connection, "folder `Events`").await.unwrap();
-    two.close_provision(&connection, "folder `Events`").await.expect("closing what is closed is no error");
+    two.close_provision(&connection, "folder `Events`", early).await.unwrap();
+    two.close_provision(&connection, "folder `Events`", early).await.expect("closing what is closed is no error");
     assert_eq!(one.intend_provision(&connection, "folder `Events`", late).await.unwrap(), None);
+}
+
+pub async fn a_provision_is_told_from_another_one_by_its_time(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let connection = ConnectionName::new("zoominfo");
+    let what = "audience `Booth scans`";
+    let (own, other) = (Timestamp(100), Timestamp(200));
+    store.intend_provision(&connection, what, own).await.unwrap();
+    store.note_made(&connection, what, other, "not this one").await.unwrap();
+    store.close_provision(&connection, what, other).await.unwrap();
+    let open = store.open_provision(&connection, what).await.unwrap();
+    assert_eq!(open, Some(OpenProvision { intended_at: own, made_id: None }));
+    store.note_made(&connection, what, own, "audience-7").await.unwrap();
+    let made = Some(OpenProvision { intended_at: own, made_id: Some("audience-7".to_owned()) });
+    assert_eq!(fixture.open().await.open_provision(&connection, what).await.unwrap(), made);
+    assert_eq!(store.intend_provision(&connection, what, other).await.unwrap(), made);
 }

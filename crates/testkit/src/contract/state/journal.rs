@@ -3,7 +3,7 @@
 use convoke_core::StateError;
 use convoke_core::hash::KeyHash;
 use convoke_core::journal::{Entry, EntryId};
-use convoke_core::sink::AttemptTag;
+use convoke_core::sink::{AttemptTag, JobId};
 use convoke_core::state::{Lease, Recreated};
 use futures::future::join_all;
 
@@ -115,7 +115,7 @@ pub async fn only_folded_entries_are_forgotten(fixture: &dyn StateFixture) {
     assert_eq!(left, ids[1..]);
 }
 
-pub async fn recreated_keys_are_swept_twice(fixture: &dyn StateFixture) {
+pub async fn recreated_keys_are_kept_until_a_later_lease_sweeps_them(fixture: &dyn StateFixture) {
     let store = fixture.open().await;
     let (one, two) = (audience("one"), audience("two"));
     let lease = leased(&store, &one).await;
@@ -123,17 +123,21 @@ pub async fn recreated_keys_are_swept_twice(fixture: &dyn StateFixture) {
     store.note_recreated(&one, &[(early, AttemptTag(7)), (late, AttemptTag(8))], &lease).await.unwrap();
     store.note_recreated(&one, &[(early, AttemptTag(u32::MAX)), (early, AttemptTag(7))], &lease).await.unwrap();
     let both_tags = vec![AttemptTag(7), AttemptTag(u32::MAX)];
-    let expected = [
-        Recreated { key: early, tags: both_tags.clone(), sweeps: 0 },
-        Recreated { key: late, tags: vec![AttemptTag(8)], sweeps: 0 },
-    ];
-    assert_eq!(fixture.open().await.recreated(&one).await.unwrap(), expected);
+    let expected = |sweeps| {
+        let late = Recreated { key: late, tags: vec![AttemptTag(8)], sweeps };
+        [Recreated { key: early, tags: both_tags.clone(), sweeps }, late]
+    };
+    assert_eq!(fixture.open().await.recreated(&one).await.unwrap(), expected(0));
     assert_eq!(store.recreated(&two).await.unwrap(), []);
 
-    store.count_sweep(&one, &[early, late], &lease).await.unwrap();
-    store.count_sweep(&one, &[late], &lease).await.unwrap();
-    let left = [Recreated { key: early, tags: both_tags, sweeps: 1 }];
-    assert_eq!(store.recreated(&one).await.unwrap(), left);
+    for sweeps in 1..4 {
+        store.count_sweep(&one, &[early, late], &lease).await.unwrap();
+        assert_eq!(store.recreated(&one).await.unwrap(), expected(sweeps), "by the run that noted them");
+    }
+    store.release(&lease).await.unwrap();
+    let later = leased(&store, &one).await;
+    store.count_sweep(&one, &[late], &later).await.unwrap();
+    assert_eq!(store.recreated(&one).await.unwrap(), expected(3)[..1]);
 }
 
 pub async fn a_key_recreated_again_is_swept_anew(fixture: &dyn StateFixture) {
@@ -143,8 +147,25 @@ pub async fn a_key_recreated_again_is_swept_anew(fixture: &dyn StateFixture) {
     let key = KeyHash([1; 16]);
     store.note_recreated(&audience, &[(key, AttemptTag(1))], &lease).await.unwrap();
     store.count_sweep(&audience, &[key], &lease).await.unwrap();
+    store.release(&lease).await.unwrap();
+    let lease = leased(&store, &audience).await;
     store.note_recreated(&audience, &[(key, AttemptTag(2))], &lease).await.unwrap();
     store.count_sweep(&audience, &[key], &lease).await.unwrap();
     let expected = Recreated { key, tags: vec![AttemptTag(1), AttemptTag(2)], sweeps: 1 };
     assert_eq!(store.recreated(&audience).await.unwrap(), [expected]);
+}
+
+pub async fn the_newest_job_of_an_entry_is_kept(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let audience = audience("one");
+    let lease = leased(&store, &audience).await;
+    let entry = store.intend(&intent(new_plan_id(), &audience, 1), &lease).await.unwrap();
+    let other = store.intend(&intent(new_plan_id(), &audience, 2), &lease).await.unwrap();
+    assert_eq!(store.job_of(entry).await.unwrap(), None);
+    for job in ["first", "second"] {
+        store.note_job(entry, &JobId(job.to_owned()), &lease).await.unwrap();
+    }
+    let reopened = fixture.open().await;
+    assert_eq!(reopened.job_of(entry).await.unwrap(), Some(JobId("second".to_owned())));
+    assert_eq!(reopened.job_of(other).await.unwrap(), None);
 }

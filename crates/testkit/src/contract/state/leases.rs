@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use convoke_core::StateError;
 use convoke_core::hash::KeyHash;
-use convoke_core::sink::AttemptTag;
+use convoke_core::sink::{AttemptTag, JobId};
 use convoke_core::state::{Lease, Settlement, StateStore, audience_resource};
 use futures::future::join_all;
 
@@ -104,6 +104,7 @@ async fn assert_refuses_every_write(store: &dyn StateStore, lease: &Lease) {
         store.close(convoke_core::journal::EntryId(1), &outcomes(), lease).await,
         store.note_recreated(&audience, &[(key, AttemptTag(1))], lease).await,
         store.count_sweep(&audience, &[key], lease).await,
+        store.note_job(convoke_core::journal::EntryId(1), &JobId("job".to_owned()), lease).await,
         store.settle_run(&settlement, lease).await,
         store.commit_fold(&ledger(&audience, 1), None, lease).await,
     ];

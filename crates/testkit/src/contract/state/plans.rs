@@ -1,13 +1,14 @@
 //! Plans, and the transaction that settles one.
 
-use convoke_core::plan::PlanCounts;
+use convoke_core::journal::Operation;
+use convoke_core::plan::{ChangeSample, PlanCounts, PlanManifest};
 use convoke_core::source::SourcePosition;
 use convoke_core::state::{Checkpoint, PlanState, RunRecord, RunState, Settlement, StateStore};
 use convoke_core::{StateError, Timestamp};
 use serde_json::json;
 
 use super::StateFixture;
-use super::samples::{audience, leased, plan, run, sync};
+use super::samples::{audience, intent, leased, ledger, outcomes, plan, run, sync};
 
 pub async fn a_new_plan_supersedes_those_that_wait(fixture: &dyn StateFixture) {
     let store = fixture.open().await;
@@ -55,6 +56,47 @@ pub async fn plans_expire_by_how_they_ended(fixture: &dyn StateFixture) {
     assert_eq!(store.expired_plans(always, never).await.unwrap(), [superseded.id]);
     assert_eq!(store.expired_plans(never, Timestamp(3)).await.unwrap(), []);
     assert_eq!(store.expired_plans(never, Timestamp(4)).await.unwrap(), [waiting.id]);
+}
+
+pub async fn an_expired_plan_is_forgotten_once_its_entries_are_folded(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let lease = leased(&store, &audience("one")).await;
+    let cells = vec![("Email".to_owned(), Some("anna@example.com".to_owned()))];
+    let samples = vec![ChangeSample { operation: Operation::Create, origin: None, row_id: None, cells }];
+    let (abandoned, waiting) = (PlanManifest { samples, ..plan(1) }, plan(2));
+    store.add_plan(&abandoned, "aa").await.unwrap();
+    store.move_plan(abandoned.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
+    let entry = store.intend(&intent(abandoned.id, &audience("one"), 1), &lease).await.unwrap();
+    store.close(entry, &outcomes(), &lease).await.unwrap();
+    store.move_plan(abandoned.id, PlanState::Applying, PlanState::Abandoned).await.unwrap();
+    store.add_plan(&waiting, "bb").await.unwrap();
+    let always = Timestamp(i64::MAX);
+
+    store.forget_plan(abandoned.id).await.unwrap();
+    store.forget_plan(waiting.id).await.unwrap();
+    assert_eq!(store.expired_plans(always, always).await.unwrap(), [abandoned.id], "an entry is not folded yet");
+    assert_eq!(store.entries_of(abandoned.id, None, 10).await.unwrap().len(), 1);
+    let found = store.plan(abandoned.id).await.unwrap().unwrap();
+    assert_eq!(found.manifest, PlanManifest { samples: Vec::new(), ..abandoned.clone() });
+    assert_eq!(found.state, PlanState::Abandoned);
+    assert_eq!(store.plan(waiting.id).await.unwrap().unwrap().state, PlanState::Superseded);
+
+    store.commit_fold(&ledger(&audience("one"), 1), Some(entry), &lease).await.unwrap();
+    store.forget_plan(abandoned.id).await.unwrap();
+    assert_eq!(fixture.open().await.expired_plans(always, always).await.unwrap(), []);
+    assert_eq!(store.entries_of(abandoned.id, None, 10).await.unwrap(), []);
+}
+
+pub async fn a_plan_that_is_being_applied_is_not_forgotten(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let applying = plan(1);
+    store.add_plan(&applying, "aa").await.unwrap();
+    store.move_plan(applying.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
+    for id in [applying.id, plan(2).id] {
+        let refused = store.forget_plan(id).await;
+        assert!(matches!(refused, Err(StateError::Conflict { .. })), "{refused:?}");
+    }
+    assert_eq!(store.plan(applying.id).await.unwrap().unwrap().state, PlanState::Applying);
 }
 
 pub async fn settling_ends_run_plan_and_checkpoint_together(fixture: &dyn StateFixture) {
