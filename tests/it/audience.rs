@@ -139,3 +139,38 @@ pub(crate) async fn delete_row(base_url: &str, client: &Client, name: &str, emai
     let answer = reader.http.delete(path).bearer_auth(&reader.token).json(&body).send().await.expect("an answer");
     assert!(answer.status().is_success(), "{}", answer.status());
 }
+
+/// The id of the audience of this name.
+pub(crate) async fn id(base_url: &str, client: &Client, name: &str) -> String {
+    Reader::log_in(base_url, client).await.find(name).await.expect("the audience is there")
+}
+
+/// Gives the audience another name, as a person would at the destination.
+pub(crate) async fn rename(base_url: &str, client: &Client, name: &str, new_name: &str) {
+    let reader = Reader::log_in(base_url, client).await;
+    let audience = reader.find(name).await.expect("the audience is there");
+    let url = format!("{}/audiences/{audience}", reader.base_url);
+    let body = json!({ "data": { "id": audience, "type": "Audience", "attributes": { "name": new_name } } });
+    let answer = reader.http.patch(url).bearer_auth(&reader.token).json(&body).send().await.expect("an answer");
+    assert!(answer.status().is_success(), "{}", answer.status());
+}
+
+/// Adds a row for this person, as somebody else would: without a key cell.
+pub(crate) async fn add_row(base_url: &str, client: &Client, name: &str, person: &Person) {
+    let reader = Reader::log_in(base_url, client).await;
+    let audience = reader.find(name).await.expect("the audience is there");
+    let details = reader.get(&format!("/audiences/{audience}")).await;
+    let columns = details["data"]["attributes"]["columns"].as_array().expect("columns");
+    let cell = |column: &Value| {
+        let value = match column["attributes"]["name"].as_str()? {
+            "Email" => json!(person.email),
+            "Name" => json!(person.name),
+            "Score" => json!(person.score),
+            _ => return None,
+        };
+        Some(json!({ "columnId": column["id"], "value": value }))
+    };
+    let cells: Vec<_> = columns.iter().filter_map(cell).collect();
+    let body = json!({ "data": [{ "type": "Row", "attributes": { "values": cells } }] });
+    reader.post(&format!("/audiences/{audience}/rows/actions/bulk/upsert"), &body).await;
+}

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use convoke_state::{OpenMode, SqliteState};
 use convoke_testkit::fault_proxy::{Fault, FaultProxy, FaultScript, Rule};
 
 use crate::audience::{assert_holds, rows};
@@ -120,6 +121,42 @@ fn an_empty_file_waits_for_approval_and_deletes_nothing() {
 }
 
 #[test]
+fn an_empty_file_that_was_approved_is_not_asked_about_again() {
+    let workspace = loaded();
+    workspace.drop_csv("2.csv", &[]);
+    let held = workspace.convoke(&["run", SYNC, "--json"]);
+    held.expect(4, &["allow_empty"]);
+    let plan = held.json()["plan"].clone();
+    let (id, hash) = (plan["id"].as_str().expect("an id"), plan["hash"].as_str().expect("a hash"));
+    workspace.convoke(&["apply", id, "--approve", hash]).expect(0, &["20 deleted"]);
+    workspace.run(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_adopted_are_no_beginning_of_a_first_load() {
+    let store = StoreProcess::start();
+    let before = Workspace::remote(&store.base_url, &store.client);
+    before.drop_csv("1.csv", &people(0..10));
+    before.run(0);
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.convoke(&["adopt", SYNC]).expect(0, &["10 taken over"]);
+    workspace.drop_csv("1.csv", &people(0..40));
+    workspace.convoke(&["run", SYNC]).expect(4, &["max_create"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_load_whose_plan_was_lost_is_still_a_first_load() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.drop_csv("1.csv", &people(0..6_000));
+    let mut killed = workspace.command(&["run", SYNC]);
+    killed.env("CONVOKE_CRASH_AT", "after-acknowledge:1").output().expect("the binary runs");
+    fs::remove_dir_all(workspace.path("state/plans")).expect("there are plans");
+    workspace.run(0);
+    assert_holds(&store.base_url, &store.client, &people(0..6_000)).await;
+}
+
+#[test]
 fn a_plan_over_a_limit_is_applied_only_under_its_own_hash() {
     let workspace = Workspace::embedded();
     workspace.drop_csv("1.csv", &people(0..200));
@@ -133,6 +170,18 @@ fn a_plan_over_a_limit_is_applied_only_under_its_own_hash() {
     workspace.convoke(&["apply", id, "--approve", "0123456789ab"]).expect(4, &["another plan"]);
     workspace.convoke(&["apply", id, "--approve", &hash[..12]]).expect(0, &["80 deleted"]);
     workspace.convoke(&["apply", id]).expect(2, &["already applied"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_of_another_plan_is_refused_where_none_is_needed_and_leaves_no_trace() {
+    let workspace = loaded();
+    workspace.drop_csv("2.csv", &people(0..21));
+    let id = planned(&workspace);
+    workspace.convoke(&["apply", &id, "--approve", "0123456789ab"]).expect(4, &["another plan"]);
+    let state = SqliteState::open(&workspace.path("state/state.sqlite"), OpenMode::ReadOnly).await.expect("a store");
+    assert!(state.audit_trail(10).await.expect("the trail").is_empty());
+    // The first digits of an id will do; those of a plan made just before would be the same for a minute.
+    workspace.convoke(&["apply", &id[..id.len() - 4]]).expect(0, &["1 created"]);
 }
 
 #[test]
@@ -300,4 +349,28 @@ fn an_unknown_sync_or_plan_is_a_usage_error_that_names_the_known_ones() {
     workspace.convoke(&["run", "poeple"]).expect(2, &["poeple", "people"]);
     workspace.convoke(&["apply", "nonsense"]).expect(2, &["nonsense"]);
     workspace.convoke(&["run"]).expect(2, &["SYNC"]);
+}
+
+#[test]
+fn a_machine_can_read_what_a_wrong_command_was_told() {
+    let workspace = Workspace::embedded();
+    for (arguments, word) in [
+        (vec!["run", "poeple", "--json"], "poeple"),
+        (vec!["apply", "nonsense", "--json"], "nonsense"),
+        (vec!["run", "--json"], "SYNC"),
+        (vec!["runs", "--count", "many", "--json"], "many"),
+        (vec!["demo", "--json"], "--json"),
+    ] {
+        let ended = workspace.convoke(&arguments);
+        ended.expect(2, &[]);
+        let facts = ended.json();
+        assert_eq!(facts["exit_code"], 2, "{arguments:?}");
+        assert!(facts["error"].as_str().is_some_and(|error| error.contains(word)), "{arguments:?}: {facts}");
+    }
+    workspace.write("drop/1.csv", "email,name,score,updated_at\na@example.com,A,12,1\nb@example.com,B,twelve,1\n");
+    workspace.run(3);
+    let file = workspace.path("rejects.csv");
+    let exported = workspace.convoke(&["rejects", "export", SYNC, "--json", "--to", file.to_str().expect("UTF-8")]);
+    exported.expect(0, &[]);
+    assert_eq!(exported.json()["exported"], 1);
 }

@@ -74,9 +74,11 @@ async fn a_canary_run_changes_no_more_than_it_was_told_and_the_next_run_does_the
     workspace.convoke(&["run", SYNC, "--limit", "3"]).expect(0, &["3 created"]);
     assert_holds(&store.base_url, &store.client, &people(0..3)).await;
     assert!(workspace.path("drop/1.csv").exists(), "the file is not done with");
-    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "guards: { max_create: unlimited }\n"));
+    // It is a first load still, so that no guard asks about all these creates.
     workspace.run(0);
     assert_holds(&store.base_url, &store.client, &people(0..40)).await;
+    workspace.drop_csv("2.csv", &people(0..90));
+    workspace.convoke(&["run", SYNC]).expect(4, &["max_create"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +98,10 @@ async fn an_interrupted_run_drains_and_the_next_one_goes_on() {
         assert!(sent.success());
         let ended = Ended::of(child.wait_with_output().expect("it ends"));
         assert_eq!(ended.code, Some(code), "{}", ended.text());
-        assert_eq!(workspace.newest_run()["state"], "interrupted");
+        let run = workspace.newest_run();
+        assert_eq!(run["state"], "interrupted");
+        let message = run["message"].as_str().expect("a message");
+        assert!(message.ends_with(" of 6000 changes delivered; run again to go on"), "{message}");
         let partly = rows(&store.base_url, &store.client, "People").await.len();
         assert!(partly > 0 && partly < 6_000, "{partly} rows");
         proxy.set_script(FaultScript::none());
@@ -143,6 +148,15 @@ fn explain_tells_a_records_way_and_show_tells_a_runs_balances() {
     workspace.convoke(&["explain", SYNC, "nobody@example.com"]).expect(0, &["not in the ledger"]);
     let run = workspace.newest_run()["id"].as_str().expect("an id").to_owned();
     workspace.convoke(&["show", &run]).expect(0, &["5 create", "ledger", "0 + 5 created"]);
+    let mut changed = people(0..4);
+    changed[0].score = 99;
+    workspace.drop_csv("2.csv", &changed);
+    workspace.run(0);
+    let run = workspace.newest_run()["id"].as_str().expect("an id").to_owned();
+    let shown = workspace.convoke(&["show", &run]).stdout;
+    let sample = |kind: &str| shown.lines().find(|line| line.trim_start().starts_with(kind)).map(str::to_owned);
+    let of_row = |line: Option<String>| line.is_some_and(|line| line.contains(" row "));
+    assert!(of_row(sample("update  ")) && of_row(sample("delete  ")), "{shown}");
 }
 
 #[test]

@@ -3,8 +3,11 @@
 use convoke_config::Problems;
 use convoke_core::StateError;
 use convoke_pipeline::{Error, chain};
+use serde_json::json;
 
 use crate::exit::Exit;
+use crate::output;
+use crate::signals::Signals;
 
 /// A command's failure.
 #[derive(Debug)]
@@ -32,11 +35,28 @@ impl Failure {
         Self::failed(format!("{what}: {}", chain(cause)))
     }
 
-    /// Prints the message and returns the exit code.
-    pub(crate) fn print(self) -> Exit {
+    /// A command that did not come to its end; `signals` tells which signal it was, if one was the reason.
+    pub(crate) fn ended_by(error: Error, signals: &Signals) -> Self {
+        let mut failure = Self::from(error);
+        if failure.exit == Exit::Interrupted {
+            failure.exit = signals.received().unwrap_or(Exit::Interrupted);
+        }
+        failure
+    }
+
+    /// Prints the message, for machines as well if they asked, and returns the exit code.
+    pub(crate) fn print(self, json: bool) -> Exit {
         eprintln!("error: {}", self.message);
+        if json {
+            print_json(&self.message, self.exit);
+        }
         self.exit
     }
+}
+
+/// What a machine reads of a command that failed.
+pub(crate) fn print_json(error: &str, exit: Exit) {
+    output::json(&json!({ "error": error.trim_end(), "exit_code": exit.code() }));
 }
 
 impl From<Problems> for Failure {

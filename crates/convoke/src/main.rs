@@ -10,6 +10,7 @@ mod failure;
 mod output;
 mod progress;
 mod signals;
+mod spill;
 mod wiring;
 
 use std::process::ExitCode;
@@ -27,12 +28,18 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; both print themselves.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
             let _ = error.print();
-            return exit.into();
+            // Help and version are no errors; both print themselves.
+            if !error.use_stderr() {
+                return Exit::Success.into();
+            }
+            if std::env::args_os().any(|argument| argument == "--json") {
+                failure::print_json(&error.render().to_string(), Exit::Usage);
+            }
+            return Exit::Usage.into();
         }
     };
+    let json = cli.global.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -40,7 +47,7 @@ fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    let exit = runtime.block_on(commands::dispatch(cli)).unwrap_or_else(|failure| failure.print());
+    let exit = runtime.block_on(commands::dispatch(cli)).unwrap_or_else(|failure| failure.print(json));
     // A blocking reader may still hold a thread after an early end; nothing waits for it.
     runtime.shutdown_background();
     exit.into()

@@ -24,6 +24,7 @@ use crate::clock::SystemClock;
 use crate::crash_point::{self, CrashPoint};
 use crate::embedded::EmbeddedStore;
 use crate::failure::Failure;
+use crate::spill::SpillFolder;
 
 /// How long an audience stays held by a process that died. Long enough to outlast a request, short enough to wait for.
 const LEASE_TTL: Duration = Duration::from_secs(60);
@@ -99,6 +100,8 @@ pub(crate) struct Wired {
     pub(crate) state: Arc<SqliteState>,
     limiter: Arc<Limiter>,
     embedded: Option<EmbeddedStore>,
+    /// Held to the end: others take what lies in a folder that nobody uses for left over.
+    spill: SpillFolder,
 }
 
 impl Wired {
@@ -108,6 +111,7 @@ impl Wired {
             tracing::warn!(error = %convoke_pipeline::chain(&error), "the rate budget could not be kept");
         }
         drop(self.pipeline);
+        drop(self.spill);
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }
@@ -127,8 +131,13 @@ pub(crate) async fn wire(
     let connection = connection_of(config, loaded)?;
     let (endpoint, embedded) = reach(connection, &clock).await?;
     let limiter = open_limiter(connection, &state, &clock).await?;
+    limiter.interrupt_on(cancel.clone());
     let destination = destination(connection, endpoint, &limiter, &clock)?;
-    let services = services(config, &state, reporter, &clock).await?;
+    let engine = engine_settings(&config.settings);
+    let spill = SpillFolder::enter(&engine.spill_dir).map_err(|error| {
+        Failure::caused(&format!("the folder `{}` to spill to cannot be used", engine.spill_dir.display()), &error)
+    })?;
+    let services = services(config, (&state, engine), reporter, &clock).await?;
     let sync = Sync {
         spec: loaded.spec.clone(),
         config_hash,
@@ -137,7 +146,7 @@ pub(crate) async fn wire(
         rate: connection.rate,
         allow_blind_creates: connection.allow_blind_creates,
     };
-    Ok(Wired { pipeline: Pipeline::new(services, sync, cancel), state, limiter, embedded })
+    Ok(Wired { pipeline: Pipeline::new(services, sync, cancel), state, limiter, embedded, spill })
 }
 
 fn connection_of<'a>(config: &'a Config, loaded: &LoadedSync) -> Result<&'a GtmConnection, Failure> {
@@ -147,12 +156,12 @@ fn connection_of<'a>(config: &'a Config, loaded: &LoadedSync) -> Result<&'a GtmC
 
 async fn services(
     config: &Config,
-    state: &Arc<SqliteState>,
+    (state, engine): (&Arc<SqliteState>, EngineSettings),
     reporter: Box<dyn Reporter>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Services, Failure> {
     let settings = &config.settings;
-    let engine = Engine::new(engine_settings(settings)).map_err(|error| Failure::caused("the engine", &error))?;
+    let engine = Engine::new(engine).map_err(|error| Failure::caused("the engine", &error))?;
     Ok(Services {
         state: Arc::clone(state) as Arc<dyn StateStore>,
         segments: Arc::new(LocalSegments::new(settings.state_dir.join("ledger"))),

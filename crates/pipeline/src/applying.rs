@@ -4,21 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use convoke_core::boundary::Boundary;
 use convoke_core::journal::Operation;
-use convoke_core::plan::{DeliveryCounts, LedgerCounts, PlanContent, PlanManifest};
+use convoke_core::plan::{DeliveryCounts, LedgerCounts, PlanContent, PlanManifest, PlannedBatch};
 use convoke_core::sink::AudienceBinding;
 use convoke_core::state::{
     Checkpoint, PlanRecord, PlanState, RejectRecord, RejectStage, RunRecord, RunState, Settlement, audience_resource,
 };
 use convoke_core::{StateError, Timestamp};
+use convoke_delivery::courier::tally;
 use convoke_delivery::provision::{ProvisionError, ensure};
 use convoke_delivery::{Courier, DeliveryEnd, DeliveryProgress, DeliveryReport, Terms};
-use convoke_engine::{PlanBatches, read_invalid};
-use futures::StreamExt;
+use convoke_engine::{EngineError, read_invalid};
+use futures::stream::{self, Stream, StreamExt};
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::lease::LeaseKeeper;
 use crate::recovery::delivery_error;
-use crate::run::unless_cancelled;
 use crate::{Event, Pipeline};
 
 /// Rejects that are stored in one go.
@@ -36,6 +36,7 @@ impl Pipeline {
         run.plan = Some(manifest.id);
         run.counts = Some(manifest.counts);
         if plan.state == PlanState::Waiting {
+            self.refuse_rows_since(plan).await?;
             self.refuse_lost_lease(keeper).await?;
             self.services.state.move_plan(manifest.id, PlanState::Waiting, PlanState::Applying).await?;
         }
@@ -46,12 +47,46 @@ impl Pipeline {
 
         let binding = self.ready_audience(keeper).await?;
         let own_keeper = self.lease_for(&binding, keeper).await?;
-        let writer = own_keeper.as_ref().unwrap_or(keeper);
-        let outcome = Box::pin(self.deliver_and_settle(run, plan, binding, writer)).await;
-        if let Some(own_keeper) = own_keeper {
-            own_keeper.release().await;
-        }
+        let Some(own_keeper) = own_keeper else {
+            return Box::pin(self.deliver_and_settle(run, plan, binding, keeper)).await;
+        };
+        let outcome = match self.enter(run, plan, &binding, &own_keeper).await {
+            Ok(()) => Box::pin(self.deliver_and_settle(run, plan, binding, &own_keeper)).await,
+            Err(error) => Err(error),
+        };
+        own_keeper.release().await;
         outcome
+    }
+
+    /// Comes into an audience of which only the name was held so far: whoever held it in between has to be settled, and
+    /// must not have written it since the plan was made.
+    async fn enter(
+        &self,
+        run: &RunRecord,
+        plan: &PlanRecord,
+        binding: &AudienceBinding,
+        keeper: &LeaseKeeper,
+    ) -> Result<(), Error> {
+        self.claim(binding, keeper).await?;
+        Box::pin(self.recover(run.id, keeper)).await?;
+        let PlanManifest { id, basis, .. } = &plan.manifest;
+        if self.ledger_version().await? == basis.ledger_version {
+            return Ok(());
+        }
+        let reason = "the ledger has changed since";
+        self.abandon(plan, reason).await?;
+        Err(Error::Stopped { message: format!("plan {id} is stale: {reason}; plan again") })
+    }
+
+    async fn refuse_rows_since(&self, plan: &PlanRecord) -> Result<(), Error> {
+        let Some(hit) = self.rows_since(plan).await? else { return Ok(()) };
+        let id = plan.manifest.id;
+        Err(Error::Stopped {
+            message: format!(
+                "nothing of plan {id} was sent: somebody added rows since it was made ({}: {}); plan again",
+                hit.guard, hit.message
+            ),
+        })
     }
 
     async fn deliver_and_settle(
@@ -61,10 +96,16 @@ impl Pipeline {
         binding: AudienceBinding,
         keeper: &LeaseKeeper,
     ) -> Result<RunState, Error> {
-        self.services.state.bind(&self.sync.spec.name, &binding, &keeper.lease()).await?;
+        self.claim(&binding, keeper).await?;
         self.wait_until_quiet(&binding).await?;
         let courier = self.courier(binding.clone(), keeper.view());
-        let report = self.deliver(run, plan, &courier).await?;
+        let report = match self.deliver(run, plan, &courier).await {
+            Ok(report) => report,
+            Err(error) => {
+                self.keep_what_was_delivered(run, plan, &binding, keeper).await;
+                return Err(error);
+            }
+        };
         let mut counts = report.counts;
         run.delivery = Some(counts);
         self.end_early_if_unfinished(&report, plan, &binding, keeper).await?;
@@ -93,6 +134,21 @@ impl Pipeline {
         courier.deliver(batches, &terms, &progress).await.map_err(delivery_error)
     }
 
+    /// After an error: what was acknowledged is folded at once, as after any other end. The error is the one to tell, and
+    /// what cannot be folded now is folded by the next run.
+    async fn keep_what_was_delivered(
+        &self,
+        run: &mut RunRecord,
+        plan: &PlanRecord,
+        binding: &AudienceBinding,
+        keeper: &LeaseKeeper,
+    ) {
+        run.delivery = tally(self.services.state.as_ref(), plan.manifest.id).await.ok();
+        if let Err(error) = self.fold(&binding.key, keeper).await {
+            tracing::warn!(error = %chain(&error), "what was delivered could not be folded yet");
+        }
+    }
+
     /// What was acknowledged is folded whatever ended delivery; the plan itself stays open for the next run.
     async fn end_early_if_unfinished(
         &self,
@@ -112,7 +168,10 @@ impl Pipeline {
                     report.in_doubt, binding.name
                 ),
             }),
-            DeliveryEnd::Interrupted => Err(Error::Interrupted),
+            DeliveryEnd::Interrupted => {
+                let settled = Operation::ALL.iter().map(|operation| report.counts.of(*operation).settled()).sum();
+                Err(Error::DeliveryInterrupted { settled, total: plan.manifest.counts.changes() })
+            }
             DeliveryEnd::WaitingForQuota { until } => Err(Error::WaitingForQuota { until }),
             DeliveryEnd::RejectLimit { rejected } => {
                 self.abandon(plan, "`max_reject` was passed").await?;
@@ -131,12 +190,18 @@ impl Pipeline {
         let known = self.services.state.binding(&self.sync.spec.name).await?;
         let known_id = known.as_ref().map(|binding| binding.key.audience_id.as_str());
         self.refuse_lost_lease(keeper).await?;
-        self.ensure_audience(known_id).await
+        self.ensure_audience(known_id, keeper).await
     }
 
-    pub(crate) async fn ensure_audience(&self, known_id: Option<&str>) -> Result<AudienceBinding, Error> {
-        let ports = self.setup_ports();
-        ensure(&ports, &self.target(), known_id).await.map_err(|error| match error {
+    /// Finds the audience, or makes it. It is bound under the name that the configuration gives it: at the destination it
+    /// may be renamed at any time.
+    pub(crate) async fn ensure_audience(
+        &self,
+        known_id: Option<&str>,
+        keeper: &LeaseKeeper,
+    ) -> Result<AudienceBinding, Error> {
+        let ports = self.setup_ports(keeper.view());
+        let ready = ensure(&ports, &self.target(), known_id).await.map_err(|error| match error {
             ProvisionError::Problem(problem) => Error::Stopped { message: problem.to_string() },
             ProvisionError::Interrupted { .. } => Error::Interrupted,
             ProvisionError::Sink { source: convoke_core::SinkError::Quota(exhausted), .. } => {
@@ -145,7 +210,8 @@ impl Pipeline {
             ProvisionError::Sink { source, .. } => Error::Sink(source),
             ProvisionError::State { source, .. } => Error::State(source),
             gave_up @ ProvisionError::GaveUp { .. } => Error::Unusable { message: gave_up.to_string() },
-        })
+        })?;
+        Ok(AudienceBinding { name: self.sync.spec.audience.name.clone(), ..ready })
     }
 
     /// The lease on the audience itself, if so far only its name was held.
@@ -169,16 +235,19 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn wait_until_quiet(&self, binding: &AudienceBinding) -> Result<(), Error> {
+    pub(crate) async fn wait_until_quiet(&self, binding: &AudienceBinding) -> Result<(), Error> {
         let Some(until) = self.services.state.quiet_until(&binding.key).await? else {
             return Ok(());
         };
-        let wait = until.since(self.services.clock.now());
+        let capabilities = self.sync.destination.capabilities();
+        // Nothing commits later than that. More is left only if the wall clock was set back since.
+        let longest = capabilities.max_commit_delay + capabilities.settle;
+        let wait = until.since(self.services.clock.now()).min(longest);
         if wait.is_zero() {
             return Ok(());
         }
         self.report(Event::WaitingForQuiet { until });
-        unless_cancelled(self, self.services.clock.sleep(wait)).await
+        self.unless_cancelled(self.services.clock.sleep(wait)).await
     }
 
     /// Keeps what the plan refused, with reasons, for `rejects list` and `export`.
@@ -255,7 +324,7 @@ impl Pipeline {
         Ok(Some(Checkpoint {
             version: manifest.basis.checkpoint_version,
             position: Some(proposed),
-            config_hash: Some(manifest.basis.config_hash.clone()),
+            config_hash: Some(self.settled_under(&manifest.basis.config_hash, manifest.created_at)),
             ledger_version: self.ledger_version().await?,
             counts: Some(manifest.counts),
             clean: counts.rejected() == 0 && incomplete == 0 && manifest.source.complete,
@@ -295,24 +364,30 @@ fn check_balances(manifest: &PlanManifest, counts: &DeliveryCounts, ledger: &Led
     Ok(())
 }
 
-/// Reads batches on a blocking thread, a few ahead of delivery.
-fn read_ahead(
-    batches: PlanBatches,
-) -> impl futures::Stream<Item = Result<convoke_core::plan::PlannedBatch, convoke_engine::EngineError>> + Send {
+/// Reads batches on a blocking thread, a few ahead of delivery. A reader that breaks off is an error: it must not look
+/// like the end of the plan.
+fn read_ahead<Batches>(batches: Batches) -> impl Stream<Item = Result<PlannedBatch, Error>> + Send
+where
+    Batches: Iterator<Item = Result<PlannedBatch, EngineError>> + Send + 'static,
+{
     /// Enough to keep several requests in flight; at 500 rows a batch it is a few megabytes.
     const BATCHES_AHEAD: usize = 4;
     let (sender, receiver) = tokio::sync::mpsc::channel(BATCHES_AHEAD);
-    tokio::task::spawn_blocking(move || {
+    let reader = tokio::task::spawn_blocking(move || {
         for batch in batches {
             if sender.blocking_send(batch).is_err() {
                 return;
             }
         }
     });
-    futures::stream::unfold(
-        receiver,
-        |mut receiver| async move { receiver.recv().await.map(|batch| (batch, receiver)) },
-    )
+    let read = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|batch| (batch.map_err(Error::from), receiver))
+    });
+    let broke_off = stream::once(reader).filter_map(|ended| async move {
+        let message = "reading the plan's files broke off; see the log, and run the same command again".to_owned();
+        ended.err().map(|_| Err(Error::Unusable { message }))
+    });
+    read.chain(broke_off)
 }
 
 /// Passes delivery's progress on as events.
@@ -330,5 +405,20 @@ impl DeliveryProgress for Progress<'_> {
 
     fn waiting(&self, reason: &'static str, until: Timestamp) {
         tracing::debug!(reason, until = %until, "delivery waits");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_breaks_off_is_not_the_end_of_the_plan() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let breaks_off = std::iter::from_fn(|| panic!("the reader breaks off"));
+        let read: Vec<_> = runtime.block_on(async { read_ahead(breaks_off).collect().await });
+        assert!(matches!(read.as_slice(), [Err(Error::Unusable { .. })]), "{read:?}");
+        let read: Vec<_> = runtime.block_on(async { read_ahead(std::iter::empty()).collect().await });
+        assert!(read.is_empty(), "{read:?}");
     }
 }

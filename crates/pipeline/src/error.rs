@@ -42,6 +42,8 @@ pub enum Error {
     WaitingForQuota { until: Timestamp },
     #[error("stopped on a signal after the requests in flight; the same command goes on from here")]
     Interrupted,
+    #[error("interrupted: {settled} of {total} changes delivered; run again to go on")]
+    DeliveryInterrupted { settled: u64, total: u64 },
 }
 
 impl Error {
@@ -51,7 +53,7 @@ impl Error {
             Self::Stopped { .. } => RunState::Stopped,
             Self::Unbalanced { .. } => RunState::Unbalanced,
             Self::WaitingForQuota { .. } => RunState::WaitingForQuota,
-            Self::Interrupted => RunState::Interrupted,
+            Self::Interrupted | Self::DeliveryInterrupted { .. } => RunState::Interrupted,
             _ => RunState::Failed,
         }
     }

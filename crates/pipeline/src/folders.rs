@@ -35,6 +35,12 @@ impl Folders {
         self.root.join("spool").join(run.to_string())
     }
 
+    /// Names of the folders of a kind; none if there are none, or they cannot be listed.
+    pub(crate) fn list(&self, kind: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join(kind)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
     pub(crate) fn remove(&self, kind: &str, name: &str) {
         let folder = self.root.join(kind).join(name);
         if let Err(error) = fs::remove_dir_all(&folder)

@@ -6,10 +6,11 @@ use convoke_core::AudienceKey;
 use convoke_core::StateError;
 use convoke_core::boundary::Boundary;
 use convoke_core::journal::{Entry, EntryId};
+use convoke_core::ledger::LedgerIdentity;
 use convoke_core::plan::LedgerCounts;
 use convoke_core::state::StateStore;
-use convoke_engine::{FoldRequest, ledger_identity};
-use futures::stream::{self, BoxStream, StreamExt};
+use convoke_engine::FoldRequest;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::Pipeline;
 use crate::error::Error;
@@ -31,7 +32,7 @@ impl Pipeline {
         let identity = match &ledger {
             // Entries were hashed as the ledger was; a new identity is dealt with when planning.
             Some(ledger) => ledger.identity.clone(),
-            None => ledger_identity(&self.sync.spec, &self.services.hash_key),
+            None => self.identity_of_entries(audience).await?,
         };
         let request = FoldRequest {
             audience,
@@ -51,6 +52,30 @@ impl Pipeline {
         self.reached(Boundary::AfterFold);
         self.services.segments.remove(&folded.obsolete).await?;
         Ok(folded.counts)
+    }
+
+    /// What the unfolded entries were hashed under: that of the plan they belong to. The configuration may name another
+    /// key by now, so it is not asked.
+    pub(crate) async fn identity_of_entries(&self, audience: &AudienceKey) -> Result<LedgerIdentity, Error> {
+        let state = &self.services.state;
+        let entries = state.unfolded(audience, None, 1).await?;
+        let first = entries.first().expect("a first fold is asked for only when there is an entry to fold");
+        let id = first.intent.plan;
+        let plan = state.plan(id).await?.ok_or_else(|| StateError::Missing {
+            message: format!(
+                "plan {id} is gone, and with it the key under which the journal of {audience} was written; choose one: adopt what the audience holds (`convoke adopt {}`), or restore a backup",
+                self.sync.spec.name
+            ),
+        })?;
+        Ok(plan.manifest.basis.ledger_identity)
+    }
+
+    /// The newest unfolded entry.
+    pub(crate) async fn last_unfolded(&self, audience: &AudienceKey) -> Result<Option<EntryId>, Error> {
+        let last = Mutex::new(None);
+        let entries = unfolded_entries(self.services.state.as_ref(), audience, &last);
+        entries.try_for_each(|_| std::future::ready(Ok(()))).await?;
+        Ok(last.into_inner().expect("nobody panics while holding it"))
     }
 
     /// Removes segments that a crash left behind between sealing and committing.
@@ -78,5 +103,5 @@ fn unfolded_entries<'a>(
         *last.lock().expect("nobody panics while holding it") = Some(newest);
         Ok(Some((stream::iter(page.into_iter().map(Ok)), ())))
     });
-    futures::TryStreamExt::try_flatten(pages).boxed()
+    pages.try_flatten().boxed()
 }

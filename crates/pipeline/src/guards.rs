@@ -5,6 +5,9 @@
 use convoke_core::plan::{GuardHit, PlanCounts};
 use convoke_core::spec::{Guards, Limit};
 
+/// The guard that looks at rows of others in the audience.
+pub(crate) const UNEXPLAINED_ROWS: &str = "unexplained_rows";
+
 /// What the guards look at.
 #[derive(Clone, Debug)]
 pub(crate) struct GuardInputs<'a> {
@@ -13,6 +16,8 @@ pub(crate) struct GuardInputs<'a> {
     /// Live rows of this sync, by the ledger.
     pub(crate) own_rows: u64,
     pub(crate) first_load: bool,
+    /// False if the source is as it was, so that this run did not read it.
+    pub(crate) source_was_read: bool,
     /// Records of the last snapshot, if this is a snapshot and there was one.
     pub(crate) last_snapshot: Option<u64>,
     /// Rows that the audience holds, and rows that the ledger explains, if the audience exists.
@@ -32,12 +37,11 @@ pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
     let mut hits = Vec::new();
 
     // A plan that changes nothing needs nobody's leave.
-    let unexplained = inputs.audience_rows.filter(|rows| counts.changes() > 0 && rows.held > rows.explained);
-    if let Some(rows) = unexplained {
-        hits.push(unexplained_rows(rows, inputs.own_rows));
-    }
+    let audience_rows = inputs.audience_rows.filter(|_| counts.changes() > 0);
+    hits.extend(audience_rows.and_then(|rows| unexplained(rows, inputs.own_rows)));
     let is_empty = counts.read == 0 && counts.carried_over == 0;
-    if is_empty && !guards.allow_empty {
+    // An empty source that was let through is not asked about again until it says something else.
+    if is_empty && inputs.source_was_read && !guards.allow_empty {
         hits.push(GuardHit {
             guard: "allow_empty".to_owned(),
             message: "the source holds no record at all; set `guards.allow_empty: true` if that can be right"
@@ -74,20 +78,24 @@ pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
     hits
 }
 
-/// An audience that was never ours cannot be approved into being ours: that is what `adopt` is for.
-fn unexplained_rows(rows: AudienceRows, own_rows: u64) -> GuardHit {
+/// Rows that the ledger cannot explain, if there are any. An audience that was never ours cannot be approved into being
+/// ours: that is what `adopt` is for.
+pub(crate) fn unexplained(rows: AudienceRows, own_rows: u64) -> Option<GuardHit> {
     let AudienceRows { held, explained } = rows;
+    if held <= explained {
+        return None;
+    }
     let never_ours = explained == 0 && own_rows == 0;
     let remedy = if never_ours {
         "take them over with `convoke adopt`, or give the sync another audience name"
     } else {
-        "somebody added rows; take over those with known keys by `convoke adopt`, or approve this plan to leave them"
+        "somebody added rows; take over those with known keys by `convoke adopt`, or approve the plan to leave them"
     };
-    GuardHit {
-        guard: "unexplained_rows".to_owned(),
+    Some(GuardHit {
+        guard: UNEXPLAINED_ROWS.to_owned(),
         message: format!("the audience holds {held} rows, the ledger explains {explained}; {remedy}"),
         approvable: !never_ours,
-    }
+    })
 }
 
 fn over_limit(guard: &str, limit: Limit, (count, base): (u64, u64), what: &str) -> Option<GuardHit> {
@@ -121,6 +129,7 @@ mod tests {
             counts: &counts,
             own_rows,
             first_load: false,
+            source_was_read: true,
             last_snapshot: None,
             audience_rows: None,
         };
@@ -155,6 +164,7 @@ mod tests {
         assert_eq!(shrunken, ["max_shrink"]);
         let carried = PlanCounts { carried_over: 1000, ..read(0) };
         assert!(hits_of(carried, 1000, |inputs| inputs.last_snapshot = Some(1000)).is_empty());
+        assert!(hits_of(read(0), 0, |inputs| inputs.source_was_read = false).is_empty(), "it was let through before");
     }
 
     #[test]
@@ -175,6 +185,7 @@ mod tests {
                 counts: &counts,
                 own_rows,
                 first_load: own_rows == 0,
+                source_was_read: true,
                 last_snapshot: None,
                 audience_rows: Some(AudienceRows { held: 12, explained }),
             };

@@ -39,9 +39,9 @@ impl Pipeline {
     /// Maps the first records of the source without touching anything.
     pub async fn preview(&self, count: usize) -> Result<Vec<PreviewRecord>, Error> {
         let run = RunId(Uuid::now_v7());
-        let outcome = self.preview_in(run, count).await;
+        let outcome = self.unless_cancelled(Box::pin(self.preview_in(run, count))).await;
         self.services.folders.remove("spool", &run.to_string());
-        outcome
+        outcome?
     }
 
     async fn preview_in(&self, run: RunId, count: usize) -> Result<Vec<PreviewRecord>, Error> {

@@ -7,6 +7,7 @@
 
 mod adopting;
 mod applying;
+mod audience;
 mod error;
 mod events;
 mod folders;
@@ -41,7 +42,7 @@ pub use events::{Event, Reporter, Silent};
 pub use folders::Folders;
 pub use inspecting::{CheckReport, Explanation};
 pub use retention::Retention;
-pub use run::{Ended, Extent};
+pub use run::{Ended, Extent, approves};
 
 /// What all syncs of a process share.
 #[derive(Clone)]
@@ -103,11 +104,12 @@ impl Pipeline {
         Courier::new(ports, audience, lease)
     }
 
-    fn setup_ports(&self) -> SetupPorts {
+    fn setup_ports(&self, lease: Arc<dyn LeaseView>) -> SetupPorts {
         SetupPorts {
             sink: Arc::clone(&self.sync.destination),
             state: Arc::clone(&self.services.state),
             clock: Arc::clone(&self.services.clock),
+            lease,
             cancel: self.cancel.clone(),
         }
     }
@@ -122,6 +124,15 @@ impl Pipeline {
 
     fn reached(&self, boundary: Boundary) {
         self.services.boundaries.reached(boundary);
+    }
+
+    /// Waits for something unless the run is cancelled meanwhile; then the work is dropped where it stands.
+    async fn unless_cancelled<Work: Future>(&self, work: Work) -> Result<Work::Output, Error> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::Interrupted),
+            output = work => Ok(output),
+        }
     }
 
     fn stop_if_cancelled(&self) -> Result<(), Error> {

@@ -3,20 +3,23 @@
 use std::path::PathBuf;
 
 use convoke_core::boundary::Boundary;
-use convoke_core::error::SinkError;
+use convoke_core::journal;
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest};
-use convoke_core::plan::{Forecast, PLAN_FORMAT, PlanBasis, PlanCounts, PlanManifest, PlannedSource};
+use convoke_core::plan::{Forecast, PLAN_FORMAT, PlanBasis, PlanContent, PlanCounts, PlanManifest, PlannedSource};
+use convoke_core::rule::{Operator, Rule};
 use convoke_core::sink::{AudienceBinding, Survey};
 use convoke_core::source::{Coverage, SplitOutcome};
+use convoke_core::spec::Filter;
 use convoke_core::state::{Checkpoint, PlanRecord, PlanState, RunRecord};
-use convoke_core::{PlanId, RunId};
+use convoke_core::{PlanId, RunId, Timestamp};
 use convoke_delivery::provision::outlook;
 use convoke_engine::{PlanBatches, PlanRequest, Planned, SuppressionList, ledger_identity, load_suppression};
 use uuid::Uuid;
 
+use crate::audience::audience_rows;
 use crate::error::Error;
 use crate::folders::{MANIFEST, create_private, write_durably};
-use crate::guards::{AudienceRows, GuardInputs, evaluate};
+use crate::guards::{GuardInputs, evaluate};
 use crate::lease::LeaseKeeper;
 use crate::reading::{ReadSource, Reading};
 use crate::run::Extent;
@@ -24,6 +27,8 @@ use crate::{Event, Pipeline};
 
 /// Everything a plan is computed from, read once at its beginning.
 struct Basis {
+    /// What "today" means to the whole plan.
+    now: Timestamp,
     binding: Option<AudienceBinding>,
     ledger: Option<LedgerManifest>,
     identity: LedgerIdentity,
@@ -54,21 +59,14 @@ impl Pipeline {
         keeper: &LeaseKeeper,
     ) -> Result<PlanRecord, Error> {
         let id = PlanId(Uuid::now_v7());
-        let basis = self.read_basis().await?;
-        create_private(&self.services.folders.plan(id))?;
-        self.reached(Boundary::BeforePlanFile);
-        let computed = self.compute_changes(id, run.id, extent, &basis).await?;
-        let manifest = self.manifest(id, run.id, extent, basis, computed)?;
-        if !manifest.counts.is_balanced() {
-            let message = format!("the plan does not account for every record: {:?}", manifest.counts);
-            return Err(Error::Unbalanced { message });
-        }
-        let hash = self.write_manifest(&manifest)?;
-        self.reached(Boundary::AfterPlanFile);
-        self.stop_if_cancelled()?;
-
-        self.reached(Boundary::BeforePlanRow);
-        self.refuse_lost_lease(keeper).await?;
+        let (manifest, hash) = match self.write_plan(id, run.id, extent, keeper).await {
+            Ok(written) => written,
+            Err(error) => {
+                // No row names it: nobody will ever read what was written of it.
+                self.services.folders.remove("plans", &id.to_string());
+                return Err(error);
+            }
+        };
         self.services.state.add_plan(&manifest, &hash).await?;
         self.reached(Boundary::AfterPlanRow);
         run.plan = Some(id);
@@ -79,15 +77,42 @@ impl Pipeline {
         Ok(PlanRecord { manifest, hash, state: PlanState::Waiting })
     }
 
+    /// Writes a plan's files, up to the row that makes it a plan.
+    async fn write_plan(
+        &self,
+        id: PlanId,
+        run: RunId,
+        extent: Extent,
+        keeper: &LeaseKeeper,
+    ) -> Result<(PlanManifest, String), Error> {
+        let basis = self.read_basis().await?;
+        create_private(&self.services.folders.plan(id))?;
+        self.reached(Boundary::BeforePlanFile);
+        let computed = self.compute_changes(id, run, extent, &basis).await?;
+        let manifest = self.manifest(id, run, extent, basis, computed).await?;
+        check_counts(&manifest, self.sync.spec.filter.as_ref())?;
+        let hash = self.write_manifest(&manifest)?;
+        self.reached(Boundary::AfterPlanFile);
+        self.stop_if_cancelled()?;
+        self.reached(Boundary::BeforePlanRow);
+        self.refuse_lost_lease(keeper).await?;
+        Ok((manifest, hash))
+    }
+
     async fn read_basis(&self) -> Result<Basis, Error> {
         let state = &self.services.state;
         let spec = &self.sync.spec;
+        let now = self.services.clock.now();
         let suppressions = self.load_suppressions()?;
         let digests: Vec<_> = suppressions.iter().map(|list| list.digest().to_owned()).collect();
         let config_hash = (self.sync.config_hash)(spec, &digests);
         let binding = state.binding(&spec.name).await?;
-        self.refuse_other_audience(binding.as_ref())?;
+        self.refuse_other_id(binding.as_ref())?;
         let survey = self.survey(binding.as_ref()).await?;
+        self.refuse_other_name(binding.as_ref(), &survey)?;
+        if let Some(audience) = self.surveyed_audience(&survey) {
+            self.refuse_unshared(&audience).await?;
+        }
         let ledger = match &binding {
             Some(binding) => state.ledger(&binding.key).await?,
             None => None,
@@ -95,7 +120,7 @@ impl Pipeline {
         let identity = ledger_identity(spec, &self.services.hash_key);
         refuse_other_identity(ledger.as_ref(), &identity)?;
         let checkpoint = state.checkpoint(&spec.name).await?;
-        Ok(Basis { binding, ledger, identity, checkpoint, suppressions, config_hash, survey })
+        Ok(Basis { now, binding, ledger, identity, checkpoint, suppressions, config_hash, survey })
     }
 
     pub(crate) fn load_suppressions(&self) -> Result<Vec<SuppressionList>, Error> {
@@ -109,46 +134,10 @@ impl Pipeline {
         Ok((self.sync.config_hash)(&self.sync.spec, &digests))
     }
 
-    pub(crate) async fn survey(&self, binding: Option<&AudienceBinding>) -> Result<Survey, Error> {
-        let known_id = binding.map(|binding| binding.key.audience_id.as_str());
-        let gone = |message: String| {
-            let name = &self.sync.spec.audience.name;
-            Error::Stopped {
-                message: format!(
-                    "audience `{name}` is no longer at the destination ({message}); restore it there, or give the sync a new name to fill another audience"
-                ),
-            }
-        };
-        match self.sync.destination.survey(&self.target(), known_id).await {
-            Ok(survey) if known_id.is_some() && survey.audiences.is_empty() => Err(gone("not found".to_owned())),
-            Ok(survey) => Ok(survey),
-            Err(SinkError::NotFound { message }) if known_id.is_some() => Err(gone(message)),
-            Err(SinkError::Quota(exhausted)) => Err(Error::WaitingForQuota { until: exhausted.until }),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// An audience's identity is its stored id. Another name in the configuration could mean either a rename or
-    /// another audience, so it is asked back.
-    fn refuse_other_audience(&self, binding: Option<&AudienceBinding>) -> Result<(), Error> {
-        let Some(binding) = binding else { return Ok(()) };
-        let wanted = &self.sync.spec.audience;
-        let same_id = wanted.id.as_ref().is_none_or(|id| *id == binding.key.audience_id);
-        if wanted.connection == binding.key.connection && wanted.name == binding.name && same_id {
-            return Ok(());
-        }
-        Err(Error::Stopped {
-            message: format!(
-                "sync `{}` fills audience `{}` ({}), and its configuration now names `{}` on `{}`; put the old name back, or give the sync a new name to fill another audience",
-                self.sync.spec.name, binding.name, binding.key, wanted.name, wanted.connection
-            ),
-        })
-    }
-
     async fn compute_changes(&self, id: PlanId, run: RunId, extent: Extent, basis: &Basis) -> Result<Computed, Error> {
         let checkpoint = &basis.checkpoint;
         let settled_so = checkpoint.clean
-            && checkpoint.config_hash.as_deref() == Some(&basis.config_hash)
+            && checkpoint.config_hash.as_deref() == Some(&self.settled_under(&basis.config_hash, basis.now))
             && checkpoint.ledger_version == basis.ledger_version();
         let reread = extent.full || (checkpoint.version > 0 && !settled_so);
         match self.read_source(run, checkpoint, reread).await? {
@@ -171,9 +160,9 @@ impl Pipeline {
             suppressions: &basis.suppressions,
             limit: extent.limit,
             folder: &self.services.folders.plan(id),
-            now: self.services.clock.now(),
+            now: basis.now,
         };
-        let planned = self.services.engine.plan(request).await?;
+        let planned = self.unless_cancelled(Box::pin(self.services.engine.plan(request))).await??;
         let source = PlannedSource {
             coverage: read.coverage,
             complete: read.complete,
@@ -184,7 +173,19 @@ impl Pipeline {
         Ok(Computed { planned, source })
     }
 
-    fn manifest(
+    /// Under what a position is settled: the configuration, and the day if the filter looks at it. On another day the same
+    /// file means other people.
+    pub(crate) fn settled_under(&self, config_hash: &str, planned_at: Timestamp) -> String {
+        const DAY: i64 = 86_400_000;
+        match &self.sync.spec.filter {
+            Some(filter) if depends_on_today(filter) => {
+                format!("{config_hash} on day {}", planned_at.0.div_euclid(DAY))
+            }
+            _ => config_hash.to_owned(),
+        }
+    }
+
+    async fn manifest(
         &self,
         id: PlanId,
         run: RunId,
@@ -194,12 +195,13 @@ impl Pipeline {
     ) -> Result<PlanManifest, Error> {
         let Computed { planned, source } = computed;
         let own_rows = basis.ledger.as_ref().map_or(0, |ledger| ledger.live_of(&self.sync.spec.name));
-        let first_load = own_rows == 0;
+        let first_load = own_rows == 0 || self.is_first_load_going_on(own_rows, &basis.checkpoint).await?;
         let guard_hits = evaluate(&GuardInputs {
             guards: &self.sync.spec.guards,
             counts: &planned.counts,
             own_rows,
             first_load,
+            source_was_read: source.proposed.is_some(),
             last_snapshot: last_snapshot(&basis.checkpoint, source.coverage),
             audience_rows: audience_rows(&basis.survey, basis.ledger.as_ref()),
         });
@@ -213,7 +215,7 @@ impl Pipeline {
             id,
             run,
             sync: self.sync.spec.name.clone(),
-            created_at: self.services.clock.now(),
+            created_at: basis.now,
             basis: PlanBasis {
                 audience: basis.binding.map(|binding| binding.key),
                 audience_name: self.sync.spec.audience.name.clone(),
@@ -234,6 +236,21 @@ impl Pipeline {
             guard_hits,
             samples: planned.samples,
         })
+    }
+
+    /// Whether the rows of this sync are but the beginning of its first load, which a canary run, a lost plan or a limit
+    /// ended before the source was settled. Rows that were adopted are no beginning of it.
+    async fn is_first_load_going_on(&self, own_rows: u64, checkpoint: &Checkpoint) -> Result<bool, Error> {
+        if checkpoint.version > 0 {
+            return Ok(false);
+        }
+        let mut created_at_most = 0;
+        for state in [PlanState::Settled, PlanState::Abandoned] {
+            let plans = self.services.state.plans_in(&self.sync.spec.name, state).await?;
+            let first_loads = plans.iter().filter(|plan| plan.manifest.first_load);
+            created_at_most += first_loads.map(|plan| plan.manifest.counts.creates).sum::<u64>();
+        }
+        Ok(own_rows <= created_at_most)
     }
 
     /// Requests without retries, and their time at the configured rate. A delete is a job: one request to start it and
@@ -331,14 +348,50 @@ fn unchanged(checkpoint: &Checkpoint, settled: Vec<SplitOutcome>, notices: Vec<S
     Computed { planned: Planned { counts, files: Vec::new(), samples: Vec::new() }, source }
 }
 
+/// Whether the same record passes a filter on one day and not on another. SQL may not: functions that tell the time are
+/// refused in it.
+fn depends_on_today(filter: &Filter) -> bool {
+    fn looks_back(rule: &Rule) -> bool {
+        match rule {
+            Rule::All(parts) | Rule::Any(parts) => parts.iter().any(looks_back),
+            Rule::Condition(condition) => condition.operator == Operator::RollingRange,
+        }
+    }
+    match filter {
+        Filter::Rule(rule) => looks_back(rule),
+        Filter::Sql(_) => false,
+    }
+}
+
+/// Holds a plan's counts against each other and against its files: what is counted is what will be sent.
+fn check_counts(manifest: &PlanManifest, filter: Option<&Filter>) -> Result<(), Error> {
+    let counts = &manifest.counts;
+    let unbalanced = |message: String| Err(Error::Unbalanced { message });
+    if !counts.is_balanced() {
+        return unbalanced(format!("the plan does not account for every record: {counts:?}"));
+    }
+    if counts.filtered > 0 && filter.is_none() {
+        return unbalanced(format!("{} records were filtered by a sync without a filter", counts.filtered));
+    }
+    let counted = [
+        (journal::Operation::Create, counts.creates),
+        (journal::Operation::Update, counts.updates),
+        (journal::Operation::Delete, counts.deletes),
+    ];
+    for (operation, count) in counted {
+        let files = manifest.files.iter().filter(|file| file.content == PlanContent::Changes(operation));
+        let rows: u64 = files.map(|file| file.rows).sum();
+        if rows != count {
+            let name = operation.as_str();
+            return unbalanced(format!("the plan counts {count} changes of kind {name}, and its files hold {rows}"));
+        }
+    }
+    Ok(())
+}
+
 fn last_snapshot(checkpoint: &Checkpoint, coverage: Coverage) -> Option<u64> {
     let counts = checkpoint.counts.filter(|_| coverage == Coverage::Snapshot)?;
     Some(counts.read + counts.carried_over)
-}
-
-fn audience_rows(survey: &Survey, ledger: Option<&LedgerManifest>) -> Option<AudienceRows> {
-    let [audience] = survey.audiences.as_slice() else { return None };
-    Some(AudienceRows { held: audience.record_count?, explained: ledger.map_or(0, |ledger| ledger.live) })
 }
 
 /// Hashes of different identities cannot be compared; going on would make every row twice.
@@ -362,4 +415,82 @@ fn refuse_other_identity(ledger: Option<&LedgerManifest>, identity: &LedgerIdent
             ledger.audience
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use convoke_core::journal::Operation;
+    use convoke_core::plan::PlanFile;
+
+    use super::*;
+
+    /// A plan of these counts whose files hold so many changes of each kind.
+    fn manifest(counts: PlanCounts, rows: [(Operation, u64); 3]) -> PlanManifest {
+        let file = |(operation, rows): (Operation, u64)| PlanFile {
+            name: format!("{}.parquet", operation.as_str()),
+            content: PlanContent::Changes(operation),
+            rows,
+            digest: String::new(),
+        };
+        let id = Uuid::nil();
+        PlanManifest {
+            format: PLAN_FORMAT,
+            id: PlanId(id),
+            run: RunId(id),
+            sync: convoke_core::SyncName::new("people"),
+            created_at: Timestamp(0),
+            basis: PlanBasis {
+                audience: None,
+                audience_name: "People".to_owned(),
+                ledger_version: 0,
+                ledger_identity: LedgerIdentity {
+                    hash_key_id: String::new(),
+                    key_spec: "Email:EMAIL".to_owned(),
+                    normalizer_version: 1,
+                    encoding_version: 1,
+                },
+                config_hash: String::new(),
+                checkpoint_version: 0,
+            },
+            files: rows.into_iter().filter(|(_, rows)| *rows > 0).map(file).collect(),
+            counts,
+            first_load: true,
+            limit: None,
+            upsert_rows: 500,
+            delete_rows: 1_000,
+            source: PlannedSource {
+                coverage: Coverage::Snapshot,
+                complete: true,
+                proposed: None,
+                outcomes: Vec::new(),
+                notices: Vec::new(),
+            },
+            setup: Vec::new(),
+            forecast: Forecast::default(),
+            guard_hits: Vec::new(),
+            samples: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_plan_whose_files_hold_more_or_fewer_changes_than_it_counts_is_unbalanced() {
+        let counts = PlanCounts { read: 5, creates: 3, updates: 2, deletes: 4, ..PlanCounts::default() };
+        let rows = |creates, updates, deletes| {
+            [(Operation::Create, creates), (Operation::Update, updates), (Operation::Delete, deletes)]
+        };
+        let is_unbalanced = |rows| matches!(check_counts(&manifest(counts, rows), None), Err(Error::Unbalanced { .. }));
+        assert!(!is_unbalanced(rows(3, 2, 4)));
+        assert!(is_unbalanced(rows(4, 2, 4)));
+        assert!(is_unbalanced(rows(3, 0, 4)), "a file is missing");
+        assert!(is_unbalanced(rows(3, 2, 5)));
+    }
+
+    #[test]
+    fn records_can_be_filtered_by_a_filter_only() {
+        let counts = PlanCounts { read: 2, filtered: 2, ..PlanCounts::default() };
+        let manifest = manifest(counts, Operation::ALL.map(|operation| (operation, 0)));
+        let filter = Filter::Sql("score > 3".to_owned());
+        assert!(check_counts(&manifest, Some(&filter)).is_ok());
+        assert!(matches!(check_counts(&manifest, None), Err(Error::Unbalanced { .. })));
+    }
 }

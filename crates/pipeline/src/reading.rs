@@ -32,7 +32,7 @@ impl Pipeline {
     pub(crate) async fn read_source(&self, run: RunId, stored: &Checkpoint, reread: bool) -> Result<Reading, Error> {
         let source = &self.sync.source;
         let position = stored.position.as_ref();
-        let discovery = source.discover(Discover { stored: position, reread }).await?;
+        let discovery = self.unless_cancelled(source.discover(Discover { stored: position, reread })).await??;
         if discovery.unchanged && !reread {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
         }
@@ -46,7 +46,7 @@ impl Pipeline {
     }
 
     async fn spool(&self, run: RunId, discovery: &Discovery) -> Result<(Spool, Vec<SplitOutcome>), Error> {
-        let schema = self.sync.source.describe().await?.schema;
+        let schema = self.unless_cancelled(self.sync.source.describe()).await??.schema;
         let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
         let mut outcomes = Vec::with_capacity(discovery.splits.len());
         for split in &discovery.splits {
@@ -61,12 +61,7 @@ impl Pipeline {
                 });
             };
             // Dropped half-way, a spool is removed with the run's folder.
-            let outcome = tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return Err(Error::Interrupted),
-                outcome = writer.split(split, stream, &progress) => outcome?,
-            };
-            outcomes.push(outcome);
+            outcomes.push(self.unless_cancelled(writer.split(split, stream, &progress)).await??);
         }
         let spool = writer.finish()?;
         self.report(Event::Comparing { records: spool.read() });

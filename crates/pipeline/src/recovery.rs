@@ -9,6 +9,7 @@ use convoke_core::sink::AudienceBinding;
 use convoke_core::state::{PlanRecord, PlanState};
 use convoke_core::{KeyHash, RowId, RunId};
 use convoke_delivery::Courier;
+use convoke_engine::ledger_identity;
 
 use crate::error::Error;
 use crate::lease::LeaseKeeper;
@@ -21,32 +22,44 @@ impl Pipeline {
         let Some(binding) = self.services.state.binding(&self.sync.spec.name).await? else {
             return Ok(());
         };
-        let open_entries = self.services.state.open_entries(&binding.key).await?.len() as u64;
         let courier = self.courier(binding.clone(), keeper.view());
-        if open_entries > 0 {
-            let until = self.services.clock.now().after(self.settling_time(keeper));
-            self.report(Event::Recovering { open_entries, until });
-            let settled = courier.settle_open().await.map_err(delivery_error)?;
-            if settled.interrupted {
-                return Err(Error::Interrupted);
-            }
-            if settled.in_doubt > 0 {
-                return Err(Error::Unbalanced {
-                    message: format!(
-                        "{} rows are in doubt and audience `{}` cannot be searched for them; `convoke adopt` reads the audience and settles them",
-                        settled.in_doubt, binding.name
-                    ),
-                });
-            }
-            self.report(Event::Recovered { settled_rows: settled.found + settled.not_applied });
+        let in_doubt = self.settle_open(&courier, &binding, keeper).await?;
+        if in_doubt > 0 {
+            return Err(Error::Unbalanced {
+                message: format!(
+                    "{in_doubt} rows are in doubt and audience `{}` cannot be searched for them; `convoke adopt` reads the audience and settles them",
+                    binding.name
+                ),
+            });
         }
         self.sweep(&courier, &binding).await?;
         self.fold(&binding.key, keeper).await?;
         self.remove_orphan_segments(&binding.key).await
     }
 
+    /// Settles the entries that an earlier run left open; returns how many rows stay in doubt.
+    pub(crate) async fn settle_open(
+        &self,
+        courier: &Courier,
+        binding: &AudienceBinding,
+        keeper: &LeaseKeeper,
+    ) -> Result<u64, Error> {
+        let open_entries = self.services.state.open_entries(&binding.key).await?.len() as u64;
+        if open_entries == 0 {
+            return Ok(0);
+        }
+        let until = self.services.clock.now().after(self.settling_time(keeper));
+        self.report(Event::Recovering { open_entries, until });
+        let settled = courier.settle_open().await.map_err(delivery_error)?;
+        if settled.interrupted {
+            return Err(Error::Interrupted);
+        }
+        self.report(Event::Recovered { settled_rows: settled.found + settled.not_applied });
+        Ok(settled.in_doubt)
+    }
+
     /// How long requests of an earlier run may still take effect, at most.
-    fn settling_time(&self, keeper: &LeaseKeeper) -> Duration {
+    pub(crate) fn settling_time(&self, keeper: &LeaseKeeper) -> Duration {
         let capabilities = self.sync.destination.capabilities();
         let under_way = if keeper.lease().taken_over { capabilities.request_timeout } else { Duration::ZERO };
         under_way + capabilities.max_commit_delay + capabilities.settle
@@ -99,20 +112,40 @@ impl Pipeline {
     }
 
     async fn reason_to_abandon(&self, plan: &PlanRecord) -> Result<Option<String>, Error> {
+        let basis = &plan.manifest.basis;
         if self.sync.spec.shared {
             return Ok(Some("other syncs may have written the shared audience since".to_owned()));
         }
-        if plan.manifest.basis.config_hash != self.current_config_hash()? {
+        if basis.config_hash != self.current_config_hash()? {
             return Ok(Some("the configuration has changed since".to_owned()));
         }
-        if self.services.state.checkpoint(&self.sync.spec.name).await?.version != plan.manifest.basis.checkpoint_version
-        {
+        if basis.ledger_identity != ledger_identity(&self.sync.spec, &self.services.hash_key) {
+            return Ok(Some("keys are hashed in another way since".to_owned()));
+        }
+        if self.services.state.checkpoint(&self.sync.spec.name).await?.version != basis.checkpoint_version {
             return Ok(Some("the source's checkpoint has moved since".to_owned()));
         }
         if self.verify_manifest(plan).is_err() || self.open_batches(plan).await.is_err() {
             return Ok(Some("its files are gone or damaged".to_owned()));
         }
+        if self.was_written_by_others(plan).await? {
+            return Ok(Some("something else has written the audience since".to_owned()));
+        }
+        if self.rows_since(plan).await?.is_some() {
+            return Ok(Some("somebody added rows to the audience since".to_owned()));
+        }
         Ok(None)
+    }
+
+    /// Whether the ledger has moved for another reason than this plan, or another sync writes the audience as well.
+    async fn was_written_by_others(&self, plan: &PlanRecord) -> Result<bool, Error> {
+        let state = &self.services.state;
+        let Some(binding) = state.binding(&self.sync.spec.name).await? else { return Ok(false) };
+        let version = state.ledger(&binding.key).await?.map_or(0, |ledger| ledger.version);
+        let has_entries = !state.entries_of(plan.manifest.id, None, 1).await?.is_empty();
+        let planned = plan.manifest.basis.ledger_version;
+        let has_moved = version < planned || (version > planned && !has_entries);
+        Ok(has_moved || !self.other_syncs(&binding.key).await?.is_empty())
     }
 
     /// Gives a plan up: what it had sent is in the ledger already, the rest is planned anew.

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use convoke_core::{RunId, Timestamp};
+use convoke_core::state::RunState;
+use convoke_core::{PlanId, RunId, StateError, Timestamp};
+use uuid::Uuid;
 
 use crate::Pipeline;
-use crate::error::chain;
+use crate::error::{Error, chain};
+
+/// A spool that no run knows belongs to a preview; none takes this long.
+const LONGEST_PREVIEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long each kind is kept.
 #[derive(Clone, Copy, Debug)]
@@ -21,17 +26,65 @@ impl Pipeline {
     /// Cleans up after a run. Failing to is told, and is no reason to call the run failed.
     pub(crate) async fn clean_up(&self, run: RunId) {
         self.services.folders.remove("spool", &run.to_string());
-        let now = self.services.clock.now();
-        let before =
-            |age: Duration| Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
         let retention = self.services.retention;
         let state = &self.services.state;
-        match state.expired_plans(before(retention.plans_settled), before(retention.plans_waiting)).await {
-            Ok(expired) => expired.iter().for_each(|id| self.services.folders.remove("plans", &id.to_string())),
-            Err(error) => tracing::warn!(error = %chain(&error), "expired plans could not be listed"),
+        if let Err(error) = self.remove_expired_plans().await {
+            tracing::warn!(error = %chain(&error), "expired plans could not be removed");
         }
-        if let Err(error) = state.forget_rejects(before(retention.rejects)).await {
+        if let Err(error) = state.forget_rejects(self.ago(retention.rejects)).await {
             tracing::warn!(error = %chain(&error), "old rejects could not be removed");
         }
+        if let Err(error) = self.remove_leftovers().await {
+            tracing::warn!(error = %chain(&error), "what killed runs left could not be looked for");
+        }
     }
+
+    async fn remove_expired_plans(&self) -> Result<(), Error> {
+        let Retention { plans_settled, plans_waiting, .. } = self.services.retention;
+        let state = &self.services.state;
+        for id in state.expired_plans(self.ago(plans_settled), self.ago(plans_waiting)).await? {
+            self.services.folders.remove("plans", &id.to_string());
+            match state.forget_plan(id).await {
+                // Somebody applies it at this moment, and will find its files gone.
+                Ok(()) | Err(StateError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what processes left that were killed before anything named their files.
+    async fn remove_leftovers(&self) -> Result<(), Error> {
+        let Self { services, .. } = self;
+        let plans_before = self.ago(services.retention.plans_waiting);
+        for name in services.folders.list("plans") {
+            let Some(id) = PlanId::parse(&name) else { continue };
+            if made_at(id.0).is_some_and(|made_at| made_at < plans_before) && services.state.plan(id).await?.is_none() {
+                services.folders.remove("plans", &name);
+            }
+        }
+        let previews_before = self.ago(LONGEST_PREVIEW);
+        for name in services.folders.list("spool") {
+            let Some(id) = RunId::parse(&name) else { continue };
+            let is_left = match services.state.run(id).await? {
+                Some(run) => run.state != RunState::Running,
+                None => made_at(id.0).is_some_and(|made_at| made_at < previews_before),
+            };
+            if is_left {
+                services.folders.remove("spool", &name);
+            }
+        }
+        Ok(())
+    }
+
+    fn ago(&self, age: Duration) -> Timestamp {
+        let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.services.clock.now().0.saturating_sub(millis))
+    }
+}
+
+/// When an id was given out: ours tell the time.
+fn made_at(id: Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    Some(Timestamp(i64::try_from(seconds).ok()?.saturating_mul(1000) + i64::from(nanos / 1_000_000)))
 }

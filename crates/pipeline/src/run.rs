@@ -1,7 +1,5 @@
 //! The story of a run.
 
-use std::future::Future;
-
 use convoke_core::plan::PlanManifest;
 use convoke_core::state::{PlanRecord, PlanState, RunRecord, RunState, audience_name_resource, audience_resource};
 use convoke_core::{PlanId, RunId, SyncName};
@@ -42,15 +40,25 @@ impl Pipeline {
 
     async fn run_leased(&self, run: &mut RunRecord, extent: Extent, keeper: &LeaseKeeper) -> Result<RunState, Error> {
         Box::pin(self.recover(run.id, keeper)).await?;
+        let mut resumed = None;
         if let Some(plan) = self.leftover_plan(run.id).await? {
             self.report(Event::Resuming { plan: plan.manifest.id });
-            Box::pin(self.apply_plan(run, &plan, keeper)).await?;
+            let state = Box::pin(self.apply_plan(run, &plan, keeper)).await?;
+            resumed = Some((run.id, state));
             // What the interrupted run saw is done; now for what the source says today.
             *run = self.continue_as_new(run).await?;
         }
         let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
         hold_for_approval(&plan, None)?;
-        Box::pin(self.apply_plan(run, &plan, keeper)).await
+        let state = Box::pin(self.apply_plan(run, &plan, keeper)).await?;
+        match resumed {
+            // Nobody else is told what became of the plan that was finished on the way.
+            Some((finished, RunState::Partial)) if state == RunState::Succeeded => {
+                run.message = Some(format!("run {finished}, which finished the interrupted plan, refused records"));
+                Ok(RunState::Partial)
+            }
+            _ => Ok(state),
+        }
     }
 
     /// Plans and stops.
@@ -93,6 +101,7 @@ impl Pipeline {
     ) -> Result<RunState, Error> {
         Box::pin(self.recover(run.id, keeper)).await?;
         let plan = self.plan_to_apply(id).await?;
+        refuse_other_approval(&plan, approval)?;
         run.plan = Some(id);
         run.counts = Some(plan.manifest.counts);
         match plan.state {
@@ -136,12 +145,23 @@ impl Pipeline {
 
     /// Takes the right to write the audience, or its name while it does not exist.
     pub(crate) async fn take_lease(&self) -> Result<LeaseKeeper, Error> {
+        loop {
+            let resource = self.lease_resource().await?;
+            let keeper = LeaseKeeper::acquire(&self.services, &resource).await?;
+            // Whoever held the name until now may have bound the sync to the audience.
+            if self.lease_resource().await? == resource {
+                return Ok(keeper);
+            }
+            keeper.release().await;
+        }
+    }
+
+    async fn lease_resource(&self) -> Result<String, Error> {
         let spec = &self.sync.spec;
-        let resource = match self.services.state.binding(&spec.name).await? {
+        Ok(match self.services.state.binding(&spec.name).await? {
             Some(binding) => audience_resource(&binding.key),
             None => audience_name_resource(&spec.audience.connection, &spec.audience.name),
-        };
-        LeaseKeeper::acquire(&self.services, &resource).await
+        })
     }
 
     /// Surrounds `work` with a run record that tells how it ended, whichever way it did.
@@ -201,6 +221,7 @@ impl Pipeline {
                 run.ended_at = Some(self.services.clock.now());
                 run.message = Some(format!("its process ended without a word; run {own} settled what it left"));
                 self.services.state.update_run(&run).await?;
+                self.services.folders.remove("spool", &run.id.to_string());
             }
         }
         Ok(())
@@ -233,37 +254,37 @@ fn hold_for_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Er
     if guard_hits.iter().any(|hit| !hit.approvable) {
         return Err(Error::Stopped { message: format!("nothing of plan {id} was sent: {messages}") });
     }
-    match approval {
-        Some(approval) if approves(approval, &plan.hash) => Ok(()),
-        Some(_) => Err(Error::Stopped {
-            message: format!(
-                "nothing was sent: the approval is for another plan; plan {id} has the hash {}",
-                plan.hash
-            ),
-        }),
-        None => Err(Error::Stopped {
-            message: format!(
-                "nothing of plan {id} was sent: {messages}. If that is right, `apply {id} --approve {}` lets it through",
-                &plan.hash[..SHORTEST_APPROVAL.max(12)]
-            ),
-        }),
+    refuse_other_approval(plan, approval)?;
+    if approval.is_some() {
+        return Ok(());
     }
+    Err(Error::Stopped {
+        message: format!(
+            "nothing of plan {id} was sent: {messages}. If that is right, `apply {id} --approve {}` lets it through",
+            &plan.hash[..SHORTEST_APPROVAL.max(12)]
+        ),
+    })
+}
+
+/// An approval that names another plan stops even a plan that needs none: whoever gave it meant something else.
+fn refuse_other_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Error> {
+    if approval.is_none_or(|approval| approves(approval, &plan.hash)) {
+        return Ok(());
+    }
+    Err(Error::Stopped {
+        message: format!(
+            "nothing was sent: the approval is for another plan; plan {} has the hash {}",
+            plan.manifest.id, plan.hash
+        ),
+    })
 }
 
 /// Digits of a hash that an approval must give at least.
 const SHORTEST_APPROVAL: usize = 8;
 
-fn approves(approval: &str, hash: &str) -> bool {
+/// Whether an approval names the plan with this hash, by enough of its digits.
+pub fn approves(approval: &str, hash: &str) -> bool {
     approval.len() >= SHORTEST_APPROVAL && hash.starts_with(&approval.to_ascii_lowercase())
-}
-
-/// Waits for something unless the run is cancelled meanwhile.
-pub(crate) async fn unless_cancelled<Wait: Future<Output = ()>>(pipeline: &Pipeline, wait: Wait) -> Result<(), Error> {
-    tokio::select! {
-        biased;
-        () = pipeline.cancel.cancelled() => Err(Error::Interrupted),
-        () = wait => Ok(()),
-    }
 }
 
 #[cfg(test)]

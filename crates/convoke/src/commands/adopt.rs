@@ -18,7 +18,7 @@ pub(crate) async fn adopt(global: &Global, sync: &str) -> Result<Exit, Failure> 
         wired.state.audit(&actor, "adopt", &detail).await?;
     }
     wired.close().await;
-    let adoption = adoption?;
+    let adoption = adoption.map_err(|error| Failure::ended_by(error, &signals))?;
     if global.json {
         output::json(&adoption);
         return Ok(Exit::Success);

@@ -14,6 +14,7 @@ use convoke_core::state::RunState;
 use convoke_engine::{PreviewOutcome, PreviewRecord};
 use convoke_pipeline::{Ended, Extent, Silent, chain};
 
+use crate::cli::Global;
 use crate::clock::SystemClock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -38,7 +39,10 @@ const REMOVED: &str = "zoe87@grunwald.example";
 /// One person who is new in the second drop.
 const ADDED: &str = "  New.Person@Aldermoor.Example ,ngozi,ADEYEMI-o'neill,Aldermoor Logistics Inc,https://WWW.Aldermoor.example/team,0161 496 0123,GB,Data Engineer,2026-05-01,77,yes,2026-05-01T08:00:00Z\n";
 
-pub(crate) async fn demo(keep: Option<&Path>) -> Result<Exit, Failure> {
+pub(crate) async fn demo(global: &Global, keep: Option<&Path>) -> Result<Exit, Failure> {
+    if global.json {
+        return Err(Failure::usage("`demo` is for people to look at and knows no `--json`; leave it out"));
+    }
     let signals = Signals::watch()?;
     let workspace = Workspace::create(keep)?;
     let clock = SystemClock;

@@ -1,5 +1,7 @@
 //! `runs` and `show`: what happened.
 
+use std::collections::BTreeSet;
+
 use convoke_core::state::{PlanRecord, Plans, RunRecord, Runs};
 use convoke_core::{PlanId, RunId, SyncName, Timestamp};
 use convoke_state::SqliteState;
@@ -101,13 +103,15 @@ fn print_run(run: &RunRecord) {
 
 fn print_samples(plan: &PlanRecord) {
     for sample in &plan.manifest.samples {
-        let cells = sample.cells.iter().map(|(name, text)| format!("{name}={:?}", text.as_deref().unwrap_or("")));
-        let origin = sample.origin.as_deref().unwrap_or("");
-        output::line(format!("  {:9} {origin} {}", sample.operation.as_str(), cells.collect::<Vec<_>>().join(" ")));
+        let mut words = vec![format!("{:9}", sample.operation.as_str())];
+        words.extend(sample.origin.clone());
+        words.extend(sample.row_id.as_ref().map(|row_id| format!("row {row_id}")));
+        words.extend(sample.cells.iter().map(|(name, text)| format!("{name}={:?}", text.as_deref().unwrap_or(""))));
+        output::line(format!("  {}", words.join(" ")));
     }
 }
 
-/// Finds a run or a plan by its id or the first digits of it.
+/// Finds a run or a plan by its id or the first digits of it; digits that begin both mean the run.
 async fn find(state: &SqliteState, id: &str) -> Result<(Option<RunRecord>, Option<PlanRecord>), Failure> {
     if let Some(plan_id) = PlanId::parse(id)
         && let Some(plan) = state.plan(plan_id).await?
@@ -115,12 +119,32 @@ async fn find(state: &SqliteState, id: &str) -> Result<(Option<RunRecord>, Optio
         let run = state.run(plan.manifest.run).await?;
         return Ok((run, Some(plan)));
     }
-    let run = find_run(state, id).await?;
+    let plan = find_plan(state, id).await;
+    let run = match (find_run(state, id).await, plan) {
+        (Ok(run), _) => run,
+        (Err(_), Ok(Some(plan))) => return Ok((state.run(plan.manifest.run).await?, Some(plan))),
+        (Err(failure), _) => return Err(failure),
+    };
     let plan = match run.plan {
         Some(plan) => state.plan(plan).await?,
         None => None,
     };
     Ok((Some(run), plan))
+}
+
+/// Finds a plan by its id or the first digits of it, among those that runs are about.
+pub(crate) async fn find_plan(state: &SqliteState, id: &str) -> Result<Option<PlanRecord>, Failure> {
+    if let Some(plan_id) = PlanId::parse(id) {
+        return Ok(state.plan(plan_id).await?);
+    }
+    let runs = state.runs(None, RUNS_LOOKED_THROUGH).await?;
+    let plans: BTreeSet<PlanId> = runs.into_iter().filter_map(|run| run.plan).collect();
+    let mut matching = plans.into_iter().filter(|plan| plan.to_string().starts_with(id) && !id.is_empty());
+    match (matching.next(), matching.next()) {
+        (Some(plan), None) => Ok(state.plan(plan).await?),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("`{id}` begins the ids of several plans; give more digits"))),
+        (None, _) => Ok(None),
+    }
 }
 
 /// Finds a run by its id or the first digits of it.

@@ -12,6 +12,7 @@ use convoke_core::source::Source;
 use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
 use convoke_pipeline::chain;
 use convoke_source_drop::CsvDrop;
+use serde_json::json;
 
 use crate::cli::Global;
 use crate::clock::SystemClock;
@@ -47,6 +48,10 @@ pub(crate) async fn init(
     }
     for (path, contents) in &files {
         write_new(path, contents)?;
+    }
+    if global.json {
+        output::json(&json!({ "sync": sync, "file": target, "columns": columns }));
+        return Ok(Exit::Success);
     }
     output::line(format!("next: read {}, then", target.display()));
     for command in ["check --connect", &format!("preview {sync}"), &format!("plan {sync}"), &format!("run {sync}")] {

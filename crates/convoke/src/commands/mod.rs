@@ -18,7 +18,7 @@ use crate::output;
 pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let global = cli.global;
     match cli.command {
-        Command::Demo { keep } => Box::pin(demo::demo(keep.as_deref())).await,
+        Command::Demo { keep } => Box::pin(demo::demo(&global, keep.as_deref())).await,
         Command::Init { sync, drop, delimiter } => init::init(&global, &sync, (&drop, delimiter)).await,
         Command::Check { connect } => Box::pin(check::check(&global, connect)).await,
         Command::Preview { sync, count } => Box::pin(view::preview(&global, &sync, count)).await,

@@ -31,7 +31,15 @@ pub(crate) async fn rejects(global: &Global, command: Rejects) -> Result<Exit, F
     };
     match &command {
         Rejects::List { sync, count, .. } => list(global, &state, (&SyncName::new(sync), run), *count).await,
-        Rejects::Export { sync, to, format, .. } => export(&state, (&SyncName::new(sync), run), to, *format).await,
+        Rejects::Export { sync, to, format, .. } => {
+            let exported = export(&state, (&SyncName::new(sync), run), to, *format).await?;
+            if global.json {
+                output::json(&json!({ "exported": exported, "file": to }));
+            } else {
+                output::line(format!("{exported} rejects written to {}", to.display()));
+            }
+            Ok(Exit::Success)
+        }
     }
 }
 
@@ -83,12 +91,13 @@ fn without_values(reject: &RejectRecord) -> serde_json::Value {
     })
 }
 
+/// Writes the rejects to a new file; returns how many.
 async fn export(
     state: &SqliteState,
     (sync, run): (&SyncName, Option<RunId>),
     to: &Path,
     format: ExportFormat,
-) -> Result<Exit, Failure> {
+) -> Result<u64, Failure> {
     let failed = |error: std::io::Error| Failure::caused(&format!("writing `{}`", to.display()), &error);
     // An export holds personal data, and must not replace what somebody kept.
     if to.exists() {
@@ -110,8 +119,7 @@ async fn export(
     }
     writer.flush().map_err(failed)?;
     writer.get_ref().sync_all().map_err(failed)?;
-    output::line(format!("{exported} rejects written to {}", to.display()));
-    Ok(Exit::Success)
+    Ok(exported)
 }
 
 fn write_ndjson(writer: &mut impl Write, rejects: &[RejectRecord]) -> std::io::Result<()> {

@@ -26,18 +26,23 @@ pub(crate) async fn store(
         .await
         .map_err(|error| Failure::caused(&format!("the store `{}` could not be opened", data.display()), &error))?;
     match command {
-        None => serve_until_signal(store, data, listen).await,
+        None => serve_until_signal(global, store, data, listen).await,
         Some(StoreCommand::Client(command)) => clients(global, &store, command).await,
     }
 }
 
-async fn serve_until_signal(store: Store, data: &Path, listen: SocketAddr) -> Result<Exit, Failure> {
+async fn serve_until_signal(global: &Global, store: Store, data: &Path, listen: SocketAddr) -> Result<Exit, Failure> {
     let signals = Signals::watch()?;
     let failed = |error: std::io::Error| Failure::caused(&format!("serving on {listen}"), &error);
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     // Scripts read the address from this line, so it goes to standard output.
-    output::line(format!("audience store {} at http://{address}/gtm/studio/v1", data.display()));
+    let base_url = format!("http://{address}/gtm/studio/v1");
+    if global.json {
+        output::json(&json!({ "data": data, "base_url": base_url }));
+    } else {
+        output::line(format!("audience store {} at {base_url}", data.display()));
+    }
     serve(store, listener, ServeSettings::default(), signals.cancel()).await.map_err(failed)?;
     // Being told to stop is how a server ends well.
     Ok(Exit::Success)
@@ -58,7 +63,11 @@ async fn clients(global: &Global, store: &Store, command: StoreClient) -> Result
         StoreClient::List => list_clients(global, store).await.map_err(failed)?,
         StoreClient::Revoke { client_id } => {
             store.revoke_client(&client_id).await.map_err(failed)?;
-            output::line(format!("revoked {client_id}; its audiences stay"));
+            if global.json {
+                output::json(&json!({ "client_id": client_id, "revoked": true }));
+            } else {
+                output::line(format!("revoked {client_id}; its audiences stay"));
+            }
         }
     }
     Ok(Exit::Success)

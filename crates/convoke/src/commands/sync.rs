@@ -1,15 +1,16 @@
 //! `plan`, `apply` and `run`.
 
 use convoke_core::PlanId;
-use convoke_core::state::{PlanRecord, Plans, RunRecord};
-use convoke_pipeline::{Ended, Error, chain};
+use convoke_core::state::{PlanRecord, RunRecord};
+use convoke_pipeline::{Ended, Error, approves, chain};
 use serde::Serialize;
 
 use crate::cli::{Extent, Global};
+use crate::commands::history::find_plan;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::signals::Signals;
-use crate::wiring::{StateUse, Wired, load_config, open_state, wire};
+use crate::wiring::{StateUse, Wired, has_state, load_config, open_state, wire};
 use crate::{output, progress};
 
 pub(crate) async fn plan(global: &Global, sync: &str, extent: &Extent) -> Result<Exit, Failure> {
@@ -25,24 +26,25 @@ pub(crate) async fn run(global: &Global, sync: &str, extent: &Extent) -> Result<
 }
 
 pub(crate) async fn apply(global: &Global, plan: &str, approval: Option<&str>) -> Result<Exit, Failure> {
-    let id = PlanId::parse(plan).ok_or_else(|| {
-        Failure::usage(format!("`{plan}` is not a plan's id; `plan` prints it, and `show` of its run does"))
-    })?;
-    let sync = sync_of(global, id).await?;
-    let (wired, signals) = wire_sync(global, &sync).await?;
-    if approval.is_some() {
+    let plan = plan_of(global, plan).await?;
+    let id = plan.manifest.id;
+    let (wired, signals) = wire_sync(global, plan.manifest.sync.as_str()).await?;
+    // Another plan's hash approves nothing, which the run says.
+    if approval.is_some_and(|approval| approves(approval, &plan.hash)) {
         audit_approval(&wired, id).await?;
     }
     let ended = wired.pipeline.apply(id, approval).await;
     conclude(global, wired, &signals, ended).await
 }
 
-async fn sync_of(global: &Global, id: PlanId) -> Result<String, Failure> {
+async fn plan_of(global: &Global, id: &str) -> Result<PlanRecord, Failure> {
     let config = load_config(&global.config, global.verbose)?;
+    let unknown = || Failure::usage(format!("no plan `{id}`; `plan` prints the id of the one it makes"));
+    if !has_state(&config) {
+        return Err(unknown());
+    }
     let state = open_state(&config, StateUse::Read).await?;
-    let plan = state.plan(id).await?;
-    let plan = plan.ok_or_else(|| Failure::usage(format!("no plan {id}; `plan` prints the id of the one it makes")))?;
-    Ok(plan.manifest.sync.as_str().to_owned())
+    find_plan(&state, id).await?.ok_or_else(unknown)
 }
 
 async fn audit_approval(wired: &Wired, id: PlanId) -> Result<(), Failure> {

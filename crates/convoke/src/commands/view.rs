@@ -17,7 +17,7 @@ pub(crate) async fn preview(global: &Global, sync: &str, count: usize) -> Result
     let wired = wire(&config, sync, progress::reporter(global), signals.cancel()).await?;
     let records = wired.pipeline.preview(count).await;
     wired.close().await;
-    let records = records?;
+    let records = records.map_err(|error| Failure::ended_by(error, &signals))?;
     if global.json {
         output::json(&records.iter().map(as_json).collect::<Vec<_>>());
         return Ok(Exit::Success);
