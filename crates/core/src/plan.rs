@@ -1,5 +1,6 @@
 //! A plan: the durable, immutable, hashed set of changes that a run will make.
 
+use arrow::array::{Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +150,14 @@ pub struct PlannedBatch {
     /// One nullable Utf8 column of canonical text per mapped column, in the mapping's order; no columns for deletes.
     pub cells: RecordBatch,
     /// For each row where its record came from: `file:line`. Empty for deletes.
-    pub origins: Vec<Option<String>>,
+    pub origins: StringArray,
+}
+
+impl PlannedBatch {
+    /// Where the record of a row came from.
+    pub fn origin(&self, row: usize) -> Option<&str> {
+        (row < self.origins.len() && self.origins.is_valid(row)).then(|| self.origins.value(row))
+    }
 }
 
 /// What applying will cost.

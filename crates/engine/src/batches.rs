@@ -125,7 +125,7 @@ fn decode(batch: &RecordBatch, operation: Operation, number: u32) -> Option<Plan
         });
     }
     let is_delete = operation == Operation::Delete;
-    let origins = if is_delete { Vec::new() } else { origins.iter().map(|origin| origin.map(str::to_owned)).collect() };
+    let origins = if is_delete { StringArray::new_null(0) } else { origins.clone() };
     let columns: Vec<_> = (CHANGE_COLUMNS..batch.num_columns()).collect();
     let cells = batch.project(&columns).ok()?;
     Some(PlannedBatch { number, operation, rows, cells, origins })

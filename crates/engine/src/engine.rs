@@ -36,6 +36,8 @@ use crate::{files, functions, identity};
 
 /// Rows per batch within a query.
 const BATCH_ROWS: usize = 8_192;
+/// Rows after which an aggregation judges whether its keys repeat.
+const PROBE_ROWS: usize = 2 * BATCH_ROWS;
 /// Below this share of the memory limit per thread a sort could not even merge what it spilled.
 const SORT_RESERVATION_SHARE: usize = 32;
 /// What a sort sets aside for merging unless the limit is small: the query engine's default.
@@ -152,6 +154,8 @@ impl Engine {
         options.optimizer.prefer_hash_join = false;
         options.sql_parser.enable_ident_normalization = false;
         options.execution.parquet.schema_force_view_types = false;
+        // Most keys occur once: that shows soon, and then counting them before they are brought together is wasted.
+        options.execution.skip_partial_aggregation_probe_rows_threshold = PROBE_ROWS;
         let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
         for function in functions::all() {
             context.register_udf(function);

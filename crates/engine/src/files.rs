@@ -62,15 +62,15 @@ pub(crate) fn digest(path: &Path) -> Result<String, EngineError> {
     }
 }
 
-/// A new file of mode 0600 that knows its digest and size.
+/// A new file of mode 0600 that knows its size, and its digest unless it is soon removed.
 pub(crate) struct PrivateFile {
     file: File,
-    hasher: blake3::Hasher,
+    hasher: Option<blake3::Hasher>,
     bytes: u64,
 }
 
 impl PrivateFile {
-    fn create(path: &Path) -> Result<Self, EngineError> {
+    fn create(path: &Path, layout: Layout) -> Result<Self, EngineError> {
         remove(path)?;
         let file = OpenOptions::new()
             .write(true)
@@ -78,14 +78,17 @@ impl PrivateFile {
             .mode(0o600)
             .open(path)
             .map_err(|cause| EngineError::file("write", path, cause))?;
-        Ok(Self { file, hasher: blake3::Hasher::new(), bytes: 0 })
+        let hasher = (!matches!(layout, Layout::Passing)).then(blake3::Hasher::new);
+        Ok(Self { file, hasher, bytes: 0 })
     }
 }
 
 impl Write for PrivateFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let count = self.file.write(data)?;
-        self.hasher.update(&data[..count]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&data[..count]);
+        }
         self.bytes += count as u64;
         Ok(count)
     }
@@ -104,8 +107,8 @@ pub(crate) enum Layout {
     Passing,
     /// Written once, read a few times soon, and kept for days: compressed lightly.
     Waiting,
-    /// Kept and searched: small, with statistics of `sorted_by`.
-    Kept { sorted_by: &'static str, few_values: &'static [&'static str] },
+    /// Kept and searched: small, with statistics of `sorted_by`. `hashes` cannot be made smaller.
+    Kept { sorted_by: &'static str, hashes: &'static [&'static str], few_values: &'static [&'static str] },
 }
 
 impl Layout {
@@ -117,13 +120,17 @@ impl Layout {
         match self {
             Self::Passing => properties.set_compression(Compression::UNCOMPRESSED),
             Self::Waiting => properties.set_compression(Compression::SNAPPY),
-            Self::Kept { sorted_by, few_values } => {
-                let properties = properties
+            Self::Kept { sorted_by, hashes, few_values } => {
+                let mut properties = properties
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .set_column_statistics_enabled(sorted_by.into(), EnabledStatistics::Chunk);
-                few_values.iter().fold(properties, |properties, column| {
-                    properties.set_column_dictionary_enabled((*column).into(), true)
-                })
+                for column in hashes {
+                    properties = properties.set_column_compression((*column).into(), Compression::UNCOMPRESSED);
+                }
+                for column in few_values {
+                    properties = properties.set_column_dictionary_enabled((*column).into(), true);
+                }
+                properties
             }
         }
         .build()
@@ -142,6 +149,7 @@ pub(crate) struct ParquetWriter {
 pub(crate) struct WrittenFile {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    /// Empty for a passing file.
     pub(crate) digest: String,
     /// Rows of each row group, in order.
     pub(crate) group_rows: Vec<u64>,
@@ -154,8 +162,9 @@ impl ParquetWriter {
         group_rows: usize,
         layout: Layout,
     ) -> Result<Self, EngineError> {
-        let writer = ArrowWriter::try_new(PrivateFile::create(path)?, schema, Some(layout.properties(group_rows)))
-            .map_err(|cause| EngineError::parquet("write", path, cause))?;
+        let writer =
+            ArrowWriter::try_new(PrivateFile::create(path, layout)?, schema, Some(layout.properties(group_rows)))
+                .map_err(|cause| EngineError::parquet("write", path, cause))?;
         Ok(Self { path: path.to_owned(), writer, rows: 0 })
     }
 
@@ -171,7 +180,7 @@ impl ParquetWriter {
         let group_rows = metadata.row_groups().iter().map(|group| group.num_rows().unsigned_abs()).collect();
         let inner = self.writer.inner();
         inner.file.sync_all().map_err(|cause| EngineError::file("make durable", &self.path, cause))?;
-        let digest = inner.hasher.finalize().to_hex().to_string();
+        let digest = inner.hasher.as_ref().map(|hasher| hasher.finalize().to_hex().to_string()).unwrap_or_default();
         Ok(WrittenFile { rows: self.rows, bytes: inner.bytes, digest, group_rows })
     }
 }

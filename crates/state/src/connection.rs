@@ -13,9 +13,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Reading commands ask one thing at a time, a run a few at once.
 const READING_CONNECTIONS: u32 = 4;
 
+/// Pages in the write-ahead log before they go into the database file: 16 MB, so that this is rarely done.
+const CHECKPOINT_PAGES: &str = "4096";
+
 /// Connects for writing, in the file's own journal mode.
 pub(crate) async fn writing(place: &Place) -> Result<SqliteConnection, sqlx::Error> {
-    options(place).synchronous(SqliteSynchronous::Full).connect().await
+    let options = options(place).synchronous(SqliteSynchronous::Full);
+    options.pragma("wal_autocheckpoint", CHECKPOINT_PAGES).connect().await
 }
 
 /// Makes a pool that connects when it is first used, and cannot write.

@@ -186,7 +186,8 @@ impl Transaction {
     async fn add_entry(&mut self, intent: &Intent, row_count: usize, packed: Vec<u8>) -> Result<EntryId, Fault> {
         let added = sqlx::query(
             "INSERT INTO entries (plan, sync, connection, audience_id, batch, operation, attempt, tag, intended_at,
-                 row_count, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
+                 row_count, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open');
+             INSERT INTO entry_rows (entry, packed) VALUES (last_insert_rowid(), ?)",
         )
         .bind(intent.plan.to_string())
         .bind(intent.sync.as_str())
@@ -198,21 +199,20 @@ impl Transaction {
         .bind(intent.tag.0)
         .bind(intent.intended_at.0)
         .bind(i64::try_from(row_count).unwrap_or(i64::MAX))
+        .bind(packed)
         .execute(&mut self.connection)
         .await?;
-        let id = added.last_insert_rowid();
-        sqlx::query("INSERT INTO entry_rows (entry, packed) VALUES (?, ?)")
-            .bind(id)
-            .bind(packed)
-            .execute(&mut self.connection)
-            .await?;
-        Ok(EntryId(id))
+        // The rows' own row id is that of their entry.
+        Ok(EntryId(added.last_insert_rowid()))
     }
 
     async fn close_entry(&mut self, entry: EntryId, outcome_count: usize, packed: Vec<u8>) -> Result<(), Fault> {
         let closed: Option<i64> = sqlx::query_scalar(
-            "UPDATE entries SET state = 'closed' WHERE id = ? AND state = 'open' RETURNING row_count",
+            "INSERT INTO entry_outcomes (entry, packed) SELECT id, ? FROM entries WHERE id = ? AND state = 'open';
+             UPDATE entries SET state = 'closed' WHERE id = ? AND state = 'open' RETURNING row_count",
         )
+        .bind(packed)
+        .bind(entry.0)
         .bind(entry.0)
         .fetch_optional(&mut self.connection)
         .await?;
@@ -227,11 +227,6 @@ impl Transaction {
             );
             return Err(StateError::Storage { message, cause: None }.into());
         }
-        sqlx::query("INSERT INTO entry_outcomes (entry, packed) VALUES (?, ?)")
-            .bind(entry.0)
-            .bind(packed)
-            .execute(&mut self.connection)
-            .await?;
         Ok(())
     }
 

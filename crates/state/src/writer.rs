@@ -1,7 +1,8 @@
 //! The task that owns the writing connection.
 //!
 //! Operations that wait at the same time share one transaction and so one sync to disk; each has a savepoint of its
-//! own, so that one may fail without the others. An operation is answered only after the commit.
+//! own, so that one may fail without the others. An operation is answered only after the commit. Each statement is a
+//! trip to the thread that SQLite runs on, so what can be one statement is.
 
 use std::sync::Arc;
 
@@ -84,9 +85,22 @@ async fn commit_group(
     clock: &DatabaseClock,
     group: &mut [Box<dyn Queued>],
 ) -> Result<(), Arc<sqlx::Error>> {
-    // Takes the write lock at once, so that what an operation reads cannot change before it writes.
-    execute(transaction, "BEGIN IMMEDIATE").await?;
-    transaction.now = clock.now(&mut transaction.connection).await?;
+    transaction.now = clock.begin(&mut transaction.connection).await?;
+    match group {
+        [alone] => {
+            if let Ran::Failed { .. } = alone.run(transaction).await {
+                // Fails if SQLite has given up the transaction by itself; the operation tells its own failure.
+                let _already_undone = execute(transaction, "ROLLBACK").await;
+                return Ok(());
+            }
+        }
+        together => run_together(transaction, together).await?,
+    }
+    Ok(execute(transaction, "COMMIT").await?)
+}
+
+/// Runs operations of which each may fail without the others.
+async fn run_together(transaction: &mut Transaction, group: &mut [Box<dyn Queued>]) -> Result<(), Arc<sqlx::Error>> {
     for queued in group {
         execute(transaction, "SAVEPOINT operation").await?;
         if let Ran::Failed { cause } = queued.run(transaction).await {
@@ -96,7 +110,7 @@ async fn commit_group(
         }
         execute(transaction, "RELEASE operation").await?;
     }
-    Ok(execute(transaction, "COMMIT").await?)
+    Ok(())
 }
 
 async fn execute(transaction: &mut Transaction, sql: &'static str) -> Result<(), sqlx::Error> {

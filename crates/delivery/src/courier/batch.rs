@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use arrow::array::UInt32Array;
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use convoke_core::boundary::Boundary;
 use convoke_core::gate::QuotaExhausted;
@@ -214,13 +214,21 @@ impl<'a> BatchRun<'a> {
         if self.batch.operation == Operation::Delete {
             return Ok(Request::Delete { row_ids: self.row_ids(rows)? });
         }
-        let cells = take_record_batch(&self.batch.cells, &UInt32Array::from(rows.to_vec()))
-            .map_err(|error| self.damaged(error.into()))?;
+        let cells = self.cells(rows)?;
         if self.batch.operation == Operation::Update {
             return Ok(Request::Update { cells, row_ids: self.row_ids(rows)? });
         }
         let key_cells = rows.iter().map(|row| KeyCell { key: self.row(*row).key, tag }).collect();
         Ok(Request::Create { cells, key_cells })
+    }
+
+    fn cells(&self, rows: &[u32]) -> Result<RecordBatch, DeliveryError> {
+        let cells = &self.batch.cells;
+        // Rows are named once each and in order, so as many as there are means all.
+        if rows.len() == cells.num_rows() && rows.is_sorted() {
+            return Ok(cells.clone());
+        }
+        take_record_batch(cells, &UInt32Array::from(rows.to_vec())).map_err(|error| self.damaged(error.into()))
     }
 
     fn row_ids(&self, rows: &[u32]) -> Result<Vec<RowId>, DeliveryError> {

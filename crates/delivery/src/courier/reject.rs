@@ -75,7 +75,7 @@ pub(super) fn reject_record(
         at,
         stage: RejectStage::Refused,
         key: Some(batch.rows[row].key),
-        origin: batch.origins.get(row).cloned().flatten(),
+        origin: batch.origin(row).map(str::to_owned),
         code: reason.code,
         column,
         reason: without_values(&reason.detail, &cells),

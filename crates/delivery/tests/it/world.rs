@@ -161,7 +161,7 @@ impl World {
             operation,
             rows: numbers.iter().map(row).collect(),
             cells,
-            origins: numbers.iter().map(|number| Some(format!("leads.csv:{number}"))).collect(),
+            origins: numbers.iter().map(|number| Some(format!("leads.csv:{number}"))).collect::<StringArray>(),
         }
     }
 

@@ -27,7 +27,8 @@ pub(crate) const LIVE: u8 = 0;
 const REMOVED_AT_DESTINATION: u8 = 1;
 const DELETED: u8 = 2;
 
-const LAYOUT: Layout = Layout::Kept { sorted_by: "key", few_values: &["owner", "origin", "state"] };
+const LAYOUT: Layout =
+    Layout::Kept { sorted_by: "key", hashes: &["key", "content"], few_values: &["owner", "origin", "state"] };
 
 const CREATED: u8 = 0;
 const ADOPTED: u8 = 1;
