@@ -11,6 +11,15 @@ use serde::{Deserialize, Serialize};
 /// Version of what is hashed; named in each ledger manifest. A mismatch is an error, never a silent rebuild.
 pub const ENCODING_VERSION: u32 = 2;
 
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
 macro_rules! hash128 {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -25,12 +34,13 @@ macro_rules! hash128 {
 
             /// Parses 32 hexadecimal digits.
             pub fn from_hex(text: &str) -> Option<Self> {
-                if text.len() != 32 || !text.is_ascii() {
+                let (digits, []) = text.as_bytes().as_chunks::<2>() else { return None };
+                let mut bytes = [0; 16];
+                if digits.len() != bytes.len() {
                     return None;
                 }
-                let mut bytes = [0; 16];
-                for (index, byte) in bytes.iter_mut().enumerate() {
-                    *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+                for (byte, [high, low]) in bytes.iter_mut().zip(digits) {
+                    *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
                 }
                 Some(Self(bytes))
             }

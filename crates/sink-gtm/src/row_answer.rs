@@ -5,7 +5,7 @@
 //! without a key cell is left out and so stays in doubt.
 
 use std::cell::LazyCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::record_batch::RecordBatch;
 use convoke_core::RowId;
@@ -26,12 +26,17 @@ pub(crate) struct Sent<'a> {
 /// The rows that an answer to creates confirms; `None`: the answer is not a list of rows.
 pub(crate) fn created(sent: &Sent<'_>, key_cells: &[KeyCell], body: &[u8]) -> Option<Vec<AppliedRow>> {
     let list = RowList::parse(body)?;
-    let index_of: HashMap<KeyCell, usize> = key_cells.iter().enumerate().map(|(index, key)| (*key, index)).collect();
+    let index_of = LazyCell::new(|| -> HashMap<KeyCell, usize> {
+        key_cells.iter().enumerate().map(|(index, key)| (*key, index)).collect()
+    });
     let mut matching = Matching::new(key_cells.len(), &list);
-    for row in &list.data {
-        let key_cell = row.key_cell(&sent.audience.key_column_id);
-        if let Some(index) = key_cell.and_then(|key_cell| index_of.get(&key_cell)) {
-            matching.claim(*index, row);
+    for (position, row) in list.data.iter().enumerate() {
+        let Some(key_cell) = row.key_cell(&sent.audience.key_column_id) else { continue };
+        // Most answers keep the order of the request: then each row is where it is looked for first.
+        let is_here = key_cells.get(position) == Some(&key_cell);
+        let index = if is_here { Some(position) } else { index_of.get(&key_cell).copied() };
+        if let Some(index) = index {
+            matching.claim(index, row);
         }
     }
     Some(matching.into_applied(sent))
@@ -53,8 +58,8 @@ pub(crate) fn updated(sent: &Sent<'_>, row_ids: &[RowId], body: &[u8]) -> Option
 /// Which row of the answer stands for which row of the request.
 struct Matching<'a> {
     slots: Vec<Slot<'a>>,
-    /// How often each id stands in the answer.
-    occurrences: HashMap<&'a str, usize>,
+    /// Ids that stand in the answer more than once.
+    repeated: HashSet<&'a str>,
 }
 
 #[derive(Clone, Copy)]
@@ -67,15 +72,14 @@ enum Slot<'a> {
 
 impl<'a> Matching<'a> {
     fn new(rows: usize, list: &'a RowList<'a>) -> Self {
-        let mut occurrences = HashMap::with_capacity(list.data.len());
-        for id in list.data.iter().filter_map(Row::id) {
-            *occurrences.entry(id).or_default() += 1;
-        }
-        Self { slots: vec![Slot::Open; rows], occurrences }
+        let mut ids: Vec<&str> = list.data.iter().filter_map(Row::id).collect();
+        ids.sort_unstable();
+        let repeated = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+        Self { slots: vec![Slot::Open; rows], repeated }
     }
 
     fn claim(&mut self, index: usize, row: &'a Row<'a>) {
-        let is_single = row.id().is_some_and(|id| self.occurrences.get(id) == Some(&1));
+        let is_single = row.id().is_some_and(|id| self.repeated.is_empty() || !self.repeated.contains(id));
         let slot = &mut self.slots[index];
         *slot = match slot {
             Slot::Open if is_single => Slot::Taken(row),
