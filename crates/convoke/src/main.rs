@@ -16,13 +16,23 @@ mod wiring;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Builder;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 
 /// Arrow's many short-lived buffers make the allocator show up in profiles; this one is measurably faster.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A run waits for one thing after the other, and its queries have threads of their own: on a single thread nothing
+/// wakes another one for each answer. A server has many callers at once.
+fn runtime_for(command: &Command) -> Builder {
+    match command {
+        Command::Store { .. } => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    }
+}
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -40,7 +50,7 @@ fn main() -> ExitCode {
         }
     };
     let json = cli.global.json;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime_for(&cli.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the runtime could not be started: {error}");

@@ -31,6 +31,7 @@ use crate::ledger::segment;
 use crate::mapping::Mapping;
 use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
+use crate::query_threads::QueryThreads;
 use crate::spool::Spool;
 use crate::{files, functions, identity};
 
@@ -58,6 +59,7 @@ pub struct EngineSettings {
 pub struct Engine {
     settings: EngineSettings,
     runtime: Arc<RuntimeEnv>,
+    threads: QueryThreads,
 }
 
 /// A sync's expressions, compiled against its source, with the session that runs them.
@@ -68,7 +70,7 @@ pub(crate) struct Prepared {
 }
 
 impl Engine {
-    /// Makes the spill folder and the memory pool.
+    /// Makes the spill folder, the memory pool and the threads.
     pub fn new(settings: EngineSettings) -> Result<Self, EngineError> {
         files::make_private_folder(&settings.spill_dir)?;
         let directories = DiskManagerMode::Directories(vec![settings.spill_dir.clone()]);
@@ -78,7 +80,9 @@ impl Engine {
             .build_arc();
         let scope = QueryScope { memory_limit_bytes: settings.memory_limit_bytes, spill_dir: &settings.spill_dir };
         let runtime = built.map_err(|cause| EngineError::query("start the query engine", &cause, &scope))?;
-        Ok(Self { settings, runtime })
+        let threads = QueryThreads::start(settings.threads)
+            .map_err(|cause| EngineError::file("start threads that spill to", &settings.spill_dir, cause))?;
+        Ok(Self { settings, runtime, threads })
     }
 
     /// Holds every expression of a sync against its source's columns; returns all problems at once.
@@ -88,7 +92,7 @@ impl Engine {
 
     /// Computes what a run will change and writes it to the plan's folder.
     pub async fn plan(&self, request: PlanRequest<'_>) -> Result<Planned, EngineError> {
-        plan::plan(self, request).await
+        self.threads.run(plan::plan(self, request)).await
     }
 
     /// Shows what would become of the first records, changing nothing.
@@ -102,7 +106,7 @@ impl Engine {
         request: FoldRequest<'_>,
         entries: BoxStream<'_, Result<Entry, StateError>>,
     ) -> Result<Folded, EngineError> {
-        fold::fold(self, request, entries).await
+        self.threads.run(fold::fold(self, request, entries)).await
     }
 
     /// Takes rows that an audience already holds into its ledger, by their key cells.
@@ -111,7 +115,7 @@ impl Engine {
         request: AdoptRequest<'_>,
         rows: BoxStream<'_, Result<ScannedRow, convoke_core::SinkError>>,
     ) -> Result<Adopted, EngineError> {
-        adopt::adopt(self, request, rows).await
+        self.threads.run(adopt::adopt(self, request, rows)).await
     }
 
     /// Finds what a ledger holds for these keys. `segments` oldest first.

@@ -103,9 +103,9 @@ impl Write for PrivateFile {
 /// Dictionaries are built for columns of few values alone: for the others they cost more than all else.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Layout {
-    /// Written once, read once or twice at once, and removed: as it stands.
+    /// Written once, read once or twice at once, and removed: as it stands. To compress it costs more than it saves.
     Passing,
-    /// Written once, read a few times soon, and kept for days: compressed lightly.
+    /// Written once, read a few times, and kept for days: as it stands, with a digest.
     Waiting,
     /// Kept and searched: small, with statistics of `sorted_by`. `hashes` cannot be made smaller.
     Kept { sorted_by: &'static str, hashes: &'static [&'static str], few_values: &'static [&'static str] },
@@ -118,8 +118,7 @@ impl Layout {
             .set_dictionary_enabled(false)
             .set_statistics_enabled(EnabledStatistics::None);
         match self {
-            Self::Passing => properties.set_compression(Compression::UNCOMPRESSED),
-            Self::Waiting => properties.set_compression(Compression::SNAPPY),
+            Self::Passing | Self::Waiting => properties.set_compression(Compression::UNCOMPRESSED),
             Self::Kept { sorted_by, hashes, few_values } => {
                 let mut properties = properties
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))

@@ -19,6 +19,7 @@ mod ledger;
 mod mapping;
 mod plan;
 mod preview;
+mod query_threads;
 mod rank;
 mod sorting;
 mod spool;

@@ -28,20 +28,20 @@ impl SortInput {
     }
 }
 
-/// Begins a sort by ascending columns, which spills at the session's memory limit.
+/// Begins a sort by an ascending column, which spills at the session's memory limit.
 ///
 /// The output must be polled while the input is fed. Whoever feeds it must tell the end of the input from a failure
 /// before the output is used: to the sort both look alike.
 pub(crate) async fn sort(
     context: &SessionContext,
     schema: &SchemaRef,
-    columns: &[&str],
+    column: &str,
 ) -> Result<(SortInput, SendableRecordBatchStream), DataFusionError> {
     let (sender, receiver) = channel(BATCHES_AHEAD);
     let fed = Fed { schema: Arc::clone(schema), batches: Mutex::new(Some(receiver)) };
     let table = StreamingTable::try_new(Arc::clone(schema), vec![Arc::new(fed)])?;
-    let by = columns.iter().map(|name| col(*name).sort(true, false)).collect();
-    let sorted = context.read_table(Arc::new(table))?.sort(by)?.execute_stream().await?;
+    let sorted =
+        context.read_table(Arc::new(table))?.sort(vec![col(column).sort(true, false)])?.execute_stream().await?;
     Ok((SortInput(sender), sorted))
 }
 

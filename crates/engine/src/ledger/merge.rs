@@ -11,6 +11,7 @@ use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
 use tokio::sync::mpsc::Receiver;
 
 use super::event::{Effect, Event, EventKind, apply};
+use super::fold::KEY_BYTES;
 use super::segment::{SegmentReader, SegmentWriter};
 use crate::error::EngineError;
 use crate::files::WrittenFile;
@@ -197,7 +198,7 @@ impl EventReader {
 
 /// A batch of events, column by column.
 struct EventBatch {
-    keys: BinaryArray,
+    places: BinaryArray,
     kinds: UInt8Array,
     contents: BinaryArray,
     orders: BinaryArray,
@@ -208,19 +209,19 @@ struct EventBatch {
 impl EventBatch {
     fn of(batch: &RecordBatch) -> Self {
         Self {
-            keys: batch.column(0).as_binary().clone(),
-            kinds: batch.column(2).as_primitive().clone(),
-            contents: batch.column(3).as_binary().clone(),
-            orders: batch.column(4).as_binary().clone(),
-            row_ids: batch.column(5).as_string().clone(),
-            owners: batch.column(6).as_string().clone(),
+            places: batch.column(0).as_binary().clone(),
+            kinds: batch.column(1).as_primitive().clone(),
+            contents: batch.column(2).as_binary().clone(),
+            orders: batch.column(3).as_binary().clone(),
+            row_ids: batch.column(4).as_string().clone(),
+            owners: batch.column(5).as_string().clone(),
         }
     }
 
     fn event(&self, row: usize) -> Event<'_> {
         const OURS: &str = "this process made the events";
         Event {
-            key: KeyHash(self.keys.value(row).try_into().expect(OURS)),
+            key: KeyHash(self.places.value(row)[..KEY_BYTES].try_into().expect(OURS)),
             kind: EventKind::from_code(self.kinds.value(row)).expect(OURS),
             content: ContentHash(self.contents.value(row).try_into().expect(OURS)),
             order: self.orders.value(row),

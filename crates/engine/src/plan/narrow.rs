@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Int64Builder, RecordBatch, StringArray, StringBuilder,
-    UInt8Builder,
+    Array, ArrayBuilder, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Int64Builder, RecordBatch, StringArray,
+    StringBuilder, UInt8Builder,
 };
 use arrow::datatypes::{Int64Type, UInt8Type};
 use convoke_core::plan::PlanCounts;
@@ -37,6 +37,9 @@ pub(super) const OWNED_BY_OTHER: u8 = 3;
 pub(super) const DELETE: u8 = 4;
 /// A delete for want of a record; withheld if an invalid record turns out to have the key.
 pub(super) const ABSENT: u8 = 5;
+
+/// Changes that go into the sort at once: the fewer batches, the fewer have to be merged.
+const SORTED_ROWS: usize = 32_768;
 
 /// Where the places of deletes begin: beyond every position.
 const FIRST_DELETE_PLACE: u64 = 1 << 62;
@@ -94,14 +97,18 @@ pub(super) async fn find_changes(
     segment::register_ledger(&prepared.context, request.segments, request.spec.name.as_str()).await.map_err(fail)?;
     let diff = prepared.context.sql(DIFF).await.map_err(fail)?;
     let mut diff = diff.execute_stream().await.map_err(fail)?;
-    let (input, mut rest) = sorting::sort(&prepared.context, &NARROW, &[PLACE]).await.map_err(fail)?;
+    let (input, mut rest) = sorting::sort(&prepared.context, &NARROW, PLACE).await.map_err(fail)?;
     let mut sieve = Sieve::new(policy, ranking, listed, request);
     let compare = async move {
         while let Some(batch) = diff.next().await {
             let batch =
                 batch.map_err(|cause| engine.explain_failure(ACTION, &cause, request.spec, request.spool, prepared))?;
-            input.push(sieve.take(&batch)).await?;
+            sieve.take(&batch);
+            if sieve.kept.places.len() >= SORTED_ROWS {
+                input.push(sieve.kept.finish()).await?;
+            }
         }
+        input.push(sieve.kept.finish()).await?;
         Ok(sieve.finish())
     };
     // The sort gives its first batch once it has the last.
@@ -164,13 +171,11 @@ impl Sieve {
         }
     }
 
-    /// Gives what changes.
-    fn take(&mut self, batch: &RecordBatch) -> RecordBatch {
+    fn take(&mut self, batch: &RecordBatch) {
         let joined = Joined::new(batch);
         for row in 0..batch.num_rows() {
             self.take_key(&joined, row);
         }
-        self.kept.finish()
     }
 
     fn take_key(&mut self, joined: &Joined<'_>, row: usize) {
