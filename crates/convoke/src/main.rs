@@ -21,9 +21,10 @@ use tokio::runtime::Builder;
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 
-/// Arrow's many short-lived buffers make the allocator show up in profiles; this one is measurably faster.
+/// Arrow's many short-lived buffers make the allocator show up: this one is as fast as the fastest, and holds a quarter
+/// less memory at the peak of a first load.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A run waits for one thing after the other, and its queries have threads of their own: on a single thread nothing
 /// wakes another one for each answer. A server has many callers at once.

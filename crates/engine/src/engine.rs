@@ -92,7 +92,7 @@ impl Engine {
 
     /// Computes what a run will change and writes it to the plan's folder.
     pub async fn plan(&self, request: PlanRequest<'_>) -> Result<Planned, EngineError> {
-        self.threads.run(plan::plan(self, request)).await
+        self.threads.run(Box::pin(plan::plan(self, request))).await
     }
 
     /// Shows what would become of the first records, changing nothing.
@@ -106,7 +106,7 @@ impl Engine {
         request: FoldRequest<'_>,
         entries: BoxStream<'_, Result<Entry, StateError>>,
     ) -> Result<Folded, EngineError> {
-        self.threads.run(fold::fold(self, request, entries)).await
+        self.threads.run(Box::pin(fold::fold(self, request, entries))).await
     }
 
     /// Takes rows that an audience already holds into its ledger, by their key cells.
@@ -115,7 +115,7 @@ impl Engine {
         request: AdoptRequest<'_>,
         rows: BoxStream<'_, Result<ScannedRow, convoke_core::SinkError>>,
     ) -> Result<Adopted, EngineError> {
-        self.threads.run(adopt::adopt(self, request, rows)).await
+        self.threads.run(Box::pin(adopt::adopt(self, request, rows))).await
     }
 
     /// Finds what a ledger holds for these keys. `segments` oldest first.

@@ -3,7 +3,7 @@
 //! Whatever a query spawns runs on these threads; the future that the caller polls stays on the caller's.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -24,9 +24,9 @@ impl QueryThreads {
     }
 
     /// Runs a future so that what it spawns runs on these threads.
-    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn run<F: Future + Unpin>(&self, work: F) -> F::Output {
         let handle = self.0.as_ref().expect("the threads live as long as this").handle();
-        Within { handle, work: pin!(work) }.await
+        Within { handle, work }.await
     }
 }
 
@@ -42,14 +42,14 @@ impl Drop for QueryThreads {
 /// A future that is polled in the context of another runtime.
 struct Within<'a, F> {
     handle: &'a Handle,
-    work: Pin<&'a mut F>,
+    work: F,
 }
 
-impl<F: Future> Future for Within<'_, F> {
+impl<F: Future + Unpin> Future for Within<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let _entered = self.handle.enter();
-        self.work.as_mut().poll(context)
+        Pin::new(&mut self.work).poll(context)
     }
 }
