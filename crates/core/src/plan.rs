@@ -25,7 +25,7 @@ pub struct PlanManifest {
     pub basis: PlanBasis,
     pub files: Vec<PlanFile>,
     pub counts: PlanCounts,
-    /// A first load: the ledger had no row of this sync.
+    /// A first load: the ledger had no row of this sync, or its first load was not finished.
     pub first_load: bool,
     /// `--limit`: at most this many changes; the rest is held back and the checkpoint stays.
     pub limit: Option<u64>,

@@ -3,8 +3,8 @@
 //! The life of a source within a run:
 //!
 //! ```text
-//! schema    = source.describe()
 //! discovery = source.discover(stored checkpoint, reread)
+//! schema    = source.describe()                                 from here on: of what was discovered
 //! for split in discovery.splits: stream = source.read(split)  → spooled once to Parquet
 //! proposed  = source.propose(stored checkpoint, outcomes of the splits)
 //! … the plan is delivered and settled; `proposed` is committed with compare-and-set …
@@ -24,7 +24,8 @@ use crate::error::SourceError;
 /// Where records come from. See the module for who calls what, when.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Tells the columns that mappings may name.
+    /// Tells the columns that mappings may name: those of the discovered splits, or, before a discovery, those of the
+    /// newest that can be read.
     async fn describe(&self) -> Result<SourceSchema, SourceError>;
 
     /// Lists what is to be read, given what was read before.

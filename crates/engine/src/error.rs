@@ -62,7 +62,7 @@ pub enum EngineError {
     },
     /// A ledger and a sync whose hashes cannot be compared.
     #[error(
-        "the ledger of `{audience}` was made with another {difference}; adopt what the audience holds, restore a backup, or declare a fresh start"
+        "the ledger of `{audience}` was made with another {difference}; adopt what the audience holds, restore a backup, or begin anew with an audience of another name"
     )]
     Identity { audience: AudienceKey, difference: &'static str },
     /// A ledger whose segments hold other rows than its manifest tells of.

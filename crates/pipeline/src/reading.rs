@@ -33,7 +33,7 @@ impl Pipeline {
         let source = &self.sync.source;
         let position = stored.position.as_ref();
         let discovery = self.unless_cancelled(source.discover(Discover { stored: position, reread })).await??;
-        if discovery.unchanged && !reread {
+        if discovery.unchanged {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
         }
         let (spool, mut outcomes) = self.spool(run, &discovery).await?;

@@ -122,6 +122,12 @@ impl FileReader {
             };
             tally.records += 1;
             if let Err(reason) = batch.push(records, cell_count, line) {
+                // A record with cells to spare is wrong in itself; one that ends early is half a file.
+                if records.is_cut() && cell_count <= columns.len() {
+                    break Some(format!(
+                        "the file ends in the middle of the record at line {line} ({reason}); drop it again, whole"
+                    ));
+                }
                 tally.malformed += 1;
                 let record = MalformedRecord { position: line, reason };
                 if tally.first_malformed.len() < NAMED_MALFORMED {

@@ -37,6 +37,8 @@ pub(crate) struct Records<R> {
     ends: Vec<usize>,
     line: u64,
     bytes_read: u64,
+    /// Whether the last record reached the end of the file without a line end.
+    is_cut: bool,
 }
 
 /// How far the record under way has come.
@@ -61,6 +63,7 @@ impl<R: Read> Records<R> {
             ends: vec![0; 1 << 6],
             line: 1,
             bytes_read: 0,
+            is_cut: false,
         };
         while records.unread.len() < 3 && records.fill()? {}
         let start = &records.buffer[records.unread.clone()];
@@ -87,6 +90,11 @@ impl<R: Read> Records<R> {
 
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read
+    }
+
+    /// Whether the last record reached the end of the file without a line end, so that more of it may be missing.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The fingerprint of all bytes read.
@@ -178,6 +186,7 @@ impl<R: Read> Records<R> {
     /// Ends the last record, which may lack its line end, but not its closing quote.
     fn finish(&mut self, progress: &mut Progress) -> (Next, usize) {
         let Some(line) = progress.line else { return (Next::End, 0) };
+        self.is_cut = true;
         loop {
             // Outside quotes a line end ends the record; inside it is one more character of the cell.
             let (result, _, written, ended) =

@@ -4,7 +4,7 @@ use convoke_core::{StateError, Timestamp};
 
 use crate::sqlite::SqliteState;
 
-/// One deed of a person: an approval, an adoption, a fresh start.
+/// One deed of a person: an approval, an adoption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
     /// By the database's clock.

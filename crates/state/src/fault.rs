@@ -7,8 +7,7 @@ use std::sync::Arc;
 use convoke_core::StateError;
 
 /// What a user can do when state is gone. None of it happens by itself.
-pub(crate) const MISSING_CHOICES: &str =
-    "choose one: adopt what the audience holds (`convoke adopt`), restore a backup, or declare a fresh start";
+pub(crate) const MISSING_CHOICES: &str = "choose one: adopt what the audience holds (`convoke adopt`), restore a backup, or begin anew with an audience of another name";
 
 // Primary result codes, https://www.sqlite.org/rescode.html.
 const SQLITE_BUSY: i64 = 5;

@@ -102,6 +102,18 @@ async fn a_quote_that_swallows_the_file_is_told_before_it_takes_the_memory() {
 }
 
 #[tokio::test]
+async fn a_file_that_ends_within_a_record_is_broken_and_not_short_of_it() {
+    for (bytes, is_broken) in [("a,b\n1,2\n3", true), ("a,b\n1,2\n3\n", false), ("a,b\n1,2\n3,4,5", false)] {
+        let folder = TestFolder::with(DropMode::Snapshot, |spec| spec.max_malformed = 1.0);
+        let contents = folder.read_file(bytes).await;
+        assert_eq!(contents.broken.is_some(), is_broken, "{bytes:?}");
+        if let Some(reason) = contents.broken {
+            assert!(reason.contains("middle of the record at line 3") && reason.contains("drop it again"), "{reason}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_with_more_malformed_records_than_allowed_is_broken() {
     for (max_malformed, is_broken) in [(0.5, false), (0.4, true)] {
         let folder = TestFolder::with(DropMode::Snapshot, |spec| spec.max_malformed = max_malformed);

@@ -46,7 +46,7 @@ async fn a_missing_segment_is_told_with_three_choices() {
     segments.seal(staged.clone()).await.unwrap();
     segments.remove(&[staged.name.clone(), staged.name.clone()]).await.unwrap();
     let message = segments.open(&staged.name).await.unwrap_err().to_string();
-    for choice in ["adopt", "restore a backup", "fresh start"] {
+    for choice in ["adopt", "restore a backup", "begin anew"] {
         assert!(message.contains(choice), "{message}");
     }
 }

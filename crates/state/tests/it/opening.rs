@@ -55,7 +55,7 @@ async fn a_missing_store_is_told_with_three_choices_and_not_made() {
     for mode in [OpenMode::Existing, OpenMode::ReadOnly] {
         let error = SqliteState::open(&path, mode).await.unwrap_err();
         let StateError::Missing { message } = &error else { panic!("{error:?}") };
-        for part in ["convoke.db", "adopt", "restore a backup", "fresh start"] {
+        for part in ["convoke.db", "adopt", "restore a backup", "begin anew"] {
             assert!(message.contains(part), "{message}");
         }
         assert!(!path.exists());
