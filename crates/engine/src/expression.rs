@@ -167,6 +167,13 @@ impl<'a> Compiler<'a> {
     }
 
     fn unknown_column(&self, name: &str) -> String {
+        let columns = self.schema.fields().len();
+        if !self.schema.fields().iter().all(|field| looks_like_name(field.name())) {
+            return format!(
+                "the source has no column `{name}`, and what its {columns} columns are called looks like values; does it \
+                 begin with a header line?"
+            );
+        }
         let known = self.schema.fields().iter().map(|field| field.name().as_str());
         match nearest(name, known) {
             Some(candidate) => format!("the source has no column `{name}`; did you mean `{candidate}`?"),
@@ -176,6 +183,12 @@ impl<'a> Compiler<'a> {
             }
         }
     }
+}
+
+/// Whether a column's name may be shown: the first record of a file without a header line may not.
+fn looks_like_name(name: &str) -> bool {
+    const LONGEST: usize = 64;
+    name.len() <= LONGEST && !name.contains('@') && name.chars().any(char::is_alphabetic)
 }
 
 /// Finds the known name that is most like `name`, if one is like it at all.

@@ -41,6 +41,21 @@ async fn every_problem_is_told_at_once_with_its_place() {
 }
 
 #[tokio::test]
+async fn the_first_record_of_a_file_without_a_header_is_not_shown() {
+    let world = World::new();
+    let headless: Vec<_> = ["ada@b.co", "Ada"]
+        .map(|name| arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Utf8, true))
+        .into();
+    let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(headless));
+    let problems = world.engine.check(&spec(SyncMode::Upsert), &schema).await;
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    for problem in problems {
+        assert!(problem.message.contains("header line") && !problem.message.contains("ada@"), "{}", problem.message);
+        assert!(!problem.message.contains("Ada"), "{}", problem.message);
+    }
+}
+
+#[tokio::test]
 async fn volatile_functions_and_queries_are_refused() {
     let world = World::new();
     for sql in ["now()", "current_date()", "uuid()", "random()", "(select 1)", "count(*)", "row_number() over ()"] {
