@@ -101,7 +101,8 @@ async fn an_interrupted_run_drains_and_the_next_one_goes_on() {
         let run = workspace.newest_run();
         assert_eq!(run["state"], "interrupted");
         let message = run["message"].as_str().expect("a message");
-        assert!(message.ends_with(" of 6000 changes delivered; run again to go on"), "{message}");
+        assert!(message.contains(" of 6000 changes delivered; run again to go on"), "{message}");
+        assert!(message.ends_with("with `convoke plan people`"), "{message}");
         let partly = rows(&store.base_url, &store.client, "People").await.len();
         assert!(partly > 0 && partly < 6_000, "{partly} rows");
         proxy.set_script(FaultScript::none());

@@ -1,5 +1,6 @@
 //! The engine's entry: settings, session, and one method per job.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -134,6 +135,15 @@ impl Engine {
     ) -> Result<Vec<KeyHash>, EngineError> {
         let prepared = schema.map(|schema| self.prepare(spec, schema, Timestamp::default())).transpose()?;
         identity::keys_of(spec, hash_key, prepared.as_ref().map(|prepared| &prepared.mapping), cells)
+    }
+
+    /// The source columns that a sync reads; none if its expressions do not fit the source, which planning tells.
+    pub fn columns_read(&self, spec: &SyncSpec, schema: &SchemaRef) -> BTreeSet<String> {
+        let Ok(prepared) = self.prepare(spec, schema, Timestamp::default()) else { return BTreeSet::new() };
+        let mapped = prepared.mapping.active.expressions(spec, &prepared.compiled);
+        let others = prepared.compiled.filter.iter().chain(&prepared.compiled.order);
+        let columns = mapped.iter().chain(others).flat_map(|placed| placed.expr.column_refs());
+        columns.map(|column| column.name.clone()).collect()
     }
 
     pub(crate) fn prepare(&self, spec: &SyncSpec, schema: &SchemaRef, now: Timestamp) -> Result<Prepared, EngineError> {

@@ -16,7 +16,7 @@ use crate::check::ExpressionProblem;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Expressions that do not fit the source. [`Engine::check`](crate::Engine::check) finds them all beforehand.
-    #[error("{count} expressions of `{sync}` do not fit its source; first: {first}; run `convoke check`", count = problems.len(), first = first_problem(problems))]
+    #[error("{count} expressions of `{sync}` do not fit its source; first: {first}; `convoke check --connect` tells all", count = problems.len(), first = first_problem(problems))]
     Expressions { sync: SyncName, problems: Vec<ExpressionProblem> },
     /// An expression failed on a value; which one is told, the value is not.
     #[error(

@@ -6,6 +6,7 @@
 
 mod read;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub struct SpoolWriter {
     folder: PathBuf,
     schema: SchemaRef,
     stored: SchemaRef,
+    required: BTreeSet<String>,
     splits: Vec<SpooledSplit>,
     records: u64,
     malformed: u64,
@@ -92,11 +94,18 @@ impl SpoolWriter {
             folder: folder.to_owned(),
             schema,
             stored,
+            required: BTreeSet::new(),
             splits: Vec::new(),
             records: 0,
             malformed: 0,
             attempts: 0,
         })
+    }
+
+    /// Refuses splits that lack one of these columns; without, a column that a split lacks is empty there.
+    pub fn requiring(mut self, columns: BTreeSet<String>) -> Self {
+        self.required = columns;
+        self
     }
 
     /// Takes a split to its end. A broken split leaves nothing in the spool and is no error.
@@ -159,6 +168,9 @@ impl SpoolWriter {
 
     fn stored_batch(&self, batch: &SourceBatch, position: u64, split: &Split) -> Result<RecordBatch, EngineError> {
         let rows = batch.records.num_rows();
+        if let Some(missing) = self.required.iter().find(|name| batch.records.column_by_name(name).is_none()) {
+            return Err(lacks_column(split, missing));
+        }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.stored.fields().len());
         for field in self.schema.fields() {
             let column = match batch.records.column_by_name(field.name()) {
@@ -198,6 +210,14 @@ fn source_failed(path: &Path, split: &Split, cause: SourceError) -> EngineError 
         Ok(()) => EngineError::Source { split: split.name.clone(), cause },
         Err(error) => error,
     }
+}
+
+fn lacks_column(split: &Split, column: &str) -> EngineError {
+    let message = format!(
+        "it has no column `{column}`, which the mapping reads and other files have; add the column, which would empty \
+         the cells, or take the file out of the drop folder"
+    );
+    EngineError::Source { split: split.name.clone(), cause: SourceError::new(Origin::User, message) }
 }
 
 fn outside_contract(split: &Split, column: &str) -> EngineError {

@@ -170,7 +170,8 @@ impl Pipeline {
             }),
             DeliveryEnd::Interrupted => {
                 let settled = Operation::ALL.iter().map(|operation| report.counts.of(*operation).settled()).sum();
-                Err(Error::DeliveryInterrupted { settled, total: plan.manifest.counts.changes() })
+                let (sync, total) = (plan.manifest.sync.clone(), plan.manifest.counts.changes());
+                Err(Error::DeliveryInterrupted { sync, settled, total })
             }
             DeliveryEnd::WaitingForQuota { until } => Err(Error::WaitingForQuota { until }),
             DeliveryEnd::RejectLimit { rejected } => {

@@ -1,8 +1,8 @@
 //! How a run can end other than well.
 
-use convoke_core::Timestamp;
 use convoke_core::error::{SinkError, SourceError, StateError};
 use convoke_core::state::RunState;
+use convoke_core::{SyncName, Timestamp};
 use convoke_delivery::DeliveryError;
 use convoke_engine::EngineError;
 use thiserror::Error;
@@ -42,8 +42,10 @@ pub enum Error {
     WaitingForQuota { until: Timestamp },
     #[error("stopped on a signal after the requests in flight; the same command goes on from here")]
     Interrupted,
-    #[error("interrupted: {settled} of {total} changes delivered; run again to go on")]
-    DeliveryInterrupted { settled: u64, total: u64 },
+    #[error(
+        "interrupted: {settled} of {total} changes delivered; run again to go on with the rest, or give it up and look at the source anew with `convoke plan {sync}`"
+    )]
+    DeliveryInterrupted { sync: SyncName, settled: u64, total: u64 },
 }
 
 impl Error {

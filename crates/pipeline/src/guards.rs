@@ -111,7 +111,7 @@ fn over_limit(guard: &str, limit: Limit, (count, base): (u64, u64), what: &str) 
 
 fn describe(limit: Limit) -> String {
     match (limit.percent, limit.records) {
-        (Some(percent), Some(records)) => format!("{percent} % and {records}"),
+        (Some(percent), Some(records)) => format!("{percent} %, once it is more than {records}"),
         (Some(percent), None) => format!("{percent} %"),
         (None, Some(records)) => records.to_string(),
         (None, None) => "none".to_owned(),

@@ -36,7 +36,7 @@ impl Pipeline {
         if discovery.unchanged {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
         }
-        let (spool, mut outcomes) = self.spool(run, &discovery).await?;
+        let (spool, mut outcomes) = self.spool(run, &discovery, reread).await?;
         self.refuse_if_all_broken(&discovery, &outcomes).await?;
         let complete = outcomes.iter().all(|outcome| matches!(outcome.result, SplitResult::Read { .. }));
         let proposed = source.propose(position, &outcomes);
@@ -45,9 +45,19 @@ impl Pipeline {
         Ok(Reading::Read(Box::new(ReadSource { spool, coverage, complete, proposed, outcomes, notices })))
     }
 
-    async fn spool(&self, run: RunId, discovery: &Discovery) -> Result<(Spool, Vec<SplitOutcome>), Error> {
+    async fn spool(
+        &self,
+        run: RunId,
+        discovery: &Discovery,
+        reread: bool,
+    ) -> Result<(Spool, Vec<SplitOutcome>), Error> {
         let schema = self.unless_cancelled(self.sync.source.describe()).await??.schema;
-        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
+        // What was read before may lack a column that the mapping names since: it is empty there.
+        let required = match reread {
+            true => Default::default(),
+            false => self.services.engine.columns_read(&self.sync.spec, &schema),
+        };
+        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.requiring(required);
         let mut outcomes = Vec::with_capacity(discovery.splits.len());
         for split in &discovery.splits {
             self.stop_if_cancelled()?;

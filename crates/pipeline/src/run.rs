@@ -51,14 +51,13 @@ impl Pipeline {
         let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
         hold_for_approval(&plan, None)?;
         let state = Box::pin(self.apply_plan(run, &plan, keeper)).await?;
-        match resumed {
-            // Nobody else is told what became of the plan that was finished on the way.
-            Some((finished, RunState::Partial)) if state == RunState::Succeeded => {
-                run.message = Some(format!("run {finished}, which finished the interrupted plan, refused records"));
-                Ok(RunState::Partial)
-            }
-            _ => Ok(state),
-        }
+        // Nobody else is told what became of the plan that was finished on the way.
+        let Some((finished, of_resumed)) = resumed else { return Ok(state) };
+        let refused = if of_resumed == RunState::Partial { " and refused records" } else { "" };
+        run.message = Some(format!(
+            "run {finished} finished the interrupted plan first{refused}; `convoke show {finished}` tells what it sent"
+        ));
+        Ok(if state == RunState::Succeeded { of_resumed } else { state })
     }
 
     /// Plans and stops.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use convoke_core::Timestamp;
 use convoke_core::source::{MalformedRecord, SplitItem, SplitResult};
 use convoke_core::spec::SyncMode;
-use convoke_engine::{PreviewOutcome, PreviewRequest, SpoolWriter, read_invalid};
+use convoke_engine::{EngineError, PreviewOutcome, PreviewRequest, SpoolWriter, read_invalid};
 use futures::StreamExt;
 
 use crate::fixture::*;
@@ -30,6 +30,23 @@ async fn a_broken_split_leaves_nothing_in_the_spool() {
     assert_eq!(files[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let (planned, _) = world.plan(&spec(SyncMode::Upsert), &spool, None).await;
     assert_eq!((planned.counts.read, planned.counts.creates), (1, 1));
+}
+
+#[tokio::test]
+async fn a_split_without_a_column_that_the_mapping_reads_is_refused_instead_of_emptying_cells() {
+    let world = World::new();
+    let read = world.engine.columns_read(&spec(SyncMode::Upsert), &columns());
+    assert_eq!(read.iter().map(String::as_str).collect::<Vec<_>>(), ["email", "name"]);
+    let narrow = std::sync::Arc::new(columns().project(&[0]).unwrap());
+    let items = || futures::stream::iter(items(&narrow, &[record(&["a@b.co"])]).into_iter().map(Ok)).boxed();
+    let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap().requiring(read);
+    let refused = writer.split(&split("part.csv"), items(), &|_| {}).await.unwrap_err();
+    let EngineError::Source { split: name, cause } = &refused else { panic!("{refused}") };
+    assert_eq!(name, "part.csv");
+    assert!(cause.to_string().contains("no column `name`"), "{cause}");
+    let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
+    writer.split(&split("part.csv"), items(), &|_| {}).await.unwrap();
+    assert_eq!(writer.finish().unwrap().read(), 1);
 }
 
 #[tokio::test]
