@@ -214,7 +214,7 @@ def main():
                 run_round(systems, stand_in, data, results, log)
     finally:
         stand_in.stop()
-    answers = "whole rows" if chosen.echo else "row ids only"
+    answers = "whole rows" if chosen.echo else "row ids and key cells"
     print(f"{chosen.size} lines, best of {chosen.rounds}, interleaved; the destination answers {answers}\n")
     print(table(results, [system.name for system in systems]))
 
