@@ -34,6 +34,18 @@ fn a_wrong_configuration_lists_every_problem_with_its_place() {
 }
 
 #[test]
+fn a_store_that_is_not_there_is_not_made_by_looking_into_it() {
+    let workspace = Workspace::embedded();
+    let data = workspace.path("typo.sqlite");
+    let data_text = data.to_str().expect("a path of plain letters");
+    workspace.convoke(&["store", "--data", data_text, "client", "list"]).expect(2, &["typo.sqlite", "--data"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    workspace.convoke(&["store", "--data", data_text, "--listen", &address]).expect(1, &[&address]);
+    assert!(!data.exists());
+}
+
+#[test]
 fn a_key_whose_feature_is_not_built_yet_is_refused_as_such() {
     let workspace = Workspace::embedded();
     workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "schedule: { cron: \"0 2 * * *\" }\n"));

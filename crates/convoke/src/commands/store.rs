@@ -22,19 +22,26 @@ pub(crate) async fn store(
     listen: SocketAddr,
     command: Option<StoreCommand>,
 ) -> Result<Exit, Failure> {
-    let store = Store::open(data, Arc::new(SystemClock))
-        .await
-        .map_err(|error| Failure::caused(&format!("the store `{}` could not be opened", data.display()), &error))?;
-    match command {
-        None => serve_until_signal(global, store, data, listen).await,
-        Some(StoreCommand::Client(command)) => clients(global, &store, command).await,
+    let Some(StoreCommand::Client(command)) = command else {
+        return serve_until_signal(global, data, listen).await;
+    };
+    // A store begins with its first client; anything else about a store that is not there is a slip of the pen.
+    if !matches!(command, StoreClient::Add { .. }) && !data.exists() {
+        return Err(Failure::usage(format!("there is no store `{}`; name its file with `--data`", data.display())));
     }
+    clients(global, &open(data).await?, command).await
 }
 
-async fn serve_until_signal(global: &Global, store: Store, data: &Path, listen: SocketAddr) -> Result<Exit, Failure> {
+async fn open(data: &Path) -> Result<Store, Failure> {
+    let opened = Store::open(data, Arc::new(SystemClock)).await;
+    opened.map_err(|error| Failure::caused(&format!("the store `{}` could not be opened", data.display()), &error))
+}
+
+async fn serve_until_signal(global: &Global, data: &Path, listen: SocketAddr) -> Result<Exit, Failure> {
     let signals = Signals::watch()?;
     let failed = |error: std::io::Error| Failure::caused(&format!("serving on {listen}"), &error);
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let store = open(data).await?;
     let address = listener.local_addr().map_err(failed)?;
     // Scripts read the address from this line, so it goes to standard output.
     let base_url = format!("http://{address}/gtm/studio/v1");
