@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use convoke_core::boundary::BoundaryObserver;
 use convoke_core::plan::{DeliveryCounts, PlannedBatch};
-use convoke_core::sink::{AudienceBinding, Destination};
+use convoke_core::sink::{AudienceBinding, Capabilities, Destination};
 use convoke_core::spec::Limit;
 use convoke_core::state::StateStore;
-use convoke_core::{Clock, KeyHash, PlanId, RowId, RunId, StateError, SyncName};
+use convoke_core::{Clock, KeyHash, PlanId, RowId, RunId, StateError, SyncName, Timestamp};
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -159,15 +159,19 @@ pub async fn tally(state: &dyn StateStore, plan: PlanId) -> Result<DeliveryCount
     Ok(Resume::load(state, plan).await?.into_counts())
 }
 
+/// How long to wait for the moment after which no earlier request can commit.
+///
+/// Nothing commits later than the destination declares: more is left only if the wall clock was set back since.
+pub fn until_quiet(capabilities: &Capabilities, until: Timestamp, now: Timestamp) -> Duration {
+    until.since(now).min(capabilities.max_commit_delay + capabilities.settle)
+}
+
 /// Waits until no request of an earlier plan can commit any more.
 async fn await_quiet(desk: &Desk<'_>, progress: &dyn DeliveryProgress) -> Result<(), DeliveryError> {
     let quiet = desk.ports.state.quiet_until(&desk.audience.key).await;
     let Some(until) = quiet.map_err(|error| desk.state_error(error))? else { return Ok(()) };
-    let capabilities = desk.ports.sink.capabilities();
-    // Nothing commits later than that. More is left only if the wall clock was set back since.
-    let longest = capabilities.max_commit_delay + capabilities.settle;
     let now = desk.ports.clock.now();
-    let left = until.since(now).min(longest);
+    let left = until_quiet(&desk.ports.sink.capabilities(), until, now);
     if !left.is_zero() {
         progress.waiting("an earlier request may still commit", now.after(left));
         desk.wait(left, Duration::ZERO).await;

@@ -24,7 +24,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::BoxStream;
 
 use crate::check::{self, ExpressionProblem};
-use crate::error::{EngineError, QueryScope};
+use crate::error::{EngineError, QueryFailure, QueryScope};
 use crate::expression::{Compiled, compile};
 use crate::ledger::adopt::{self, AdoptRequest, Adopted};
 use crate::ledger::fold::{self, FoldRequest, Folded};
@@ -81,8 +81,10 @@ impl Engine {
             .build_arc();
         let scope = QueryScope { memory_limit_bytes: settings.memory_limit_bytes, spill_dir: &settings.spill_dir };
         let runtime = built.map_err(|cause| EngineError::query("start the query engine", &cause, &scope))?;
-        let threads = QueryThreads::start(settings.threads)
-            .map_err(|cause| EngineError::file("start threads that spill to", &settings.spill_dir, cause))?;
+        let threads = QueryThreads::start(settings.threads).map_err(|cause| EngineError::Query {
+            action: "start the threads of the query engine",
+            cause: QueryFailure(cause.kind().to_string()),
+        })?;
         Ok(Self { settings, runtime, threads })
     }
 

@@ -1,6 +1,5 @@
 //! The mapping, evaluated directly on a batch: for the wide pass, previews and suppression lists.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -13,9 +12,9 @@ use datafusion::execution::SessionState;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 
-use crate::cell::{CellProblem, CellRefusal, EMPTY_KEY, canonical_cell, canonical_column};
+use crate::cell::{CellProblem, CellRefusal, EMPTY_KEY, canonical_column};
 use crate::expression::{Compiled, PlacedExpr};
-use crate::text_column::{as_text, text_at};
+use crate::text_column::as_text;
 
 /// The mapped columns that matter for a sync: all, or the key alone where keys are all that is listed.
 #[derive(Clone, Debug)]
@@ -153,7 +152,7 @@ impl Mapping {
         Ok((0..rows).map(|row| verdicts.is_valid(row) && verdicts.value(row)).collect())
     }
 
-    /// [`Mapping::canonical_row`] for all rows at once.
+    /// Brings evaluated columns to canonical form, and finds what makes records invalid.
     pub(crate) fn canonical_columns(&self, cells: &[StringArray]) -> CanonicalColumns {
         let mut problems = HashMap::new();
         let mut columns = Vec::with_capacity(cells.len());
@@ -169,21 +168,6 @@ impl Mapping {
             }
         }
         CanonicalColumns { columns, problems }
-    }
-
-    /// Gives the canonical cells of a row, or the first problem that makes the record invalid.
-    pub(crate) fn canonical_row<'c>(
-        &self,
-        cells: &'c [StringArray],
-        row: usize,
-    ) -> Result<Vec<Option<Cow<'c, str>>>, CellProblem> {
-        let mut canonical = Vec::with_capacity(cells.len());
-        for (column, values) in self.active.columns.iter().zip(cells) {
-            let cell = text_at(values, row).map_or(Ok(None), |text| canonical_cell(column.data_type, text));
-            canonical.push(cell.map_err(|refusal| problem(column, refusal))?);
-        }
-        let empty = self.active.key.iter().find(|index| canonical[**index].is_none());
-        empty.map_or(Ok(canonical), |index| Err(problem(&self.active.columns[*index], EMPTY_KEY)))
     }
 }
 

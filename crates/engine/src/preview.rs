@@ -1,8 +1,5 @@
 //! What would become of the first records of a source.
 
-use std::borrow::Cow;
-
-use arrow::array::StringArray;
 use convoke_core::hash::encode_part;
 use convoke_core::spec::SyncSpec;
 use convoke_core::{HashKey, Timestamp};
@@ -10,7 +7,7 @@ use convoke_core::{HashKey, Timestamp};
 use crate::cell::CellProblem;
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
-use crate::mapping::Failed;
+use crate::mapping::{CanonicalColumns, Failed};
 use crate::spool::{GroupRecords, Spool};
 use crate::suppression::{Suppressed, SuppressionList, hash_lists};
 use crate::text_column::{as_text, text_at};
@@ -94,10 +91,10 @@ impl Viewer<'_> {
             mapping.input.fields().iter().filter_map(|field| fetched.records.schema().index_of(field.name()).ok());
         let input = fetched.records.project(&read.collect::<Vec<_>>()).expect("the columns are those of the source");
         let passes = mapping.passes(&input).map_err(failed)?;
-        let cells = mapping.evaluate(&input).map_err(failed)?;
+        let canonical = mapping.canonical_columns(&mapping.evaluate(&input).map_err(failed)?);
         let source: Vec<_> = fetched.records.columns().iter().map(as_text).collect();
         for (row, passes) in passes.into_iter().enumerate() {
-            let outcome = if passes { self.outcome(&cells, row) } else { PreviewOutcome::Filtered };
+            let outcome = if passes { self.outcome(&canonical, row) } else { PreviewOutcome::Filtered };
             let names = fetched.records.schema_ref().fields().iter();
             // A column without a text form shows as NULL.
             let texts = source.iter().map(|column| column.as_ref().ok().and_then(|texts| text_at(texts, row)));
@@ -108,21 +105,22 @@ impl Viewer<'_> {
         Ok(())
     }
 
-    fn outcome(&self, cells: &[StringArray], row: usize) -> PreviewOutcome {
-        let mapping = &self.prepared.mapping;
-        let canonical = match mapping.canonical_row(cells, row) {
-            Ok(canonical) => canonical,
-            Err(problem) => return PreviewOutcome::Invalid(problem),
-        };
+    fn outcome(&self, canonical: &CanonicalColumns, row: usize) -> PreviewOutcome {
+        if let Some(problem) = canonical.problems.get(&row) {
+            return PreviewOutcome::Invalid(problem.clone());
+        }
+        let cell = |column: usize| text_at(&canonical.columns[column], row);
         let is_listed = |list: &Suppressed| {
             let mut encoded = Vec::new();
-            encode_part(&mut encoded, canonical[list.column].as_deref());
+            encode_part(&mut encoded, cell(list.column));
             list.names_part(&encoded, &self.hash_key)
         };
         if self.lists.iter().any(is_listed) {
             return PreviewOutcome::Suppressed;
         }
-        let pairs = mapping.active.columns.iter().zip(canonical);
-        PreviewOutcome::Mapped(pairs.map(|(column, cell)| (column.name.clone(), cell.map(Cow::into_owned))).collect())
+        let columns = self.prepared.mapping.active.columns.iter().enumerate();
+        PreviewOutcome::Mapped(
+            columns.map(|(index, column)| (column.name.clone(), cell(index).map(str::to_owned))).collect(),
+        )
     }
 }

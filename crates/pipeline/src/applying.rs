@@ -10,7 +10,7 @@ use convoke_core::state::{
     Checkpoint, PlanRecord, PlanState, RejectRecord, RejectStage, RunRecord, RunState, Settlement, audience_resource,
 };
 use convoke_core::{StateError, Timestamp};
-use convoke_delivery::courier::tally;
+use convoke_delivery::courier::{tally, until_quiet};
 use convoke_delivery::provision::{ProvisionError, ensure};
 use convoke_delivery::{Courier, DeliveryEnd, DeliveryProgress, DeliveryReport, Terms};
 use convoke_engine::{EngineError, read_invalid};
@@ -240,10 +240,7 @@ impl Pipeline {
         let Some(until) = self.services.state.quiet_until(&binding.key).await? else {
             return Ok(());
         };
-        let capabilities = self.sync.destination.capabilities();
-        // Nothing commits later than that. More is left only if the wall clock was set back since.
-        let longest = capabilities.max_commit_delay + capabilities.settle;
-        let wait = until.since(self.services.clock.now()).min(longest);
+        let wait = until_quiet(&self.sync.destination.capabilities(), until, self.services.clock.now());
         if wait.is_zero() {
             return Ok(());
         }

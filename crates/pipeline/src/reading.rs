@@ -1,5 +1,7 @@
 //! Reads a source into the run's spool.
 
+use std::collections::BTreeSet;
+
 use convoke_core::RunId;
 use convoke_core::source::{Coverage, Discover, Discovery, SourcePosition, SplitOutcome, SplitResult};
 use convoke_core::state::Checkpoint;
@@ -53,10 +55,8 @@ impl Pipeline {
     ) -> Result<(Spool, Vec<SplitOutcome>), Error> {
         let schema = self.unless_cancelled(self.sync.source.describe()).await??.schema;
         // What was read before may lack a column that the mapping names since: it is empty there.
-        let required = match reread {
-            true => Default::default(),
-            false => self.services.engine.columns_read(&self.sync.spec, &schema),
-        };
+        let required =
+            if reread { BTreeSet::new() } else { self.services.engine.columns_read(&self.sync.spec, &schema) };
         let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.requiring(required);
         let mut outcomes = Vec::with_capacity(discovery.splits.len());
         for split in &discovery.splits {
