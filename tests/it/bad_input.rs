@@ -113,6 +113,29 @@ fn a_file_of_malformed_records_is_quarantined_with_the_first_of_them() {
     workspace.convoke(&["run", SYNC]).expect(1, &["quarantined", "line 2"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_withholds_deletes_until_it_is_allowed_for() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.drop_csv("1.csv", &people(0..40));
+    workspace.run(0);
+    workspace.drop_csv("2.csv", &people(1..41));
+    let torn = format!("{}person0@example\n", fs::read_to_string(workspace.path("drop/2.csv")).expect("the drop"));
+    workspace.write("drop/2.csv", &torn);
+    let ended = workspace.convoke(&["run", SYNC, "--json"]);
+    ended.expect(3, &[]);
+    let expected = serde_json::json!({ "deletes": 1, "unreadable": 1, "first": "2.csv:42" });
+    assert_eq!(ended.json()["plan"]["withheld"], expected);
+    assert_holds(&store.base_url, &store.client, &people(0..41)).await;
+    let run = ended.json()["run"]["id"].as_str().expect("an id").to_owned();
+    let told = ["1 delete withheld", "1 records cannot be read (first: 2.csv:42)", "guards.max_unreadable"];
+    workspace.convoke(&["show", &run]).expect(0, &told);
+    workspace.run(0).expect(0, &["1 delete withheld"]);
+    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "guards: { max_unreadable: 1 }\n"));
+    workspace.run(3).expect(3, &["1 deleted"]);
+    assert_holds(&store.base_url, &store.client, &people(1..41)).await;
+}
+
 #[test]
 fn a_suppression_list_without_entries_stops_the_run() {
     let workspace = Workspace::embedded();

@@ -67,6 +67,29 @@ async fn each_mode_does_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_older_file_that_is_added_later_overwrites_nothing_newer() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    let append = sync_yaml("upsert", "").replace("mode: snapshot", "mode: append");
+    workspace.write("config/syncs/people.yaml", &append);
+    workspace.drop_csv("february.csv", &people(0..5));
+    workspace.run(0);
+    let mut january = people(3..7);
+    for person in &mut january {
+        person.name = "An old name".to_owned();
+        person.updated_at = "2025-12-31T00:00:00Z".to_owned();
+    }
+    workspace.drop_csv("january.csv", &january);
+    workspace.run(0).expect(0, &["2 superseded", "2 created"]);
+    let expected = [people(0..5), january[2..].to_vec()].concat();
+    assert_holds(&store.base_url, &store.client, &expected).await;
+    // A record that is newer than the row is applied as ever.
+    january[0].updated_at = "2026-03-01T00:00:00Z".to_owned();
+    workspace.drop_csv("march.csv", &january[..1]);
+    workspace.run(0).expect(0, &["1 updated"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_canary_run_changes_no_more_than_it_was_told_and_the_next_run_does_the_rest() {
     let store = StoreProcess::start();
     let workspace = Workspace::remote(&store.base_url, &store.client);

@@ -8,6 +8,7 @@ mod first_day;
 mod in_process;
 mod interference;
 mod leftovers;
+mod overtaken;
 mod readme;
 mod secrecy;
 mod workspace;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use convoke_core::plan::{DeliveryCounts, PlanCounts, PlanManifest};
+use convoke_core::plan::{DeliveryCounts, PlanCounts, PlanManifest, WithheldDeletes};
 use serde::Serialize;
 
 /// Prints a line to standard output. A reader that went away (`convoke runs | head`) is no error of ours.
@@ -58,10 +58,18 @@ pub(crate) fn describe_plan(manifest: &PlanManifest, hash: &str) -> Vec<String> 
         };
         lines.push(format!("  forecast  {} requests{at_least}", forecast.requests));
     }
+    lines.extend(manifest.withheld.as_ref().map(describe_withheld));
     lines.extend(manifest.setup.iter().map(|what| format!("  set-up    {what}")));
     lines.extend(manifest.source.notices.iter().map(|notice| format!("  note      {notice}")));
     lines.extend(manifest.guard_hits.iter().map(|hit| format!("  guard     {}: {}", hit.guard, hit.message)));
     lines
+}
+
+fn describe_withheld(withheld: &WithheldDeletes) -> String {
+    let WithheldDeletes { deletes, unreadable, first } = withheld;
+    format!(
+        "  withheld  {deletes} delete: {unreadable} records cannot be read (first: {first}), and a row that lacks a record may have one of these; repair them, or raise `guards.max_unreadable`"
+    )
 }
 
 /// The parts of the records balance that are not zero.
@@ -83,7 +91,12 @@ pub(crate) fn describe_records(counts: &PlanCounts) -> String {
 }
 
 pub(crate) fn describe_changes(counts: &PlanCounts) -> String {
-    let parts = [("create", counts.creates), ("update", counts.updates), ("delete", counts.deletes)];
+    let parts = [
+        ("create", counts.creates),
+        ("update", counts.updates),
+        ("delete", counts.deletes),
+        ("delete withheld", counts.withheld),
+    ];
     join_counts(&parts, "none")
 }
 
@@ -94,7 +107,7 @@ pub(crate) fn describe_delivery(counts: &DeliveryCounts) -> String {
         ("deleted", counts.deletes.acknowledged),
         ("rejected", counts.rejected()),
         ("gone at the destination", counts.updates.found_removed),
-        ("cancelled", counts.creates.cancelled + counts.updates.cancelled + counts.deletes.cancelled),
+        ("cancelled", counts.cancelled()),
         ("doubles removed", counts.doubles_removed),
     ];
     join_counts(&parts, "nothing sent")

@@ -29,7 +29,9 @@ fn sentence(event: &Event) -> Option<Vec<String>> {
         ),
         Event::Recovered { settled_rows } => format!("settled {settled_rows} rows of an earlier run"),
         Event::Resuming { plan } => format!("going on with plan {plan}, which was interrupted"),
-        Event::Abandoned { plan, reason } => format!("giving up the rest of plan {plan}: {reason}"),
+        Event::Abandoned { plan, reason, cancelled } => {
+            format!("giving up the rest of plan {plan}: {reason}; {cancelled} of its changes are cancelled")
+        }
         Event::Notice { text } => format!("note: {text}"),
         Event::Planned { manifest, hash } => return Some(describe(manifest, hash)),
         Event::SettingUp { what } => format!("making {what}"),

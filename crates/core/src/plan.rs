@@ -38,6 +38,9 @@ pub struct PlanManifest {
     pub forecast: Forecast,
     /// Guards that the plan passes the limit of; empty: none.
     pub guard_hits: Vec<GuardHit>,
+    /// Deletes that the plan does not make because too many records cannot be read.
+    #[serde(default)]
+    pub withheld: Option<WithheldDeletes>,
     /// A few changes, with values, for people to look at.
     pub samples: Vec<ChangeSample>,
 }
@@ -101,12 +104,24 @@ pub struct PlanCounts {
     pub updates: u64,
     /// Rows to delete; not records.
     pub deletes: u64,
+    /// Rows that no record names and that stay, because their records may be among those that cannot be read; not records.
+    #[serde(default)]
+    pub withheld: u64,
 }
 
 impl PlanCounts {
     /// Number of changes the plan makes.
     pub fn changes(&self) -> u64 {
         self.creates + self.updates + self.deletes
+    }
+
+    /// Number of changes of one kind.
+    pub fn of(&self, operation: Operation) -> u64 {
+        match operation {
+            Operation::Create => self.creates,
+            Operation::Update => self.updates,
+            Operation::Delete => self.deletes,
+        }
     }
 
     /// Whether every record that came in is accounted for exactly once.
@@ -179,6 +194,16 @@ pub struct GuardHit {
     pub approvable: bool,
 }
 
+/// Deletes for want of a record that a plan does not make: each record that cannot be read may be the one that is missed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithheldDeletes {
+    pub deletes: u64,
+    /// Records that cannot be read, or whose key cannot; more than `guards.max_unreadable` allows.
+    pub unreadable: u64,
+    /// Where the first of them stands, in the order of `rejects list`: `file:line`.
+    pub first: String,
+}
+
 /// One change with its values. Personal data: shown to the operator, never logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSample {
@@ -227,6 +252,11 @@ impl DeliveryCounts {
     pub fn rejected(&self) -> u64 {
         Operation::ALL.iter().map(|operation| self.of(*operation).rejected).sum()
     }
+
+    /// Changes of all operations that will not be sent under this plan.
+    pub fn cancelled(&self) -> u64 {
+        Operation::ALL.iter().map(|operation| self.of(*operation).cancelled).sum()
+    }
 }
 
 /// What became of the changes of one kind.
@@ -245,6 +275,11 @@ impl OperationCounts {
     /// Changes about which nothing more will be done under this plan.
     pub fn settled(&self) -> u64 {
         self.acknowledged + self.rejected + self.cancelled + self.found_removed
+    }
+
+    /// Cancels what is left of so many planned changes.
+    pub fn cancel_rest(&mut self, planned: u64) {
+        self.cancelled += planned.saturating_sub(self.settled());
     }
 }
 
@@ -274,7 +309,7 @@ mod tests {
     fn a_record_that_is_not_accounted_for_unbalances_the_plan() {
         let mut counts = PlanCounts { read: 10, creates: 7, invalid: 2, superseded: 1, ..PlanCounts::default() };
         assert!(counts.is_balanced());
-        counts.deletes = 5;
+        (counts.deletes, counts.withheld) = (5, 3);
         assert!(counts.is_balanced(), "deletes are rows, not records");
         counts.creates = 6;
         assert!(!counts.is_balanced());

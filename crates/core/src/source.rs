@@ -12,6 +12,10 @@
 //! ```
 //!
 //! Everything up to `propose` leaves the source as it is, so a plan can be thrown away.
+//!
+//! A plan that was interrupted before its position was committed is held against the source first, by a discovery from
+//! the position that it proposes. What is still there as it was read is among the `splits` (of a snapshot, with
+//! `reread`) or the `settled`, as the very same [`Split`]; what has taken its place is another one.
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

@@ -194,6 +194,9 @@ pub struct Guards {
     pub max_create: Limit,
     /// Share of the records read that may be invalid.
     pub max_invalid: Limit,
+    /// Records read that are malformed or whose key cannot be read. Beyond it a mirror deletes nothing for want of a
+    /// record: what cannot be read may be what is missed. The rest of the plan goes on.
+    pub max_unreadable: Limit,
     /// Share of the plan's changes that the destination may refuse; passing it stops delivery.
     pub max_reject: Limit,
     /// How much smaller than the last snapshot the source may be.
@@ -213,6 +216,11 @@ impl Limit {
     /// A limit in percent alone.
     pub const fn percent(percent: f64) -> Self {
         Self { percent: Some(percent), records: None }
+    }
+
+    /// A limit in records alone.
+    pub const fn records(records: u64) -> Self {
+        Self { percent: None, records: Some(records) }
     }
 
     /// A limit that nothing passes.
@@ -238,6 +246,7 @@ impl Default for Guards {
             max_update: Limit::percent(50.0),
             max_create: Limit::percent(50.0),
             max_invalid: Limit { percent: Some(10.0), records: Some(50) },
+            max_unreadable: Limit::records(0),
             max_reject: Limit { percent: Some(10.0), records: Some(50) },
             max_shrink: Limit::percent(50.0),
             allow_empty: false,

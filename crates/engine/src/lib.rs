@@ -17,6 +17,7 @@ mod functions;
 mod identity;
 mod ledger;
 mod mapping;
+mod order_value;
 mod plan;
 mod preview;
 mod query_threads;

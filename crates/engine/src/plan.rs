@@ -10,7 +10,8 @@ mod wide;
 
 use std::path::{Path, PathBuf};
 
-use convoke_core::plan::{ChangeSample, PlanCounts, PlanFile};
+use convoke_core::plan::{ChangeSample, PlanCounts, PlanFile, WithheldDeletes};
+use convoke_core::source::Coverage;
 use convoke_core::spec::SyncSpec;
 use convoke_core::{HashKey, Timestamp};
 
@@ -25,8 +26,11 @@ use crate::suppression::SuppressionList;
 pub struct PlanRequest<'a> {
     pub spec: &'a SyncSpec,
     pub spool: &'a Spool,
-    /// Whether the spool is a complete snapshot; only then may a mirror delete.
-    pub may_delete: bool,
+    /// Only a complete snapshot lets a mirror delete. In what only adds, a record does not win against a row that one of
+    /// a later order made.
+    pub coverage: Coverage,
+    /// False if a part of the source could not be used.
+    pub complete: bool,
     /// The ledger's segments, oldest first; empty for a first load.
     pub segments: &'a [PathBuf],
     pub hash_key: &'a HashKey,
@@ -49,6 +53,8 @@ pub struct Planned {
     pub files: Vec<PlanFile>,
     /// A few changes of each kind, with values.
     pub samples: Vec<ChangeSample>,
+    /// Deletes that are not made because more records cannot be read than `guards.max_unreadable` allows.
+    pub withheld: Option<WithheldDeletes>,
 }
 
 /// Computes a plan.

@@ -19,6 +19,8 @@ pub(crate) struct Winner {
     pub(crate) content: ContentHash,
     /// Whether a list names any record of the key.
     pub(crate) is_suppressed: bool,
+    /// Whether the row holds what a record said that wins against this one.
+    pub(crate) is_outdated: bool,
 }
 
 /// The row that the ledger has for a key.
@@ -34,6 +36,7 @@ pub(crate) enum Fate {
     Create,
     Update,
     Unchanged,
+    Superseded,
     Suppressed,
     SkippedByMode,
     RemovedRespected,
@@ -82,6 +85,7 @@ fn fate_of(policy: Policy, winner: Winner, row: Option<KnownRow>) -> Fate {
         (_, None) => Fate::Create,
         (_, Some(KnownRow::Live { content, .. })) if content == winner.content => Fate::Unchanged,
         (SyncMode::InsertOnly, Some(KnownRow::Live { .. })) => Fate::SkippedByMode,
+        (_, Some(KnownRow::Live { .. })) if winner.is_outdated => Fate::Superseded,
         (_, Some(KnownRow::Live { .. })) => Fate::Update,
     }
 }

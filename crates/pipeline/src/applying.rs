@@ -24,12 +24,21 @@ use crate::{Event, Pipeline};
 /// Rejects that are stored in one go.
 const REJECTS_PER_WRITE: usize = 500;
 
+/// What becomes of a plan's deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deletes {
+    Sent,
+    /// Nothing confirms any more that the rows are to go; the next plan finds those that are.
+    Cancelled,
+}
+
 impl Pipeline {
     /// Applies a plan that waits, or goes on with one that was interrupted.
     pub(crate) async fn apply_plan(
         &self,
         run: &mut RunRecord,
         plan: &PlanRecord,
+        deletes: Deletes,
         keeper: &LeaseKeeper,
     ) -> Result<RunState, Error> {
         let manifest = &plan.manifest;
@@ -44,14 +53,16 @@ impl Pipeline {
             self.report(Event::Unchanged { counts: manifest.counts });
             return self.settle(run, plan, DeliveryCounts::default(), keeper).await;
         }
+        // If this process dies, its record tells which plan it was about.
+        self.services.state.update_run(run).await?;
 
         let binding = self.ready_audience(keeper).await?;
         let own_keeper = self.lease_for(&binding, keeper).await?;
         let Some(own_keeper) = own_keeper else {
-            return Box::pin(self.deliver_and_settle(run, plan, binding, keeper)).await;
+            return Box::pin(self.deliver_and_settle(run, plan, binding, deletes, keeper)).await;
         };
         let outcome = match self.enter(run, plan, &binding, &own_keeper).await {
-            Ok(()) => Box::pin(self.deliver_and_settle(run, plan, binding, &own_keeper)).await,
+            Ok(()) => Box::pin(self.deliver_and_settle(run, plan, binding, deletes, &own_keeper)).await,
             Err(error) => Err(error),
         };
         own_keeper.release().await;
@@ -62,7 +73,7 @@ impl Pipeline {
     /// must not have written it since the plan was made.
     async fn enter(
         &self,
-        run: &RunRecord,
+        run: &mut RunRecord,
         plan: &PlanRecord,
         binding: &AudienceBinding,
         keeper: &LeaseKeeper,
@@ -74,7 +85,7 @@ impl Pipeline {
             return Ok(());
         }
         let reason = "the ledger has changed since";
-        self.abandon(plan, reason).await?;
+        run.delivery = Some(self.abandon(plan, reason).await?);
         Err(Error::Stopped { message: format!("plan {id} is stale: {reason}; plan again") })
     }
 
@@ -94,12 +105,13 @@ impl Pipeline {
         run: &mut RunRecord,
         plan: &PlanRecord,
         binding: AudienceBinding,
+        deletes: Deletes,
         keeper: &LeaseKeeper,
     ) -> Result<RunState, Error> {
         self.claim(&binding, keeper).await?;
         self.wait_until_quiet(&binding).await?;
         let courier = self.courier(binding.clone(), keeper.view());
-        let report = match self.deliver(run, plan, &courier).await {
+        let report = match self.deliver(run, plan, deletes, &courier).await {
             Ok(report) => report,
             Err(error) => {
                 self.keep_what_was_delivered(run, plan, &binding, keeper).await;
@@ -108,18 +120,28 @@ impl Pipeline {
         };
         let mut counts = report.counts;
         run.delivery = Some(counts);
-        self.end_early_if_unfinished(&report, plan, &binding, keeper).await?;
+        self.end_early_if_unfinished(run, &report, plan, &binding, keeper).await?;
+        if deletes == Deletes::Cancelled {
+            counts.deletes.cancel_rest(plan.manifest.counts.deletes);
+        }
         counts.doubles_removed += self.sweep(&courier, &binding).await?;
         run.delivery = Some(counts);
         self.report(Event::Delivered { counts });
 
         let ledger = self.fold(&binding.key, keeper).await?;
         run.ledger = Some(ledger);
-        check_balances(&plan.manifest, &counts, &ledger)?;
+        check_changes(&plan.manifest, &counts)?;
+        check_ledger(&ledger)?;
         self.settle(run, plan, counts, keeper).await
     }
 
-    async fn deliver(&self, run: &RunRecord, plan: &PlanRecord, courier: &Courier) -> Result<DeliveryReport, Error> {
+    async fn deliver(
+        &self,
+        run: &RunRecord,
+        plan: &PlanRecord,
+        deletes: Deletes,
+        courier: &Courier,
+    ) -> Result<DeliveryReport, Error> {
         let manifest = &plan.manifest;
         let terms = Terms {
             sync: self.sync.spec.name.clone(),
@@ -129,7 +151,9 @@ impl Pipeline {
             reject_limit: self.sync.spec.guards.max_reject,
             allow_blind_creates: self.sync.allow_blind_creates,
         };
-        let batches = read_ahead(self.open_batches(plan).await?).boxed();
+        let is_sent = move |batch: &PlannedBatch| deletes == Deletes::Sent || batch.operation != Operation::Delete;
+        let batches = self.open_batches(plan).await?.filter(move |batch| batch.as_ref().map_or(true, is_sent));
+        let batches = read_ahead(batches).boxed();
         let progress = Progress { pipeline: self, settled: AtomicU64::new(0), total: manifest.counts.changes() };
         courier.deliver(batches, &terms, &progress).await.map_err(delivery_error)
     }
@@ -152,6 +176,7 @@ impl Pipeline {
     /// What was acknowledged is folded whatever ended delivery; the plan itself stays open for the next run.
     async fn end_early_if_unfinished(
         &self,
+        run: &mut RunRecord,
         report: &DeliveryReport,
         plan: &PlanRecord,
         binding: &AudienceBinding,
@@ -175,7 +200,8 @@ impl Pipeline {
             }
             DeliveryEnd::WaitingForQuota { until } => Err(Error::WaitingForQuota { until }),
             DeliveryEnd::RejectLimit { rejected } => {
-                self.abandon(plan, "`max_reject` was passed").await?;
+                let counts = self.abandon(plan, "`max_reject` was passed").await?;
+                run.delivery = Some(DeliveryCounts { requests: report.counts.requests, ..counts });
                 Err(Error::Stopped {
                     message: format!(
                         "the destination refused {rejected} of {} changes, more than `guards.max_reject` allows; nothing more was sent. See `convoke rejects list {}`",
@@ -325,7 +351,7 @@ impl Pipeline {
             config_hash: Some(self.settled_under(&manifest.basis.config_hash, manifest.created_at)),
             ledger_version: self.ledger_version().await?,
             counts: Some(manifest.counts),
-            clean: counts.rejected() == 0 && incomplete == 0 && manifest.source.complete,
+            clean: counts.rejected() + counts.cancelled() + incomplete == 0 && manifest.source.complete,
         }))
     }
 }
@@ -333,22 +359,17 @@ impl Pipeline {
 /// How a plan that was delivered to its end is called.
 fn outcome(manifest: &PlanManifest, counts: &DeliveryCounts) -> RunState {
     let refused_here = manifest.counts.read > 0 && manifest.counts.invalid > 0;
-    if counts.rejected() > 0 || refused_here || !manifest.source.complete {
+    if counts.rejected() + counts.cancelled() > 0 || refused_here || !manifest.source.complete {
         RunState::Partial
     } else {
         RunState::Succeeded
     }
 }
 
-/// The changes balance and the ledger balance. What does not add up is never called done.
-fn check_balances(manifest: &PlanManifest, counts: &DeliveryCounts, ledger: &LedgerCounts) -> Result<(), Error> {
-    let planned = [
-        (Operation::Create, manifest.counts.creates),
-        (Operation::Update, manifest.counts.updates),
-        (Operation::Delete, manifest.counts.deletes),
-    ];
-    for (operation, planned) in planned {
-        let settled = counts.of(operation).settled();
+/// Every change of the plan is settled. What does not add up is never called done.
+pub(crate) fn check_changes(manifest: &PlanManifest, counts: &DeliveryCounts) -> Result<(), Error> {
+    for operation in Operation::ALL {
+        let (planned, settled) = (manifest.counts.of(operation), counts.of(operation).settled());
         if settled != planned {
             let name = operation.as_str();
             return Err(Error::Unbalanced {
@@ -356,10 +377,14 @@ fn check_balances(manifest: &PlanManifest, counts: &DeliveryCounts, ledger: &Led
             });
         }
     }
-    if !ledger.is_balanced() {
-        return Err(Error::Unbalanced { message: format!("the ledger does not balance: {ledger:?}") });
-    }
     Ok(())
+}
+
+fn check_ledger(ledger: &LedgerCounts) -> Result<(), Error> {
+    if ledger.is_balanced() {
+        return Ok(());
+    }
+    Err(Error::Unbalanced { message: format!("the ledger does not balance: {ledger:?}") })
 }
 
 /// Reads batches on a blocking thread, a few ahead of delivery. A reader that breaks off is an error: it must not look

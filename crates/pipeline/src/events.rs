@@ -12,8 +12,8 @@ pub enum Event {
     Recovered { settled_rows: u64 },
     /// A plan that was left half applied goes on.
     Resuming { plan: PlanId },
-    /// A plan that was left half applied is given up, with the reason.
-    Abandoned { plan: PlanId, reason: String },
+    /// A plan that was left half applied is given up, with the reason and how many of its changes that cancels.
+    Abandoned { plan: PlanId, reason: String, cancelled: u64 },
     /// Something the operator should know.
     Notice { text: String },
     /// A split is being read; of how many bytes, where known.

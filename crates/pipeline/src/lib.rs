@@ -18,6 +18,7 @@ mod lease;
 mod planning;
 mod reading;
 mod recovery;
+mod resuming;
 mod retention;
 mod run;
 

@@ -154,7 +154,8 @@ impl Pipeline {
         let request = PlanRequest {
             spec: &self.sync.spec,
             spool: &read.spool,
-            may_delete: read.coverage == Coverage::Snapshot && read.complete,
+            coverage: read.coverage,
+            complete: read.complete,
             segments: &segments,
             hash_key: &self.services.hash_key,
             suppressions: &basis.suppressions,
@@ -234,6 +235,7 @@ impl Pipeline {
             source,
             setup,
             guard_hits,
+            withheld: planned.withheld,
             samples: planned.samples,
         })
     }
@@ -345,7 +347,8 @@ fn unchanged(checkpoint: &Checkpoint, settled: Vec<SplitOutcome>, notices: Vec<S
     };
     let source =
         PlannedSource { coverage: Coverage::Delta, complete: true, proposed: None, outcomes: settled, notices };
-    Computed { planned: Planned { counts, files: Vec::new(), samples: Vec::new() }, source }
+    let planned = Planned { counts, files: Vec::new(), samples: Vec::new(), withheld: None };
+    Computed { planned, source }
 }
 
 /// Whether the same record passes a filter on one day and not on another. SQL may not: functions that tell the time are
@@ -468,6 +471,7 @@ mod tests {
             setup: Vec::new(),
             forecast: Forecast::default(),
             guard_hits: Vec::new(),
+            withheld: None,
             samples: Vec::new(),
         }
     }

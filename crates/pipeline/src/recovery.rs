@@ -5,15 +5,22 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use convoke_core::journal::Operation;
+use convoke_core::plan::DeliveryCounts;
 use convoke_core::sink::AudienceBinding;
 use convoke_core::state::{PlanRecord, PlanState};
 use convoke_core::{KeyHash, RowId, RunId};
 use convoke_delivery::Courier;
+use convoke_delivery::courier::tally;
 use convoke_engine::ledger_identity;
 
+use crate::applying::check_changes;
 use crate::error::Error;
 use crate::lease::LeaseKeeper;
 use crate::{Event, Pipeline};
+
+/// Runs that are looked through, newest first: a sync has one writer, so those that died are among its newest.
+pub(crate) const LOOK_BACK: u32 = 50;
 
 impl Pipeline {
     /// Settles what is in doubt, sweeps, and folds. Needs the journal only, neither plan files nor source.
@@ -101,11 +108,15 @@ impl Pipeline {
         let plans = self.services.state.plans_in(&self.sync.spec.name, PlanState::Applying).await?;
         let mut resumable = None;
         for plan in plans {
-            match self.reason_to_abandon(&plan).await? {
-                None if resumable.is_none() => resumable = Some(plan),
-                None => self.abandon(&plan, "a newer plan goes on").await?,
-                Some(reason) => self.abandon(&plan, &reason).await?,
-            }
+            let reason = match self.reason_to_abandon(&plan).await? {
+                None if resumable.is_none() => {
+                    resumable = Some(plan);
+                    continue;
+                }
+                None => "a newer plan goes on".to_owned(),
+                Some(reason) => reason,
+            };
+            self.abandon(&plan, &reason).await?;
         }
         tracing::debug!(%run, resumable = resumable.is_some(), "looked for a plan to go on with");
         Ok(resumable)
@@ -148,12 +159,34 @@ impl Pipeline {
         Ok(has_moved || !self.other_syncs(&binding.key).await?.is_empty())
     }
 
-    /// Gives a plan up: what it had sent is in the ledger already, the rest is planned anew.
-    pub(crate) async fn abandon(&self, plan: &PlanRecord, reason: &str) -> Result<(), Error> {
+    /// Gives a plan up: what it had sent is in the ledger already, the rest is cancelled and planned anew. Returns what
+    /// became of its changes.
+    pub(crate) async fn abandon(&self, plan: &PlanRecord, reason: &str) -> Result<DeliveryCounts, Error> {
         let id = plan.manifest.id;
+        let mut counts = tally(self.services.state.as_ref(), id).await?;
+        for operation in Operation::ALL {
+            counts.of_mut(operation).cancel_rest(plan.manifest.counts.of(operation));
+        }
         self.services.state.move_plan(id, PlanState::Applying, PlanState::Abandoned).await?;
-        self.report(Event::Abandoned { plan: id, reason: reason.to_owned() });
-        Ok(())
+        self.note_abandoned(plan, counts, reason).await?;
+        self.report(Event::Abandoned { plan: id, reason: reason.to_owned(), cancelled: counts.cancelled() });
+        check_changes(&plan.manifest, &counts)?;
+        Ok(counts)
+    }
+
+    /// Tells in the record of the run that delivered a plan last what became of the rest. A run that is still going on
+    /// tells it itself.
+    async fn note_abandoned(&self, plan: &PlanRecord, counts: DeliveryCounts, reason: &str) -> Result<(), Error> {
+        let id = Some(plan.manifest.id);
+        let runs = self.services.state.runs(Some(&self.sync.spec.name), LOOK_BACK).await?;
+        let Some(mut run) = runs.into_iter().find(|run| run.plan == id && run.ended_at.is_some()) else {
+            return Ok(());
+        };
+        let ended = run.message.map_or_else(String::new, |message| format!("{message}; "));
+        run.message = Some(format!("{ended}the rest of its plan was given up: {reason}"));
+        let DeliveryCounts { requests, doubles_removed, .. } = run.delivery.unwrap_or_default();
+        run.delivery = Some(DeliveryCounts { requests, doubles_removed, ..counts });
+        Ok(self.services.state.update_run(&run).await?)
     }
 }
 

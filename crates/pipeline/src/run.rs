@@ -5,9 +5,11 @@ use convoke_core::state::{PlanRecord, PlanState, RunRecord, RunState, audience_n
 use convoke_core::{PlanId, RunId, SyncName};
 use uuid::Uuid;
 
+use crate::Pipeline;
+use crate::applying::Deletes;
 use crate::error::{Error, chain};
 use crate::lease::LeaseKeeper;
-use crate::{Event, Pipeline};
+use crate::recovery::LOOK_BACK;
 
 /// How much a plan takes in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,22 +43,19 @@ impl Pipeline {
     async fn run_leased(&self, run: &mut RunRecord, extent: Extent, keeper: &LeaseKeeper) -> Result<RunState, Error> {
         Box::pin(self.recover(run.id, keeper)).await?;
         let mut resumed = None;
-        if let Some(plan) = self.leftover_plan(run.id).await? {
-            self.report(Event::Resuming { plan: plan.manifest.id });
-            let state = Box::pin(self.apply_plan(run, &plan, keeper)).await?;
-            resumed = Some((run.id, state));
+        if let Some(plan) = self.leftover_plan(run.id).await?
+            && let Some(state) = Box::pin(self.resume(run, &plan, keeper)).await?
+        {
+            resumed = Some((ending_of(run, state), state));
             // What the interrupted run saw is done; now for what the source says today.
             *run = self.continue_as_new(run).await?;
         }
         let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
         hold_for_approval(&plan, None)?;
-        let state = Box::pin(self.apply_plan(run, &plan, keeper)).await?;
+        let state = Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await?;
         // Nobody else is told what became of the plan that was finished on the way.
-        let Some((finished, of_resumed)) = resumed else { return Ok(state) };
-        let refused = if of_resumed == RunState::Partial { " and refused records" } else { "" };
-        run.message = Some(format!(
-            "run {finished} finished the interrupted plan first{refused}; `convoke show {finished}` tells what it sent"
-        ));
+        let Some((ending, of_resumed)) = resumed else { return Ok(state) };
+        run.message = Some(ending);
         Ok(if state == RunState::Succeeded { of_resumed } else { state })
     }
 
@@ -108,7 +107,7 @@ impl Pipeline {
             PlanState::Waiting => {
                 self.refuse_stale(&plan).await?;
                 hold_for_approval(&plan, approval)?;
-                Box::pin(self.apply_plan(run, &plan, keeper)).await
+                Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await
             }
             PlanState::Settled => Err(Error::Request { message: format!("plan {id} is already applied") }),
             PlanState::Superseded | PlanState::Abandoned => {
@@ -124,13 +123,13 @@ impl Pipeline {
         plan: &PlanRecord,
         keeper: &LeaseKeeper,
     ) -> Result<RunState, Error> {
-        match self.leftover_plan(run.id).await? {
-            Some(leftover) if leftover.manifest.id == plan.manifest.id => {
-                self.report(Event::Resuming { plan: plan.manifest.id });
-                Box::pin(self.apply_plan(run, &leftover, keeper)).await
-            }
-            _ => Err(Error::Stopped { message: format!("plan {} can no longer go on; plan again", plan.manifest.id) }),
-        }
+        let id = plan.manifest.id;
+        let leftover = self.leftover_plan(run.id).await?.filter(|leftover| leftover.manifest.id == id);
+        let state = match leftover {
+            Some(leftover) => Box::pin(self.resume(run, &leftover, keeper)).await?,
+            None => None,
+        };
+        state.ok_or_else(|| Error::Stopped { message: format!("plan {id} can no longer go on; plan again") })
     }
 
     async fn plan_to_apply(&self, id: PlanId) -> Result<PlanRecord, Error> {
@@ -212,8 +211,6 @@ impl Pipeline {
 
     /// Runs that say they are going on although this process holds the lease: their process died.
     pub(crate) async fn close_dead_runs(&self, own: RunId) -> Result<(), Error> {
-        /// A sync has one writer, so dead runs are among its newest.
-        const LOOK_BACK: u32 = 50;
         for mut run in self.services.state.runs(Some(&self.sync.spec.name), LOOK_BACK).await? {
             if run.state == RunState::Running && run.id != own {
                 run.state = RunState::Interrupted;
@@ -225,6 +222,17 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// What the next run tells of one that finished an interrupted plan.
+fn ending_of(run: &RunRecord, state: RunState) -> String {
+    let id = run.id;
+    let but = match run.delivery {
+        Some(delivery) if delivery.cancelled() > 0 => ", but for deletes that the source did not confirm",
+        _ if state == RunState::Partial => " and refused records",
+        _ => "",
+    };
+    format!("run {id} finished the interrupted plan first{but}; `convoke show {id}` tells what it sent")
 }
 
 fn new_run(sync: &SyncName, started_at: convoke_core::Timestamp) -> RunRecord {

@@ -132,7 +132,7 @@ const DEDUPE: &[Key] = &[
     Key::optional(
         "by",
         Shape::OneOrMany(&Shape::ScalarOrObject { scalar: &Shape::Text, object: CRITERION }),
-        "A source column or `{ sql: … }`; for `rule` a list of them. Empty values lose. Left out: the position in the source.",
+        "A source column or `{ sql: … }`; for `rule` a list of them. Empty values lose. Left out: the position in the source. With `mode: append` a record that loses against the one that a row was last written from is superseded too; left out, the later file wins.",
     ),
 ];
 
@@ -187,6 +187,11 @@ const GUARDS: &[Key] = &[
     Key::optional("max_update", LIMIT, "Updates, of this sync's rows."),
     Key::optional("max_create", LIMIT, "Creates, of this sync's rows. Does not apply to a first load."),
     Key::optional("max_invalid", LIMIT, "Invalid records, of those read."),
+    Key::optional(
+        "max_unreadable",
+        LIMIT,
+        "Records that are malformed or whose key cannot be read, of those read. With more of them a mirror deletes no row for want of a record: the record may be among them. All else goes on.",
+    ),
     Key::optional(
         "max_reject",
         LIMIT,

@@ -10,12 +10,14 @@ use crate::yaml::Value;
 pub(super) fn decode(guards: &Field<'_>, report: &mut Report) -> Option<Guards> {
     let mut read = |name: &str| limit(&guards.field(name), report);
     let (max_delete, max_update, max_create) = (read("max_delete"), read("max_update"), read("max_create"));
-    let (max_invalid, max_reject, max_shrink) = (read("max_invalid"), read("max_reject"), read("max_shrink"));
+    let (max_invalid, max_unreadable) = (read("max_invalid"), read("max_unreadable"));
+    let (max_reject, max_shrink) = (read("max_reject"), read("max_shrink"));
     Some(Guards {
         max_delete: max_delete?,
         max_update: max_update?,
         max_create: max_create?,
         max_invalid: max_invalid?,
+        max_unreadable: max_unreadable?,
         max_reject: max_reject?,
         max_shrink: max_shrink?,
         allow_empty: guards.field("allow_empty").boolean()?,

@@ -42,6 +42,7 @@ fn what_a_sync_does_not_say_takes_its_default() {
     assert_eq!((spec.dedupe.keep, spec.dedupe.by.len()), (Keep::Latest, 0));
     assert_eq!((spec.mode, spec.shared, spec.filter.is_none()), (SyncMode::Upsert, false, true));
     assert_eq!(spec.guards.max_delete, Limit { percent: Some(10.0), records: Some(50) });
+    assert_eq!(spec.guards.max_unreadable, Limit::records(0));
 }
 
 #[test]
@@ -81,6 +82,7 @@ guards:
   max_update: 100
   max_create: unlimited
   max_invalid: { percent: 2% }
+  max_unreadable: 1%
   max_reject: { records: 7 }
   max_shrink: { percent: 1%, records: 0 }
   allow_empty: true
@@ -118,6 +120,7 @@ shared: true
     let limit = |percent, records| Limit { percent, records };
     assert_eq!((spec.guards.max_delete, spec.guards.max_update), (limit(Some(5.0), None), limit(None, Some(100))));
     assert_eq!((spec.guards.max_create, spec.guards.max_invalid), (Limit::unlimited(), limit(Some(2.0), None)));
+    assert_eq!(spec.guards.max_unreadable, limit(Some(1.0), None));
     assert_eq!((spec.guards.max_reject, spec.guards.max_shrink), (limit(None, Some(7)), limit(Some(1.0), Some(0))));
     let [first, second] = spec.suppressions.as_slice() else { panic!("two lists") };
     assert_eq!((first.path.as_path(), first.audience_column.as_str()), (Path::new("/project/lists/no.csv"), "Email"));

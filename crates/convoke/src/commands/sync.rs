@@ -122,6 +122,7 @@ struct PlanFacts<'a> {
     forecast: &'a convoke_core::plan::Forecast,
     setup: &'a [String],
     guard_hits: &'a [convoke_core::plan::GuardHit],
+    withheld: Option<&'a convoke_core::plan::WithheldDeletes>,
     notices: &'a [String],
 }
 
@@ -134,6 +135,7 @@ fn facts(ended: &Ended, exit: Exit) -> Facts<'_> {
         forecast: &manifest.forecast,
         setup: &manifest.setup,
         guard_hits: &manifest.guard_hits,
+        withheld: manifest.withheld.as_ref(),
         notices: &manifest.source.notices,
     });
     let error = ended.error.as_ref().map(|error| chain(error));

@@ -66,7 +66,7 @@ pub(crate) async fn register_ledger(
     // Told that there is no row, the optimizer drops the join with the ledger, and the sort for it.
     let condition = if segments.is_empty() { "FALSE".to_owned() } else { format!("state <> {DELETED}") };
     let sql = format!(
-        "SELECT key, content, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE {condition}",
+        "SELECT key, content, order_value, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE {condition}",
         layers.join(" UNION ALL ")
     );
     let ledger = context.sql(&sql).await?;

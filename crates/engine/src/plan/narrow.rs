@@ -9,6 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Int64Type, UInt8Type};
 use convoke_core::plan::PlanCounts;
+use convoke_core::source::Coverage;
 use convoke_core::{ContentHash, KeyHash};
 use datafusion::common::Column;
 use datafusion::error::DataFusionError;
@@ -23,6 +24,7 @@ use crate::digest::{DigestFunction, Recipe, is_invalid_key};
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
 use crate::ledger::segment;
+use crate::order_value::Criteria;
 use crate::rank::Ranking;
 use crate::sorting;
 use crate::spool::POSITION_COLUMN;
@@ -35,7 +37,7 @@ pub(super) const UPDATE: u8 = 1;
 pub(super) const INVALID: u8 = 2;
 pub(super) const OWNED_BY_OTHER: u8 = 3;
 pub(super) const DELETE: u8 = 4;
-/// A delete for want of a record; withheld if an invalid record turns out to have the key.
+/// A delete for want of a record; not made if an invalid record turns out to have the key, or too many cannot be read.
 pub(super) const ABSENT: u8 = 5;
 
 /// Changes that go into the sort at once: the fewer batches, the fewer have to be merged.
@@ -47,6 +49,7 @@ const FIRST_DELETE_PLACE: u64 = 1 << 62;
 const ACTION: &str = "compare the source with the ledger";
 
 /// One row per key that the source or the ledger knows. `records` has one row per mapped record that passed the filter.
+/// [`diff_of`] adds the ledger's order value where it is needed.
 const DIFF: &str = "
     WITH winners AS (
         SELECT digest_key(digest) AS key,
@@ -58,8 +61,13 @@ const DIFF: &str = "
     )
     SELECT winners.key AS key, winners.rank AS rank, winners.records AS records, winners.suppressed AS suppressed,
            ledger.key AS ledger_key, ledger.content AS ledger_content, ledger.row_id AS row_id,
-           ledger.mine AS mine, ledger.state AS state
+           ledger.mine AS mine, ledger.state AS state{ledger_order}
     FROM winners FULL OUTER JOIN ledger ON winners.key = ledger.key";
+
+/// The diff's query. The ledger's order values are read only where they are compared.
+fn diff_of(compares_order: bool) -> String {
+    DIFF.replace("{ledger_order}", if compares_order { ", ledger.order_value AS ledger_order" } else { "" })
+}
 
 /// What the narrow pass found.
 pub(super) struct Changes {
@@ -67,6 +75,8 @@ pub(super) struct Changes {
     pub(super) counts: PlanCounts,
     /// Keys of invalid records.
     pub(super) held: HashSet<KeyHash>,
+    /// Records that are malformed or whose key cannot be read.
+    pub(super) unreadable: u64,
     first: Option<RecordBatch>,
     rest: SendableRecordBatchStream,
 }
@@ -88,17 +98,20 @@ pub(super) async fn find_changes(
 ) -> Result<Changes, EngineError> {
     let ranking = Ranking::new(&request.spec.dedupe);
     let lists = hash_lists(request.suppressions, &prepared.mapping, request.hash_key)?;
-    let policy =
-        Policy { mode: request.spec.mode, may_delete: request.may_delete, is_limited: request.limit.is_some() };
+    let may_delete = request.coverage == Coverage::Snapshot && request.complete;
+    let policy = Policy { mode: request.spec.mode, may_delete, is_limited: request.limit.is_some() };
+    let criteria = Criteria::of(&request.spec.dedupe, &prepared.compiled.order, request.spool.schema());
     let listed = ListedKeys::new(&lists);
     let recipe = Recipe::new(&prepared.mapping.active, request.hash_key, ranking.clone(), lists);
     let fail = |cause: DataFusionError| engine.query_failed(ACTION, &cause);
+    let criteria = criteria.map_err(fail)?;
+    let compares_order = criteria.is_some() && request.coverage == Coverage::Delta;
     register_records(&prepared.context, request, prepared, recipe).map_err(fail)?;
     segment::register_ledger(&prepared.context, request.segments, request.spec.name.as_str()).await.map_err(fail)?;
-    let diff = prepared.context.sql(DIFF).await.map_err(fail)?;
+    let diff = prepared.context.sql(&diff_of(compares_order)).await.map_err(fail)?;
     let mut diff = diff.execute_stream().await.map_err(fail)?;
     let (input, mut rest) = sorting::sort(&prepared.context, &NARROW, PLACE).await.map_err(fail)?;
-    let mut sieve = Sieve::new(policy, ranking, listed, request);
+    let mut sieve = Sieve::new(policy, (ranking, criteria), listed, request);
     let compare = async move {
         while let Some(batch) = diff.next().await {
             let batch =
@@ -114,8 +127,8 @@ pub(super) async fn find_changes(
     // The sort gives its first batch once it has the last.
     let (compared, first) = tokio::join!(compare, rest.next());
     let first = first.transpose().map_err(fail)?;
-    let (counts, held) = compared?;
-    Ok(Changes { counts, held, first, rest })
+    let Sieve { counts, held, unreadable, .. } = compared?;
+    Ok(Changes { counts, held, unreadable, first, rest })
 }
 
 fn register_records(
@@ -145,28 +158,40 @@ fn register_records(
 struct Sieve {
     policy: Policy,
     ranking: Ranking,
+    criteria: Option<Criteria>,
     listed: ListedKeys,
     limit: Option<u64>,
     counts: PlanCounts,
     passed: u64,
     carried: u64,
     held: HashSet<KeyHash>,
+    unreadable: u64,
+    /// The order value under way, under its mark.
+    marked: Vec<u8>,
     kept: NarrowBuilder,
 }
 
 impl Sieve {
-    fn new(policy: Policy, ranking: Ranking, listed: ListedKeys, request: &PlanRequest<'_>) -> Self {
+    fn new(
+        policy: Policy,
+        (ranking, criteria): (Ranking, Option<Criteria>),
+        listed: ListedKeys,
+        request: &PlanRequest<'_>,
+    ) -> Self {
         let counts =
             PlanCounts { read: request.spool.read(), invalid: request.spool.malformed(), ..PlanCounts::default() };
         Self {
             policy,
             ranking,
+            criteria,
             listed,
             limit: request.limit,
             counts,
             passed: 0,
             carried: request.spool.carried(),
             held: HashSet::new(),
+            unreadable: request.spool.malformed(),
+            marked: Vec::new(),
             kept: NarrowBuilder::default(),
         }
     }
@@ -195,22 +220,30 @@ impl Sieve {
         let position = rank.position;
         if is_invalid_key(key) {
             self.counts.invalid += records;
-            if rank.content != ContentHash::UNKNOWN {
+            if is_unreadable(&rank.content.0) {
+                self.unreadable += records;
+            } else {
                 self.held.insert(KeyHash(rank.content.0));
             }
             self.kept.push(INVALID, position, &NarrowHashes { key, content: &rank.content.0, order: &[] }, None);
             return;
         }
         self.counts.superseded += records - 1;
-        let winner = Winner { content: rank.content, is_suppressed: joined.suppressed.value(row) };
+        let stored_order = joined.ledger_order(row).unwrap_or_default();
+        let winner = Winner {
+            content: rank.content,
+            is_suppressed: joined.suppressed.value(row),
+            is_outdated: self.criteria.is_some_and(|criteria| criteria.wins(stored_order, rank.order)),
+        };
         let decision = decide(self.policy, Some(winner), known, self.listed_as(key));
         self.note_row(decision, DELETE, key, joined.row_id(row));
-        let hashes = NarrowHashes { key, content: &rank.content.0, order: rank.order };
-        match self.count(decision.fate) {
-            Some(UPDATE) => self.kept.push(UPDATE, position, &hashes, joined.row_id(row)),
-            Some(kind) => self.kept.push(kind, position, &hashes, None),
-            None => {}
+        let Some(kind) = self.count(decision.fate) else { return };
+        self.marked.clear();
+        if let Some(criteria) = self.criteria {
+            criteria.mark(rank.order, &mut self.marked);
         }
+        let hashes = NarrowHashes { key, content: &rank.content.0, order: &self.marked };
+        self.kept.push(kind, position, &hashes, joined.row_id(row).filter(|_| kind == UPDATE));
     }
 
     fn listed_as(&self, key: &[u8]) -> Option<convoke_core::spec::ExistingRows> {
@@ -233,6 +266,7 @@ impl Sieve {
             Fate::Update => (&mut counts.updates, Some(UPDATE)),
             Fate::OwnedByOtherSync => (&mut counts.invalid, Some(OWNED_BY_OTHER)),
             Fate::Unchanged => (&mut counts.unchanged, None),
+            Fate::Superseded => (&mut counts.superseded, None),
             Fate::Suppressed => (&mut counts.suppressed, None),
             Fate::SkippedByMode => (&mut counts.skipped_by_mode, None),
             Fate::RemovedRespected => (&mut counts.removed_respected, None),
@@ -243,7 +277,7 @@ impl Sieve {
         kind
     }
 
-    fn finish(mut self) -> (PlanCounts, HashSet<KeyHash>) {
+    fn finish(mut self) -> Self {
         self.counts.filtered = self.carried - self.passed;
         if let Some(limit) = self.limit {
             let creates = self.counts.creates.min(limit);
@@ -252,8 +286,13 @@ impl Sieve {
             (self.counts.creates, self.counts.updates) = (creates, updates);
         }
         debug_assert!(self.counts.is_balanced());
-        (self.counts, self.held)
+        self
     }
+}
+
+/// Whether an invalid record's content, which stands for its key, tells that it has none that can be read.
+pub(super) fn is_unreadable(content: &[u8]) -> bool {
+    content == ContentHash::UNKNOWN.0
 }
 
 /// Deletes come in the order of their keys, so that the same plan has the same order.
@@ -273,6 +312,8 @@ struct Joined<'a> {
     row_id: &'a StringArray,
     mine: &'a BooleanArray,
     state: &'a arrow::array::UInt8Array,
+    /// There if order values are compared.
+    ledger_order: Option<&'a BinaryArray>,
 }
 
 impl<'a> Joined<'a> {
@@ -287,6 +328,7 @@ impl<'a> Joined<'a> {
             row_id: batch.column(6).as_string(),
             mine: batch.column(7).as_boolean(),
             state: batch.column(8).as_primitive::<UInt8Type>(),
+            ledger_order: batch.columns().get(9).map(|column| column.as_binary()),
         }
     }
 
@@ -300,6 +342,11 @@ impl<'a> Joined<'a> {
 
     fn row_id(&self, row: usize) -> Option<&'a str> {
         self.row_id.is_valid(row).then(|| self.row_id.value(row))
+    }
+
+    fn ledger_order(&self, row: usize) -> Option<&'a [u8]> {
+        let orders = self.ledger_order.filter(|orders| orders.is_valid(row))?;
+        Some(orders.value(row))
     }
 
     fn known_row(&self, row: usize) -> Option<KnownRow> {

@@ -8,9 +8,9 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Int64Type, UInt8Type};
 use convoke_core::KeyHash;
 use convoke_core::journal::Operation;
-use convoke_core::plan::PlanCounts;
+use convoke_core::plan::{PlanCounts, WithheldDeletes};
 
-use super::narrow::{ABSENT, CREATE, Changes, DELETE, OWNED_BY_OTHER, UPDATE};
+use super::narrow::{ABSENT, CREATE, Changes, DELETE, INVALID, OWNED_BY_OTHER, UPDATE, is_unreadable};
 use super::output::Output;
 use super::schema::{self, NARROW};
 use super::{PlanRequest, Planned, blocking};
@@ -54,8 +54,17 @@ struct Pass {
     left: Option<Left>,
     /// Keys whose rows are not deleted for want of a record.
     held: HashSet<KeyHash>,
+    unreadable: Unreadable,
     counts: PlanCounts,
     output: Output,
+}
+
+/// Records that cannot be read, or whose key cannot: each may be the record for want of which a row would be deleted.
+struct Unreadable {
+    records: u64,
+    first: Option<String>,
+    /// Whether there are so many that no row is deleted for want of a record.
+    withhold: bool,
 }
 
 struct Left {
@@ -82,8 +91,12 @@ impl Pass {
         let counts = changes.counts;
         let names = mapping.active.columns.iter().map(|column| column.name.clone()).collect();
         let mut output = Output::new(request.folder, names)?;
+        let limit = request.spec.guards.max_unreadable;
+        let withhold = limit.is_passed(changes.unreadable, counts.read);
+        let mut unreadable = Unreadable { records: changes.unreadable, first: None, withhold };
         for (origin, reason) in request.spool.malformed_records() {
             output.malformed(&origin, reason)?;
+            unreadable.first.get_or_insert(origin);
         }
         Ok(Self {
             sync: request.spec.name.clone(),
@@ -93,6 +106,7 @@ impl Pass {
             pending: Vec::new(),
             left: request.limit.map(|_| Left { creates: counts.creates, updates: counts.updates }),
             held: std::mem::take(&mut changes.held),
+            unreadable,
             counts,
             output,
         })
@@ -115,14 +129,21 @@ impl Pass {
         self.output.deletes(&deletes)
     }
 
+    /// Takes out deletes for want of a record that is there but invalid, or may be among those that cannot be read.
     fn without_held(&mut self, deletes: RecordBatch) -> RecordBatch {
-        if self.held.is_empty() {
+        if self.held.is_empty() && !self.unreadable.withhold {
             return deletes;
         }
         let kinds = deletes.column(0).as_primitive::<UInt8Type>().values().iter();
         let keys = deletes.column(2).as_binary::<i32>().iter().flatten();
         let is_held = |key: &[u8]| key.try_into().is_ok_and(|key| self.held.contains(&KeyHash(key)));
-        let stays: BooleanArray = kinds.zip(keys).map(|(kind, key)| Some(*kind == DELETE || !is_held(key))).collect();
+        let mut stays = Vec::with_capacity(deletes.num_rows());
+        for (kind, key) in kinds.zip(keys) {
+            let lacks_record = *kind == ABSENT && !is_held(key);
+            self.counts.withheld += u64::from(lacks_record && self.unreadable.withhold);
+            stays.push(*kind == DELETE || (lacks_record && !self.unreadable.withhold));
+        }
+        let stays = BooleanArray::from(stays);
         self.counts.deletes -= (stays.len() - stays.true_count()) as u64;
         filter_record_batch(&deletes, &stays).expect("there is a verdict for each row")
     }
@@ -164,7 +185,11 @@ impl Pass {
         })?;
         let canonical = self.mapping.canonical_columns(&cells);
         let (mut creates, mut updates) = (Vec::new(), Vec::new());
+        let contents = narrow.column(3).as_binary::<i32>();
         for (row, kind) in narrow.column(0).as_primitive::<UInt8Type>().values().iter().enumerate() {
+            if *kind == INVALID && is_unreadable(contents.value(row)) {
+                self.unreadable.first.get_or_insert_with(|| fetched.origin(row));
+            }
             let foreign = (*kind == OWNED_BY_OTHER).then_some(&OWNED_BY_OTHER_SYNC);
             match canonical.problems.get(&row).or(foreign) {
                 Some(problem) => self.output.invalid(&fetched.origin(row), problem, &cells, row)?,
@@ -184,7 +209,10 @@ impl Pass {
     fn finish(mut self) -> Result<Planned, EngineError> {
         self.settle_group()?;
         let (files, samples) = self.output.finish()?;
-        Ok(Planned { counts: self.counts, files, samples })
+        let Unreadable { records: unreadable, first, .. } = self.unreadable;
+        let deletes = self.counts.withheld;
+        let withheld = first.filter(|_| deletes > 0).map(|first| WithheldDeletes { deletes, unreadable, first });
+        Ok(Planned { counts: self.counts, files, samples, withheld })
     }
 }
 

@@ -12,7 +12,7 @@ use convoke_core::journal::{Entry, EntryId, Intent, IntentRow, Operation, RowOut
 use convoke_core::ledger::{LedgerManifest, SegmentStore, StagedSegment};
 use convoke_core::plan::PlannedBatch;
 use convoke_core::sink::AttemptTag;
-use convoke_core::source::{SourceBatch, Split, SplitItem};
+use convoke_core::source::{Coverage, SourceBatch, Split, SplitItem};
 use convoke_core::spec::*;
 use convoke_core::{AudienceKey, ConnectionName, DataType, HashKey, PlanId, RowId, StateError, SyncName, Timestamp};
 use convoke_engine::*;
@@ -116,6 +116,8 @@ pub(crate) struct World {
     pub(crate) store: FolderStore,
     pub(crate) manifest: Option<LedgerManifest>,
     pub(crate) suppressions: Vec<SuppressionList>,
+    /// Of what is planned next.
+    pub(crate) coverage: Coverage,
     next: AtomicUsize,
 }
 
@@ -134,6 +136,7 @@ impl World {
             store,
             manifest: None,
             suppressions: vec![],
+            coverage: Coverage::Snapshot,
             next: AtomicUsize::new(0),
             folder,
         }
@@ -149,6 +152,14 @@ impl World {
             let stream = futures::stream::iter(items(schema, records).into_iter().map(Ok)).boxed();
             writer.split(&split(&format!("file-{index}.csv")), stream, &|_| {}).await.unwrap();
         }
+        writer.finish().unwrap()
+    }
+
+    /// A spool of one split with these items.
+    pub(crate) async fn spool_of(&self, items: Vec<SplitItem>) -> Spool {
+        let mut writer = SpoolWriter::create(&self.fresh("spool"), columns()).unwrap();
+        let stream = futures::stream::iter(items.into_iter().map(Ok)).boxed();
+        writer.split(&split("file-0.csv"), stream, &|_| {}).await.unwrap();
         writer.finish().unwrap()
     }
 
@@ -174,7 +185,8 @@ impl World {
         let request = PlanRequest {
             spec,
             spool,
-            may_delete: true,
+            coverage: self.coverage,
+            complete: true,
             segments: &segments,
             hash_key: &self.hash_key,
             suppressions: &self.suppressions,

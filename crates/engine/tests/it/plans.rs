@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use convoke_core::hash::encode_part;
 use convoke_core::journal::{Operation, RowOutcome};
 use convoke_core::plan::PlanCounts;
-use convoke_core::spec::{Filter, Keep, SyncMode};
+use convoke_core::source::{Coverage, MalformedRecord, SplitItem};
+use convoke_core::spec::{Dedupe, Filter, Keep, Limit, SyncMode};
 use convoke_core::{KeyHash, RowId, SyncName};
 use proptest::prelude::*;
 
@@ -51,7 +52,8 @@ async fn a_mirror_deletes_what_is_gone_only_from_a_complete_snapshot() {
     let request = convoke_engine::PlanRequest {
         spec: &mirror,
         spool: &spool,
-        may_delete: false,
+        coverage: Coverage::Snapshot,
+        complete: false,
         segments: &segments,
         hash_key: &world.hash_key,
         suppressions: &[],
@@ -152,6 +154,8 @@ async fn mapped_columns_may_be_named_as_columns_of_the_plan() {
 #[derive(Clone, Debug)]
 struct Row {
     content: Vec<u8>,
+    /// What `dedupe.by` said of the record; none if the ledger does not know.
+    order: Option<Option<String>>,
     is_mine: bool,
     is_removed: bool,
 }
@@ -160,9 +164,11 @@ struct Row {
 struct Case {
     mode: SyncMode,
     keep: Keep,
+    is_delta: bool,
     has_order: bool,
     has_filter: bool,
     limit: Option<u64>,
+    tolerates_unreadable: bool,
     before: Vec<Record>,
     others: Vec<Record>,
     removed: usize,
@@ -194,14 +200,17 @@ fn cases() -> impl Strategy<Value = Case> {
     let limit = prop_oneof![2 => Just(None), 1 => (0..6u64).prop_map(Some)];
     let list = proptest::collection::vec((0..12u8).prop_map(|index| format!("P{index}@x.CO")), 1..4);
     let suppressed = proptest::option::of((list, any::<bool>()));
-    let flags = (any::<bool>(), any::<bool>(), 0..3usize);
-    (mode, keep, flags, limit, records(25), records(6), records(40), suppressed).prop_map(
-        |(mode, keep, (has_order, has_filter, removed), limit, before, others, records, suppressed)| Case {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let ledger = (records(25), records(6), 0..3usize);
+    (mode, keep, flags, limit, ledger, records(40), suppressed).prop_map(
+        |(mode, keep, flags, limit, (before, others, removed), records, suppressed)| Case {
             mode,
             keep,
-            has_order,
-            has_filter,
+            has_order: flags.0,
+            has_filter: flags.1,
             limit,
+            tolerates_unreadable: flags.2,
+            is_delta: flags.3,
             before,
             others,
             removed,
@@ -221,6 +230,85 @@ async fn a_row_whose_record_is_there_but_invalid_is_not_deleted() {
     let (planned, folder) = world.plan(&mirror, &spool, None).await;
     assert_eq!((planned.counts.invalid, planned.counts.deletes, planned.counts.changes()), (1, 1, 1));
     assert_eq!(batches(&folder, &planned)[0].rows[0].key, key(&world, "c@d.co"));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_may_be_that_of_any_row() {
+    let mut world = World::new();
+    let mut mirror = spec(SyncMode::Mirror);
+    let before = ["a@b.co", "c@d.co", "e@f.co"].map(|email| record(&[email, "A", "1"]));
+    world.settle(&mirror, &before).await;
+    let nobody = record(&["nobody", "X", "1"]);
+    let too_long = record(&["c@d.co", &"x".repeat(2_000), "1"]);
+    let mut ragged =
+        items(&columns(), &[record(&["a@b.co", "B", "1"]), nobody, too_long, record(&["g@h.co", "G", "1"])]);
+    ragged.insert(0, SplitItem::Malformed(MalformedRecord { position: 9, reason: "2 fields instead of 3".to_owned() }));
+    let spool = world.spool_of(ragged).await;
+    for (limit, withheld) in [(Limit::records(1), 1), (Limit::percent(39.0), 1), (Limit::records(2), 0)] {
+        mirror.guards.max_unreadable = limit;
+        let (planned, folder) = world.plan(&mirror, &spool, None).await;
+        let PlanCounts { invalid, creates, updates, deletes, .. } = planned.counts;
+        // The row whose record is invalid but has its key stays in any case, and is not withheld.
+        assert_eq!((invalid, creates, updates, deletes), (3, 1, 1, 1 - withheld), "{limit:?}");
+        assert_eq!(planned.counts.withheld, withheld, "{limit:?}");
+        let told = planned.withheld.as_ref().map(|told| (told.deletes, told.unreadable, told.first.as_str()));
+        assert_eq!(told, (withheld > 0).then_some((1, 2, "file-0.csv:9")), "{limit:?}");
+        let sent: u64 = batches(&folder, &planned).iter().map(|batch| batch.rows.len() as u64).sum();
+        assert_eq!(sent, planned.counts.changes(), "{limit:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_record_without_a_readable_key_is_told_and_lists_delete_all_the_same() {
+    let mut world = World::new();
+    let mirror = spec(SyncMode::Mirror);
+    world.settle(&mirror, &["a@b.co", "c@d.co"].map(|email| record(&[email, "A", "1"]))).await;
+    world.suppressions = vec![crate::suppressions::list(&world, &["a@b.co".to_owned()], true)];
+    let spool = world.spool(&columns(), &[&[record(&["", "X", "1"]), record(&["nobody", "X", "1"])]]).await;
+    let (planned, folder) = world.plan(&mirror, &spool, None).await;
+    assert_eq!((planned.counts.deletes, planned.counts.withheld), (1, 1));
+    assert_eq!(batches(&folder, &planned)[0].rows[0].key, key(&world, "a@b.co"));
+    assert_eq!(planned.withheld.unwrap().first, "file-0.csv:2");
+}
+
+#[tokio::test]
+async fn of_what_only_adds_an_older_record_does_not_overwrite_a_newer_row() {
+    let mut world = World::new();
+    let mut upsert = spec(SyncMode::Upsert);
+    upsert.dedupe.by = vec![by("updated_at")];
+    let before = ["a@b.co", "c@d.co", "e@f.co", "g@h.co"].map(|email| record(&[email, "B", "2"]));
+    world.settle(&upsert, &before).await;
+    let older = record(&["a@b.co", "A", "1"]);
+    let untimed = record(&["c@d.co", "A", ""]);
+    let same_time = record(&["e@f.co", "A", "2"]);
+    let newer = record(&["g@h.co", "A", "3"]);
+    let spool = world.spool(&columns(), &[&[older, untimed, same_time, newer]]).await;
+    let counts_of = |planned: convoke_engine::Planned| (planned.counts.superseded, planned.counts.updates);
+    assert_eq!(counts_of(world.plan(&upsert, &spool, None).await.0), (0, 4), "a snapshot is the whole truth");
+    world.coverage = Coverage::Delta;
+    let (planned, folder) = world.plan(&upsert, &spool, None).await;
+    let mut sent: Vec<_> = batches(&folder, &planned).iter().flat_map(|batch| &batch.rows).map(|row| row.key).collect();
+    sent.sort();
+    let mut expected = ["e@f.co", "g@h.co"].map(|email| key(&world, email));
+    expected.sort();
+    assert_eq!((counts_of(planned), sent.as_slice()), ((2, 2), expected.as_slice()));
+    upsert.dedupe.by = vec![by("concat(updated_at, '')")];
+    assert_eq!(counts_of(world.plan(&upsert, &spool, None).await.0), (0, 4), "other criteria cannot be compared");
+    upsert.dedupe.by = vec![];
+    assert_eq!(counts_of(world.plan(&upsert, &spool, None).await.0), (0, 4), "without criteria the later file wins");
+}
+
+#[tokio::test]
+async fn a_row_keeps_the_order_of_the_record_that_made_it_through_delivery_and_fold() {
+    let mut world = World::new();
+    world.coverage = Coverage::Delta;
+    let mut upsert = spec(SyncMode::Upsert);
+    upsert.dedupe = Dedupe { keep: Keep::First, by: vec![by("updated_at")] };
+    for (time, changes) in [("5", 1), ("7", 0), ("4", 1), ("5", 0), ("3", 1)] {
+        let planned = world.settle(&upsert, &[record(&["a@b.co", &format!("at {time}"), time])]).await;
+        assert_eq!(planned.counts.changes(), changes, "{time}");
+        assert_eq!(planned.counts.superseded, 1 - changes, "{time}");
+    }
 }
 
 #[tokio::test]
@@ -260,6 +348,8 @@ fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCoun
             Some(email) => groups.entry(email).or_default().push((position, record)),
         }
     }
+    // An invalid record of these has no key.
+    let unreadable = counts.invalid;
     let listed = |email: &str| {
         let (list, removes) = case.suppressed.as_ref()?;
         list.iter().any(|entry| entry.to_lowercase() == email).then_some(*removes)
@@ -267,6 +357,7 @@ fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCoun
     for (email, group) in &groups {
         counts.superseded += group.len() as u64 - 1;
         let winner = winner(world, case, group);
+        let content = content_of(world, winner);
         let row = ledger.get(email);
         let counter = match (case.mode, row) {
             _ if listed(email).is_some() => &mut counts.suppressed,
@@ -277,19 +368,23 @@ fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCoun
             (_, Some(row)) if row.is_removed => &mut counts.removed_respected,
             (SyncMode::UpdateOnly, None) => &mut counts.skipped_by_mode,
             (_, None) => &mut counts.creates,
-            (_, Some(row)) if row.content == winner => &mut counts.unchanged,
+            (_, Some(row)) if row.content == content => &mut counts.unchanged,
             (SyncMode::InsertOnly, _) => &mut counts.skipped_by_mode,
+            (_, Some(row)) if case.is_delta && loses(case.keep, winner, row) => &mut counts.superseded,
             _ => &mut counts.updates,
         };
         *counter += 1;
     }
     for (email, row) in ledger {
-        let is_deleted = match (listed(email), groups.contains_key(email)) {
-            (Some(removes), _) => removes,
-            (None, true) => case.mode == SyncMode::DeleteList,
-            (None, false) => case.mode == SyncMode::Mirror,
+        let lacks_record = listed(email).is_none() && !groups.contains_key(email);
+        let is_deleted = match listed(email) {
+            Some(removes) => removes,
+            None if lacks_record => case.mode == SyncMode::Mirror && !case.is_delta,
+            None => case.mode == SyncMode::DeleteList,
         };
-        counts.deletes += u64::from(is_deleted && row.is_mine && !row.is_removed && case.limit.is_none());
+        let is_withheld = lacks_record && unreadable > 0 && !case.tolerates_unreadable;
+        let counter = if is_withheld { &mut counts.withheld } else { &mut counts.deletes };
+        *counter += u64::from(is_deleted && row.is_mine && !row.is_removed && case.limit.is_none());
     }
     if let Some(limit) = case.limit {
         let creates = counts.creates.min(limit);
@@ -300,7 +395,17 @@ fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCoun
     counts
 }
 
-fn winner(world: &World, case: &Case, group: &[(usize, &Record)]) -> Vec<u8> {
+/// Whether the row stands for a record that the order of the records puts before this one.
+fn loses(keep: Keep, record: &Record, row: &Row) -> bool {
+    match (&record[2], row.order.as_ref().and_then(Option::as_ref), keep) {
+        (_, None, _) => false,
+        (None, Some(_), _) => true,
+        (Some(new), Some(old), Keep::Latest) => new < old,
+        (Some(new), Some(old), Keep::First) => new > old,
+    }
+}
+
+fn winner<'r>(world: &World, case: &Case, group: &[(usize, &'r Record)]) -> &'r Record {
     let mut group = group.to_vec();
     let content = |record: &Record| content_of(world, record);
     group.sort_by(|(left_position, left), (right_position, right)| {
@@ -317,7 +422,12 @@ fn winner(world: &World, case: &Case, group: &[(usize, &Record)]) -> Vec<u8> {
         };
         by_order.then_with(|| content(left).cmp(&content(right))).then(by_position)
     });
-    content(group.last().unwrap().1)
+    group.last().unwrap().1
+}
+
+fn dedupe(case: &Case) -> Dedupe {
+    let by = if case.has_order { vec![by("updated_at")] } else { vec![] };
+    Dedupe { keep: case.keep, by }
 }
 
 async fn prepare(world: &mut World, case: &Case) -> BTreeMap<String, Row> {
@@ -325,13 +435,16 @@ async fn prepare(world: &mut World, case: &Case) -> BTreeMap<String, Row> {
     for (name, records) in [("booth-scans", &case.before), ("other", &case.others)] {
         let mut writer = spec(SyncMode::InsertOnly);
         writer.name = SyncName::new(name);
+        writer.dedupe = dedupe(case);
         world.settle(&writer, records).await;
-        for record in records.iter().rev() {
-            let Some(email) = email_of(record) else { continue };
-            let is_mine = name == "booth-scans";
-            if is_mine || !ledger.contains_key(&email) {
-                ledger.entry(email).or_insert(Row { content: content_of(world, record), is_mine, is_removed: false });
-            }
+        let mut groups: BTreeMap<String, Vec<(usize, &Record)>> = BTreeMap::new();
+        for (position, record) in records.iter().enumerate() {
+            email_of(record).into_iter().for_each(|email| groups.entry(email).or_default().push((position, record)));
+        }
+        for (email, group) in groups {
+            let winner = winner(world, case, &group);
+            let (content, order) = (content_of(world, winner), case.has_order.then(|| winner[2].clone()));
+            ledger.entry(email).or_insert(Row { content, order, is_mine: name == "booth-scans", is_removed: false });
         }
     }
     let gone: Vec<_> = ledger.iter_mut().filter(|(_, row)| row.is_mine).take(case.removed).collect();
@@ -355,12 +468,15 @@ async fn hold_against_naive(case: Case) {
     let mut world = World::new();
     let ledger = Box::pin(prepare(&mut world, &case)).await;
     let mut sync = spec(case.mode);
-    sync.dedupe.keep = case.keep;
-    if case.has_order {
-        sync.dedupe.by = vec![by("updated_at")];
+    sync.dedupe = dedupe(&case);
+    if case.is_delta {
+        world.coverage = Coverage::Delta;
     }
     if case.has_filter {
         sync.filter = Some(Filter::Sql("name <> 'skip'".to_owned()));
+    }
+    if case.tolerates_unreadable {
+        sync.guards.max_unreadable = Limit::unlimited();
     }
     if let Some((entries, removes)) = &case.suppressed {
         world.suppressions = vec![crate::suppressions::list(&world, entries, *removes)];

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
-use convoke_core::source::{SourceBatch, Split, SplitItem};
+use convoke_core::source::{Coverage, SourceBatch, Split, SplitItem};
 use convoke_core::spec::{ColumnSpec, Dedupe, Expression, Keep, OrderBy, SyncSpec};
 use convoke_core::{DataType, HashKey, Timestamp};
 use datafusion::physical_plan::displayable;
 use futures::StreamExt;
 
-use super::{DIFF, register_records};
+use super::{diff_of, register_records};
 use crate::digest::Recipe;
 use crate::ledger::segment;
 use crate::plan::PlanRequest;
@@ -33,7 +33,7 @@ fn spec() -> SyncSpec {
 }
 
 /// The physical plan of the diff of an empty source with these segments, which are empty.
-async fn diff_plan(segments: &[&str]) -> String {
+async fn diff_plan(segments: &[&str], compares_order: bool) -> String {
     let folder = tempfile::tempdir().unwrap();
     let spill_dir = folder.path().join("spill");
     let engine = Engine::new(EngineSettings { memory_limit_bytes: 64 << 20, threads: 1, spill_dir }).unwrap();
@@ -53,7 +53,8 @@ async fn diff_plan(segments: &[&str]) -> String {
     let request = PlanRequest {
         spec: &spec,
         spool: &spool,
-        may_delete: true,
+        coverage: Coverage::Snapshot,
+        complete: true,
         segments: &segments,
         hash_key: &hash_key,
         suppressions: &[],
@@ -65,13 +66,13 @@ async fn diff_plan(segments: &[&str]) -> String {
     let recipe = Recipe::new(&prepared.mapping.active, &hash_key, Ranking::new(&spec.dedupe), vec![]);
     register_records(&prepared.context, &request, &prepared, recipe).unwrap();
     segment::register_ledger(&prepared.context, &segments, "x").await.unwrap();
-    let diff = prepared.context.sql(DIFF).await.unwrap();
+    let diff = prepared.context.sql(&diff_of(compares_order)).await.unwrap();
     displayable(diff.create_physical_plan().await.unwrap().as_ref()).indent(false).to_string()
 }
 
 #[tokio::test]
 async fn the_diff_digests_each_record_once_and_only_spilling_operators_work_on_it() {
-    let plan = diff_plan(&["base", "delta"]).await;
+    let plan = diff_plan(&["base", "delta"], false).await;
     assert_eq!(plan.matches("digest_record(").count(), 1, "{plan}");
     assert_eq!(plan.matches("SortMergeJoin").count(), 2, "{plan}");
     assert!(!plan.contains("HashJoin") && !plan.contains("NestedLoopJoin"), "{plan}");
@@ -79,6 +80,12 @@ async fn the_diff_digests_each_record_once_and_only_spilling_operators_work_on_i
 
 #[tokio::test]
 async fn without_a_ledger_nothing_is_joined_or_sorted() {
-    let plan = diff_plan(&[]).await;
+    let plan = diff_plan(&[], false).await;
     assert!(!plan.contains("Join") && !plan.contains("Sort"), "{plan}");
+}
+
+#[tokio::test]
+async fn the_ledgers_order_values_are_read_only_to_be_compared() {
+    assert!(!diff_plan(&["base", "delta"], false).await.contains("order_value"));
+    assert!(diff_plan(&["base", "delta"], true).await.contains("order_value"));
 }

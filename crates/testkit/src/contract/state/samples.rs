@@ -104,6 +104,7 @@ pub(super) fn plan(created_at: i64) -> PlanManifest {
         setup: Vec::new(),
         forecast: Forecast { requests: 1, seconds: 1 },
         guard_hits: Vec::new(),
+        withheld: None,
         samples: Vec::new(),
     }
 }

@@ -1,0 +1,117 @@
+//! A source that changed, or went away, while a plan was interrupted.
+
+use std::fs;
+
+use convoke_testkit::fault_proxy::{Fault, FaultScript, Rule};
+use serde_json::Value;
+
+use crate::crash::{FIRST_LOAD, Scene, second_drop};
+use crate::workspace::{Person, SYNC, people, sync_yaml};
+
+/// Killed while the changes of the second drop go out, before the first delete.
+async fn half_way_through_the_second_drop() -> Scene {
+    let scene = Scene::new(FaultScript::none()).await;
+    scene.load_first_drop().await;
+    scene.workspace.drop_csv("2.csv", &second_drop());
+    scene.crash_at("after-send:1");
+    scene
+}
+
+/// The second drop, and those whom it left out.
+fn second_drop_without_deletes() -> Vec<Person> {
+    [people(0..300), second_drop()].concat()
+}
+
+/// The newest runs of the sync, newest first.
+fn runs(scene: &Scene) -> Vec<Value> {
+    let ended = scene.workspace.convoke(&["runs", SYNC, "--json"]);
+    ended.json().as_array().expect("runs").clone()
+}
+
+fn cancelled(run: &Value) -> [u64; 3] {
+    ["creates", "updates", "deletes"].map(|kind| run["delivery"][kind]["cancelled"].as_u64().expect("a count"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_newer_file_has_again_are_not_deleted_by_the_interrupted_plan() {
+    let scene = half_way_through_the_second_drop().await;
+    let third = people(0..FIRST_LOAD + 700);
+    scene.workspace.drop_csv("3.csv", &third);
+    scene.proxy.set_script(FaultScript::rules(vec![Rule::on("POST", "bulk/delete", Fault::DropRequest)]));
+    let ended = scene.workspace.run(0);
+    ended.expect(0, &["giving up the rest of plan", "`3.csv` has come since it was made", "are cancelled"]);
+    assert_eq!(scene.proxy.stats().total(), 0, "nothing was deleted");
+    scene.assert_ends_with(&third).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_books_of_a_plan_that_was_given_up_balance() {
+    let scene = half_way_through_the_second_drop().await;
+    scene.workspace.drop_csv("2.csv", &people(0..FIRST_LOAD));
+    scene.workspace.run(0).expect(0, &["`2.csv` was replaced since it was made"]);
+    let interrupted = &runs(&scene)[1];
+    assert_eq!(interrupted["state"], "interrupted");
+    let message = interrupted["message"].as_str().expect("a message");
+    assert!(message.contains("the rest of its plan was given up: `2.csv` was replaced"), "{message}");
+    let plan = scene.workspace.convoke(&["show", interrupted["plan"].as_str().expect("a plan"), "--json"]).json();
+    assert_eq!(plan["plan"]["state"], "abandoned");
+    for kind in ["creates", "updates", "deletes"] {
+        let figures = interrupted["delivery"][kind].as_object().expect("figures");
+        let figure = |name: &str| figures[name].as_u64().expect("a count");
+        let settled: u64 = ["acknowledged", "rejected", "cancelled", "found_removed"].map(figure).iter().sum();
+        assert_eq!(settled, interrupted["counts"][kind].as_u64().expect("a count"), "{kind}: {interrupted}");
+    }
+    assert_eq!(cancelled(interrupted)[2], 300);
+    scene.assert_ends_with(&people(0..FIRST_LOAD)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_file_a_plan_goes_on_but_for_its_deletes() {
+    let scene = half_way_through_the_second_drop().await;
+    fs::rename(scene.workspace.path("drop/2.csv"), scene.workspace.path("2.csv")).expect("a rename");
+    scene.workspace.run(1).expect(1, &["going on with plan", "2.csv", "left to delete is cancelled", "put it back"]);
+    scene.assert_holds(&second_drop_without_deletes()).await;
+    let finished = &runs(&scene)[1];
+    assert_eq!((finished["state"].as_str(), cancelled(finished)), (Some("partial"), [0, 0, 300]));
+    assert!(finished["message"].as_str().is_some_and(|message| message.contains("`2.csv`")), "{finished}");
+    fs::rename(scene.workspace.path("2.csv"), scene.workspace.path("drop/2.csv")).expect("a rename");
+    scene.workspace.run(0).expect(0, &["300 deleted"]);
+    scene.assert_ends_with(&second_drop()).await;
+    assert_eq!(scene.files_left(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_folder_that_cannot_be_listed_a_plan_goes_on_but_for_its_deletes() {
+    let scene = half_way_through_the_second_drop().await;
+    let (drop, aside) = (scene.workspace.path("drop"), scene.workspace.path("aside"));
+    fs::rename(&drop, &aside).expect("a rename");
+    scene.workspace.run(1).expect(1, &["cannot list the drop folder", "left to delete is cancelled"]);
+    scene.assert_holds(&second_drop_without_deletes()).await;
+    fs::rename(&aside, &drop).expect("a rename");
+    scene.workspace.run(0).expect(0, &["300 deleted"]);
+    scene.assert_ends_with(&second_drop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addition_is_overtaken_by_its_own_files_alone() {
+    for (later, said) in [("2.csv", "going on with plan"), ("1.csv", "`1.csv` was replaced since it was made")] {
+        let scene = Scene::new(FaultScript::none()).await;
+        let append = sync_yaml("upsert", "").replace("mode: snapshot", "mode: append");
+        scene.workspace.write("config/syncs/people.yaml", &append);
+        scene.workspace.drop_csv("1.csv", &people(0..FIRST_LOAD));
+        scene.crash_at("after-send:1");
+        scene.workspace.drop_csv(later, &people(0..FIRST_LOAD + 1));
+        scene.workspace.run(0).expect(0, &[said]);
+        scene.assert_ends_with(&people(0..FIRST_LOAD + 1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_plan_that_was_overtaken_can_not_be_applied_by_its_id_either() {
+    let scene = half_way_through_the_second_drop().await;
+    scene.workspace.drop_csv("3.csv", &people(0..FIRST_LOAD));
+    // The killed run noted its plan before it sent anything.
+    let plan = runs(&scene)[0]["plan"].as_str().expect("a plan").to_owned();
+    scene.workspace.convoke(&["apply", &plan]).expect(4, &["`3.csv` has come since", "plan again"]);
+    scene.assert_ends_with(&people(0..FIRST_LOAD)).await;
+}
