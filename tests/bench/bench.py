@@ -34,8 +34,8 @@ COLUMNS = {
 class StandIn:
     """The destination: a process of its own, so that its work counts for nobody."""
 
-    def __init__(self, program, echo):
-        command = [program] + (["--echo"] if echo else [])
+    def __init__(self, program, ids_only):
+        command = [program] + (["--ids-only"] if ids_only else [])
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.origin = "http://" + self.process.stdout.readline().strip()
 
@@ -192,7 +192,7 @@ def options():
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("--binary", help="the release build of convoke; without it only the script is measured")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--echo", action="store_true", help="answer upserts with whole rows, as the vendor does")
+    parser.add_argument("--ids-only", action="store_true", help="answer upserts with row ids and key cells, not with whole rows")
     parser.add_argument("--memory-limit", default="512MiB", help="memory_limit of the Convoke configuration")
     parser.add_argument("--work", required=True, help="folder for data and state")
     parser.add_argument("--stand-in", required=True, help="the stand-in's program")
@@ -204,7 +204,7 @@ def main():
     data = os.path.join(chosen.work, "data", chosen.size)
     if not os.path.exists(os.path.join(data, "contacts_chg1.csv")):
         subprocess.run([sys.executable, os.path.join(HERE, "generate.py"), str(SIZES[chosen.size]), data], check=True)
-    stand_in = StandIn(chosen.stand_in, chosen.echo)
+    stand_in = StandIn(chosen.stand_in, chosen.ids_only)
     systems = [system(chosen.work, stand_in, chosen) for system in ([Peer, Convoke] if chosen.binary else [Peer])]
     results = {}
     try:
@@ -214,7 +214,7 @@ def main():
                 run_round(systems, stand_in, data, results, log)
     finally:
         stand_in.stop()
-    answers = "whole rows" if chosen.echo else "row ids and key cells"
+    answers = "row ids and key cells" if chosen.ids_only else "whole rows"
     print(f"{chosen.size} lines, best of {chosen.rounds}, interleaved; the destination answers {answers}\n")
     print(table(results, [system.name for system in systems]))
 

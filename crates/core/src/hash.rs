@@ -11,13 +11,21 @@ use serde::{Deserialize, Serialize};
 /// Version of what is hashed; named in each ledger manifest. A mismatch is an error, never a silent rebuild.
 pub const ENCODING_VERSION: u32 = 2;
 
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+/// What each byte is worth as a hexadecimal digit; [`NO_DIGIT`] if it is none.
+const HEX_DIGITS: [u8; 256] = hex_digits();
+
+/// Shows in every combination with digits, so that it is looked for once.
+const NO_DIGIT: u8 = 0x80;
+
+const fn hex_digits() -> [u8; 256] {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        digits[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        digits[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+        digit += 1;
     }
+    digits
 }
 
 macro_rules! hash128 {
@@ -39,10 +47,13 @@ macro_rules! hash128 {
                 if digits.len() != bytes.len() {
                     return None;
                 }
+                let mut seen = 0;
                 for (byte, [high, low]) in bytes.iter_mut().zip(digits) {
-                    *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
+                    let (high, low) = (HEX_DIGITS[usize::from(*high)], HEX_DIGITS[usize::from(*low)]);
+                    seen |= high | low;
+                    *byte = high << 4 | low;
                 }
-                Some(Self(bytes))
+                (seen & NO_DIGIT == 0).then_some(Self(bytes))
             }
         }
 

@@ -5,9 +5,11 @@
 //! there is one for every change.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::hash::{ContentHash, KeyHash};
 use crate::ids::{AudienceKey, PlanId, RowId, SyncName};
+use crate::ledger::OrderValue;
 use crate::sink::AttemptTag;
 use crate::time::Timestamp;
 
@@ -64,8 +66,7 @@ pub struct Intent {
 pub struct IntentRow {
     pub key: KeyHash,
     pub content: ContentHash,
-    /// Memory-comparable encoding of the order value; empty: none.
-    pub order: Vec<u8>,
+    pub order: OrderValue,
     /// Set for updates and deletes.
     pub row_id: Option<RowId>,
 }
@@ -119,7 +120,7 @@ pub fn unpack_rows(mut packed: &[u8]) -> Option<Vec<IntentRow>> {
     while !packed.is_empty() {
         let key = KeyHash(take(&mut packed, 16)?.try_into().ok()?);
         let content = ContentHash(take(&mut packed, 16)?.try_into().ok()?);
-        let order = unpack_bytes(&mut packed)?.to_vec();
+        let order = OrderValue::from_slice(unpack_bytes(&mut packed)?);
         let row_id = unpack_row_id(&mut packed)?;
         rows.push(IntentRow { key, content, order, row_id });
     }
@@ -130,6 +131,13 @@ pub fn unpack_rows(mut packed: &[u8]) -> Option<Vec<IntentRow>> {
 pub fn pack_outcomes(outcomes: &[RowOutcome]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(outcomes.len() * 39);
     for outcome in outcomes {
+        if let RowOutcome::Acknowledged { row_id } = outcome
+            && let Some(uuid) = canonical_uuid(row_id.as_str())
+        {
+            packed.push(b'u');
+            packed.extend_from_slice(uuid.as_bytes());
+            continue;
+        }
         let (kind, row_id) = match outcome {
             RowOutcome::Acknowledged { row_id } => (b'a', Some(row_id)),
             RowOutcome::Incomplete { row_id } => (b'i', Some(row_id)),
@@ -151,6 +159,7 @@ pub fn unpack_outcomes(mut packed: &[u8]) -> Option<Vec<RowOutcome>> {
     while !packed.is_empty() {
         let outcome = match take(&mut packed, 1)?[0] {
             b'a' => RowOutcome::Acknowledged { row_id: unpack_row_id(&mut packed)?? },
+            b'u' => RowOutcome::Acknowledged { row_id: unpack_uuid(&mut packed)? },
             b'i' => RowOutcome::Incomplete { row_id: unpack_row_id(&mut packed)?? },
             b'n' => RowOutcome::NotApplied,
             b'r' => RowOutcome::Rejected,
@@ -179,6 +188,17 @@ fn unpack_row_id(packed: &mut &[u8]) -> Option<Option<RowId>> {
     Some((!text.is_empty()).then(|| RowId::new(text)))
 }
 
+/// A UUID whose usual text is exactly this one: the commonest row id, at less than half the bytes.
+fn canonical_uuid(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok()?;
+    (*uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text).then_some(uuid)
+}
+
+fn unpack_uuid(packed: &mut &[u8]) -> Option<RowId> {
+    let uuid = Uuid::from_slice(take(packed, 16)?).ok()?;
+    Some(RowId::new(&*uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer())))
+}
+
 fn take<'a>(packed: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     if packed.len() < length {
         return None;
@@ -195,17 +215,20 @@ mod tests {
     #[test]
     fn packed_rows_and_outcomes_round_trip() {
         let rows = vec![
-            IntentRow { key: KeyHash([1; 16]), content: ContentHash([2; 16]), order: vec![], row_id: None },
+            IntentRow { key: KeyHash([1; 16]), content: ContentHash([2; 16]), order: OrderValue::new(), row_id: None },
             IntentRow {
                 key: KeyHash([3; 16]),
                 content: ContentHash::UNKNOWN,
-                order: vec![0, 255, 7],
+                order: OrderValue::from_slice(&[0, 255, 7]),
                 row_id: Some(RowId::new("row-1")),
             },
         ];
         assert_eq!(unpack_rows(&pack_rows(&rows)), Some(rows));
         let outcomes = vec![
             RowOutcome::Acknowledged { row_id: RowId::new("a") },
+            RowOutcome::Acknowledged { row_id: RowId::new("0190b5a4-7c1e-7d1a-9f3b-2a6c5e8d4f10") },
+            RowOutcome::Acknowledged { row_id: RowId::new("0190B5A4-7C1E-7D1A-9F3B-2A6C5E8D4F10") },
+            RowOutcome::Acknowledged { row_id: RowId::new("0190b5a47c1e7d1a9f3b2a6c5e8d4f10") },
             RowOutcome::Incomplete { row_id: RowId::new("b") },
             RowOutcome::NotApplied,
             RowOutcome::Rejected,

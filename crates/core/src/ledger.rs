@@ -5,18 +5,21 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::error::StateError;
 use crate::hash::{ContentHash, KeyHash};
 use crate::ids::{AudienceKey, RowId, SyncName};
+
+/// Memory-comparable encoding of an order value; empty: none. A time takes less than what is stored in place.
+pub type OrderValue = SmallVec<[u8; 48]>;
 
 /// One row of an audience, as far as we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
     pub key: KeyHash,
     pub content: ContentHash,
-    /// Memory-comparable encoding of the order value; empty: none.
-    pub order: Vec<u8>,
+    pub order: OrderValue,
     pub row_id: RowId,
     pub owner: SyncName,
     pub origin: RowOrigin,

@@ -2,7 +2,8 @@
 //!
 //! A thin layer: what to do next about a batch is decided by [`crate::protocol`]; here it is done. All requests of a
 //! delivery run inside the returned future, at most `requests_in_flight` at once: dropping it stops everything, and
-//! leaves behind what a crash would, which [`Courier::settle_open`] settles.
+//! leaves behind what a crash would, which [`Courier::settle_open`] settles. A batch holds one of these slots from its
+//! intent to its answer; the next batch's intent and the noting of that answer then share a commit.
 
 mod batch;
 mod desk;
@@ -24,6 +25,7 @@ use convoke_core::state::StateStore;
 use convoke_core::{Clock, KeyHash, PlanId, RowId, RunId, StateError, SyncName, Timestamp};
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::batch::{BatchEnd, BatchOutcome, BatchRun, Errand};
@@ -113,7 +115,8 @@ impl Courier {
         if rejects.passed().is_some() {
             desk.halt.cancel();
         }
-        let errand = Errand { desk, terms, progress, rejects };
+        let slots = Semaphore::new(desk.ports.sink.capabilities().requests_in_flight.max(1));
+        let errand = Errand { desk, terms, progress, rejects, slots };
         let mut delivery = Delivery {
             errand: &errand,
             counts: resume.counts,
@@ -213,22 +216,22 @@ impl<'a> Delivery<'a> {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        let halt = &self.errand.desk.halt;
-        let in_flight = self.errand.desk.ports.sink.capabilities().requests_in_flight.max(1);
+        let Errand { desk, slots, .. } = self.errand;
         let mut batches = pin!(batches);
         let mut running = FuturesUnordered::new();
         let mut handed_over = 0;
         let mut has_more = true;
         loop {
-            let may_start = has_more && !halt.is_cancelled() && running.len() < in_flight;
+            let may_start = has_more && !desk.halt.is_cancelled();
+            let next = async { (slots.acquire().await.expect("nobody closes it"), batches.next().await) };
             tokio::select! {
                 biased;
                 Some(outcome) = running.next(), if !running.is_empty() => self.add(outcome),
-                next = batches.next(), if may_start => {
+                (slot, next) = next, if may_start => {
                     has_more = next.is_some();
                     let Some(batch) = next else { continue };
                     match self.prepare(batch.map_err(Into::into), handed_over) {
-                        Ok(Some(run)) => running.push(Box::pin(run.run())),
+                        Ok(Some(run)) => running.push(Box::pin(run.run(slot))),
                         Ok(None) => {}
                         Err(error) => self.fail(error),
                     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use convoke_core::journal::{IntentRow, Operation};
+use convoke_core::ledger::OrderValue;
 use convoke_core::plan::{PlanContent, PlanFile, PlannedBatch};
 use convoke_core::{ContentHash, KeyHash, RowId};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -120,7 +121,7 @@ fn decode(batch: &RecordBatch, operation: Operation, number: u32) -> Option<Plan
         rows.push(IntentRow {
             key: KeyHash(keys.value(row).try_into().ok()?),
             content: ContentHash(contents.value(row).try_into().ok()?),
-            order: orders.value(row).to_vec(),
+            order: OrderValue::from_slice(orders.value(row)),
             row_id: text_at(row_ids, row).map(RowId::new),
         });
     }

@@ -27,6 +27,7 @@ mod spool;
 mod suppression;
 mod text_column;
 mod verdict;
+mod winner;
 
 pub use batches::{InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
 pub use cell::CellProblem;

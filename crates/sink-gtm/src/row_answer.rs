@@ -12,7 +12,7 @@ use convoke_core::RowId;
 use convoke_core::sink::{AppliedRow, AudienceBinding, FailedCell, KEY_COLUMN, KeyCell};
 
 use crate::echo::Echo;
-use crate::row_document::{Cell, Row, RowList};
+use crate::row_document::{AnsweredRow, AnsweredRows, Cell};
 
 /// Shown for a failed cell whose summary is missing or could repeat a value.
 const NO_SUMMARY: &str = "the destination gives no reason that can be shown";
@@ -25,7 +25,7 @@ pub(crate) struct Sent<'a> {
 
 /// The rows that an answer to creates confirms; `None`: the answer is not a list of rows.
 pub(crate) fn created(sent: &Sent<'_>, key_cells: &[KeyCell], body: &[u8]) -> Option<Vec<AppliedRow>> {
-    let list = RowList::parse(body)?;
+    let list = AnsweredRows::parse(body)?;
     let index_of = LazyCell::new(|| -> HashMap<KeyCell, usize> {
         key_cells.iter().enumerate().map(|(index, key)| (*key, index)).collect()
     });
@@ -44,7 +44,7 @@ pub(crate) fn created(sent: &Sent<'_>, key_cells: &[KeyCell], body: &[u8]) -> Op
 
 /// The rows that an answer to updates confirms; `None`: the answer is not a list of rows.
 pub(crate) fn updated(sent: &Sent<'_>, row_ids: &[RowId], body: &[u8]) -> Option<Vec<AppliedRow>> {
-    let list = RowList::parse(body)?;
+    let list = AnsweredRows::parse(body)?;
     let index_of: HashMap<&str, usize> = row_ids.iter().enumerate().map(|(index, id)| (id.as_str(), index)).collect();
     let mut matching = Matching::new(row_ids.len(), &list);
     for row in &list.data {
@@ -65,20 +65,20 @@ struct Matching<'a> {
 #[derive(Clone, Copy)]
 enum Slot<'a> {
     Open,
-    Taken(&'a Row<'a>),
+    Taken(&'a AnsweredRow<'a>),
     /// Two rows claim to be this one: which is right is not known.
     Ambiguous,
 }
 
 impl<'a> Matching<'a> {
-    fn new(rows: usize, list: &'a RowList<'a>) -> Self {
-        let mut ids: Vec<&str> = list.data.iter().filter_map(Row::id).collect();
+    fn new(rows: usize, list: &'a AnsweredRows<'a>) -> Self {
+        let mut ids: Vec<&str> = list.data.iter().filter_map(AnsweredRow::id).collect();
         ids.sort_unstable();
         let repeated = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
         Self { slots: vec![Slot::Open; rows], repeated }
     }
 
-    fn claim(&mut self, index: usize, row: &'a Row<'a>) {
+    fn claim(&mut self, index: usize, row: &'a AnsweredRow<'a>) {
         let is_single = row.id().is_some_and(|id| self.repeated.is_empty() || !self.repeated.contains(id));
         let slot = &mut self.slots[index];
         *slot = match slot {

@@ -174,9 +174,15 @@ fn push_hex(body: &mut Vec<u8>, bytes: &[u8]) {
 fn push_text(body: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     body.push(b'"');
+    // Without an early end this is done for many bytes at once; hardly any text needs the rest.
+    if !bytes.iter().fold(false, |found, byte| found | needs_escape(*byte)) {
+        body.extend_from_slice(bytes);
+        body.push(b'"');
+        return;
+    }
     let mut copied = 0;
     for (position, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if !needs_escape(byte) {
             continue;
         }
         body.extend_from_slice(&bytes[copied..position]);
@@ -185,6 +191,10 @@ fn push_text(body: &mut Vec<u8>, text: &str) {
     }
     body.extend_from_slice(&bytes[copied..]);
     body.push(b'"');
+}
+
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 fn push_escape(body: &mut Vec<u8>, byte: u8) {

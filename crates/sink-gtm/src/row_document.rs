@@ -4,13 +4,18 @@
 //! and states are no error.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use convoke_core::sink::KeyCell;
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::wire::{ListLinks, ListMeta};
+
+/// Bytes of a key cell's text: the key in hexadecimal, a point, the tag in hexadecimal.
+const KEY_CELL_BYTES: usize = 32 + 1 + 8;
 
 /// The answer to an upsert, or a page of a search.
 #[derive(Deserialize)]
@@ -21,12 +26,24 @@ pub(crate) struct RowList<'a> {
     pub(crate) links: Option<ListLinks>,
 }
 
+/// The answer to an upsert: of its cells only those that tell something, since it repeats all that was sent.
 #[derive(Deserialize)]
-pub(crate) struct Row<'a> {
+pub(crate) struct AnsweredRows<'a> {
     #[serde(borrow)]
+    pub(crate) data: Vec<AnsweredRow<'a>>,
+}
+
+/// A row with all its cells.
+pub(crate) type Row<'a> = RowOf<'a, Vec<Cell<'a>>>;
+
+/// A row with those cells that may be key cells, or have failed.
+pub(crate) type AnsweredRow<'a> = RowOf<'a, TellingCells<'a>>;
+
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "'de: 'a, C: Deserialize<'de> + Default"))]
+pub(crate) struct RowOf<'a, C> {
     id: Option<Text<'a>>,
-    #[serde(borrow)]
-    attributes: Option<Attributes<'a>>,
+    attributes: Option<Attributes<C>>,
 }
 
 #[derive(Deserialize)]
@@ -43,9 +60,45 @@ pub(crate) struct Cell<'a> {
 }
 
 #[derive(Deserialize)]
-struct Attributes<'a> {
-    #[serde(borrow, default)]
-    values: Vec<Cell<'a>>,
+#[serde(bound = "C: Deserialize<'de> + Default")]
+struct Attributes<C> {
+    #[serde(default)]
+    values: C,
+}
+
+#[derive(Default)]
+pub(crate) struct TellingCells<'a>(Vec<Cell<'a>>);
+
+impl<'a> AsRef<[Cell<'a>]> for TellingCells<'a> {
+    fn as_ref(&self) -> &[Cell<'a>] {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for TellingCells<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(TellingCellsVisitor).map(Self)
+    }
+}
+
+struct TellingCellsVisitor;
+
+impl<'de> Visitor<'de> for TellingCellsVisitor {
+    type Value = Vec<Cell<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of cells")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<Self::Value, A::Error> {
+        let mut telling = Vec::new();
+        while let Some(cell) = cells.next_element::<Cell<'de>>()? {
+            if cell.has_failed() || cell.may_be_key_cell() {
+                telling.push(cell);
+            }
+        }
+        Ok(telling)
+    }
 }
 
 #[derive(Deserialize)]
@@ -58,10 +111,22 @@ struct ErrorDetails<'a> {
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+impl<'a> AnsweredRows<'a> {
+    /// `None`: the body is not a list of rows.
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        parse(body)
+    }
+}
+
+/// Looks for UTF-8 in the whole body at once, which is faster than in text after text.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    serde_json::from_str(std::str::from_utf8(body).ok()?).ok()
+}
+
 impl<'a> RowList<'a> {
     /// `None`: the body is not a list of rows.
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        parse(body)
     }
 
     /// Whether this page ends the list, of which `seen` rows have been read, this page's included.
@@ -81,13 +146,13 @@ impl<'a> RowList<'a> {
     }
 }
 
-impl<'a> Row<'a> {
+impl<'a, C: AsRef<[Cell<'a>]>> RowOf<'a, C> {
     pub(crate) fn id(&self) -> Option<&str> {
         self.id.as_ref().map(|id| &*id.0).filter(|id| !id.is_empty())
     }
 
     pub(crate) fn cells(&self) -> &[Cell<'a>] {
-        self.attributes.as_ref().map_or(&[], |attributes| &attributes.values)
+        self.attributes.as_ref().map_or(&[], |attributes| attributes.values.as_ref())
     }
 
     pub(crate) fn cell(&self, column_id: &str) -> Option<&Cell<'a>> {
@@ -108,6 +173,11 @@ impl<'a> Row<'a> {
 }
 
 impl Cell<'_> {
+    /// Whether the value is long enough to be a key cell.
+    fn may_be_key_cell(&self) -> bool {
+        self.value.is_some_and(|json| json.get().len() > KEY_CELL_BYTES)
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.0 == "ERROR")
     }

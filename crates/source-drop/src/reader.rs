@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringBuilder};
+use arrow::array::{ArrayBuilder, ArrayRef, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use convoke_core::source::{MalformedRecord, SourceBatch, SplitItem};
@@ -181,6 +181,12 @@ impl FileReader {
     }
 }
 
+/// Finishes a column; the next batch of it will be about as large.
+fn finish(builder: &mut StringBuilder) -> ArrayRef {
+    let next = StringBuilder::with_capacity(builder.len(), builder.values_slice().len());
+    Arc::new(std::mem::replace(builder, next).finish())
+}
+
 fn send(items: &Items, item: SplitItem) -> Result<(), Stop> {
     items.blocking_send(Ok(item)).map_err(|_| Stop::Unheard)
 }
@@ -235,8 +241,7 @@ impl Batch {
     }
 
     fn take(&mut self, bytes_read: u64) -> SourceBatch {
-        let arrays: Vec<ArrayRef> =
-            self.builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
+        let arrays: Vec<ArrayRef> = self.builders.iter_mut().map(finish).collect();
         let records = RecordBatch::try_new(Arc::clone(&self.schema), arrays)
             .expect("each record puts one cell into every column");
         self.bytes = 0;

@@ -69,11 +69,19 @@ impl Leases for SqliteState {
 impl Transaction {
     /// Refuses the operation unless the lease is the newest of its resource, held, and not expired.
     pub(crate) async fn demand(&mut self, lease: &Lease) -> Result<(), Fault> {
-        let newest = self.newest(lease).await?;
-        if newest.is_held_at(self.now) { Ok(()) } else { Err(lost(lease)) }
+        let is_same = |held: &Lease| held.fence == lease.fence && held.resource == lease.resource;
+        if self.held.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        if !self.newest(lease).await?.is_held_at(self.now) {
+            return Err(lost(lease));
+        }
+        self.held = Some(lease.clone());
+        Ok(())
     }
 
     async fn acquire(&mut self, wanted: Wanted) -> Result<Lease, Fault> {
+        self.held = None;
         let Wanted { resource, holder, ttl, guarded } = wanted;
         let before = stored_lease(&mut self.connection, &resource).await?;
         // A holder that had the lock would still have it if it lived. One that had not may live all the same.
@@ -106,6 +114,7 @@ impl Transaction {
     }
 
     async fn renew(&mut self, lease: Lease, ttl: Duration, newly_guarded: bool) -> Result<Lease, Fault> {
+        self.held = None;
         let newest = self.newest(&lease).await?;
         let renewed = Lease { expires_at: self.now.after(ttl), ..newest.lease };
         sqlx::query("UPDATE leases SET expires_at = ?, guarded = max(guarded, ?) WHERE resource = ?")
@@ -118,6 +127,7 @@ impl Transaction {
     }
 
     async fn release(&mut self, lease: Lease) -> Result<(), Fault> {
+        self.held = None;
         self.newest(&lease).await?;
         sqlx::query("UPDATE leases SET released = 1 WHERE resource = ?")
             .bind(&lease.resource)

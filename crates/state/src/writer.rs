@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use convoke_core::Timestamp;
+use convoke_core::state::Lease;
 use futures::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +28,8 @@ pub(crate) struct Transaction {
     pub(crate) connection: SqliteConnection,
     /// The database's time at the start of the transaction.
     pub(crate) now: Timestamp,
+    /// The lease last found to be held, for as long as this transaction changes no lease.
+    pub(crate) held: Option<Lease>,
 }
 
 /// Hands operations to the task.
@@ -64,7 +67,7 @@ impl Writer {
 }
 
 async fn work(connection: SqliteConnection, clock: DatabaseClock, mut waiting: mpsc::Receiver<Box<dyn Queued>>) {
-    let mut transaction = Transaction { connection, now: Timestamp::default() };
+    let mut transaction = Transaction { connection, now: Timestamp::default(), held: None };
     let mut group = Vec::with_capacity(GROUP);
     while waiting.recv_many(&mut group, GROUP).await > 0 {
         let committed = commit_group(&mut transaction, &clock, &mut group).await;
@@ -85,6 +88,7 @@ async fn commit_group(
     clock: &DatabaseClock,
     group: &mut [Box<dyn Queued>],
 ) -> Result<(), Arc<sqlx::Error>> {
+    transaction.held = None;
     transaction.now = clock.begin(&mut transaction.connection).await?;
     match group {
         [alone] => {
@@ -93,22 +97,25 @@ async fn commit_group(
                 let _already_undone = execute(transaction, "ROLLBACK").await;
                 return Ok(());
             }
+            Ok(execute(transaction, "COMMIT").await?)
         }
-        together => run_together(transaction, together).await?,
+        together => run_together(transaction, together).await,
     }
-    Ok(execute(transaction, "COMMIT").await?)
 }
 
-/// Runs operations of which each may fail without the others.
+/// Runs operations of which each may fail without the others, and commits.
 async fn run_together(transaction: &mut Transaction, group: &mut [Box<dyn Queued>]) -> Result<(), Arc<sqlx::Error>> {
-    for queued in group {
-        execute(transaction, "SAVEPOINT operation").await?;
+    execute(transaction, "SAVEPOINT operation").await?;
+    let last = group.len() - 1;
+    for (position, queued) in group.iter_mut().enumerate() {
         if let Ran::Failed { cause } = queued.run(transaction).await {
+            transaction.held = None;
             // Fails if SQLite has given up the whole transaction; then the others fail for the same reason.
             let undone = execute(transaction, "ROLLBACK TO operation").await;
             undone.map_err(|error| cause.unwrap_or_else(|| Arc::new(error)))?;
         }
-        execute(transaction, "RELEASE operation").await?;
+        let end = if position < last { "RELEASE operation; SAVEPOINT operation" } else { "RELEASE operation; COMMIT" };
+        execute(transaction, end).await?;
     }
     Ok(())
 }

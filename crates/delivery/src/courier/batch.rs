@@ -12,6 +12,7 @@ use convoke_core::plan::{OperationCounts, PlannedBatch};
 use convoke_core::sink::{Answer, AttemptTag, FoundRow, KeyCell, Request};
 use convoke_core::state::RejectRecord;
 use convoke_core::{RowId, SinkError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Terms;
 use super::desk::Desk;
@@ -25,6 +26,8 @@ pub(super) struct Errand<'a> {
     pub(super) terms: &'a Terms,
     pub(super) progress: &'a dyn DeliveryProgress,
     pub(super) rejects: RejectTally,
+    /// One for each request that may be in flight.
+    pub(super) slots: Semaphore,
 }
 
 /// How the work on a batch ended. What was settled counts also when it ended early.
@@ -46,6 +49,8 @@ pub(super) struct BatchRun<'a> {
     errand: &'a Errand<'a>,
     batch: PlannedBatch,
     machine: Machine,
+    /// Held while an entry is open.
+    slot: Option<SemaphorePermit<'a>>,
     /// The entry being worked on: its id and its rows.
     entry: Option<(EntryId, Vec<u32>)>,
     /// The error of a send that failed, for when the machine has closed the entry.
@@ -57,10 +62,11 @@ pub(super) struct BatchRun<'a> {
 impl<'a> BatchRun<'a> {
     pub(super) fn new(errand: &'a Errand<'a>, batch: PlannedBatch, machine: Machine) -> Self {
         let counts = OperationCounts::default();
-        Self { errand, batch, machine, entry: None, failure: None, counts, in_doubt: 0 }
+        Self { errand, batch, machine, slot: None, entry: None, failure: None, counts, in_doubt: 0 }
     }
 
-    pub(super) async fn run(mut self) -> BatchOutcome {
+    pub(super) async fn run(mut self, slot: SemaphorePermit<'a>) -> BatchOutcome {
+        self.slot = Some(slot);
         let result = self.settle().await;
         BatchOutcome { operation: self.batch.operation, counts: self.counts, in_doubt: self.in_doubt, result }
     }
@@ -146,6 +152,9 @@ impl<'a> BatchRun<'a> {
     }
 
     async fn journal(&mut self, rows: Vec<u32>, attempt: u32, tag: AttemptTag) -> Result<(), DeliveryError> {
+        if self.slot.is_none() {
+            self.slot = Some(self.errand.slots.acquire().await.expect("nobody closes it"));
+        }
         self.reached(Boundary::BeforeIntent);
         let id = self.intend(&rows, attempt, tag).await?;
         self.entry = Some((id, rows));
@@ -292,6 +301,7 @@ impl<'a> BatchRun<'a> {
         let Some((id, rows)) = self.entry.take() else { return Ok(()) };
         let desk = &self.errand.desk;
         let outcomes = self.outcomes(&rows, fates.clone())?;
+        self.slot = None;
         self.reached(Boundary::BeforeAcknowledge);
         desk.ports.state.close(id, &outcomes, &desk.lease()).await.map_err(|error| desk.state_error(error))?;
         self.reached(Boundary::AfterAcknowledge);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
+use convoke_core::RowId;
 use convoke_core::journal::Operation;
 use convoke_core::sink::{Answer, AppliedRow, AttemptTag, JobId, JobState, Refusal};
 
@@ -235,11 +236,11 @@ impl Machine {
     }
 
     fn applied(&mut self, sent: &[u32], rows: Vec<AppliedRow>) {
-        let mut ids = HashSet::new();
+        let repeated = repeated_ids(&rows);
         for applied in rows {
             // An id that stands for two rows proves neither.
-            let is_new = ids.insert(applied.row_id.clone());
-            let Some(row) = sent.get(applied.index).copied().filter(|_| is_new) else { continue };
+            let is_proof = !repeated.contains(&applied.row_id);
+            let Some(row) = sent.get(applied.index).copied().filter(|_| is_proof) else { continue };
             let fate = match (self.operation, applied.failed_cells.is_empty()) {
                 (Operation::Delete, _) => Fate::Deleted,
                 (_, true) => Fate::Acknowledged(applied.row_id),
@@ -343,4 +344,10 @@ impl Machine {
         self.wait(self.assumptions.settle, "a refused batch is looked up");
         self.read_back(Doubt::Refused(refused));
     }
+}
+
+fn repeated_ids(rows: &[AppliedRow]) -> HashSet<RowId> {
+    let mut ids: Vec<&RowId> = rows.iter().map(|row| &row.row_id).collect();
+    ids.sort_unstable();
+    ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()).collect()
 }

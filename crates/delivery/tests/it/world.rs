@@ -149,7 +149,12 @@ impl World {
     fn batch(&self, operation: Operation, numbers: &[u32]) -> PlannedBatch {
         let row = |number: &u32| {
             let key = key_of(operation, *number);
-            IntentRow { key, content: ContentHash([9; 16]), order: vec![], row_id: self.ledger.get(&key).cloned() }
+            IntentRow {
+                key,
+                content: ContentHash([9; 16]),
+                order: Default::default(),
+                row_id: self.ledger.get(&key).cloned(),
+            }
         };
         let texts: StringArray = numbers.iter().map(|number| Some(self.text(operation, *number))).collect();
         let cells = match operation {

@@ -54,7 +54,7 @@ pub(crate) async fn adopt(
                 unexplained += 1;
                 continue;
             };
-            let (row_id, owner) = (row.row_id.as_str(), request.spec.name.as_str());
+            let (row_id, owner) = (row.row_id.as_str(), &request.spec.name);
             events.push(Event { key, kind: EventKind::Adopted, content, order: &[], row_id, owner }).await?;
         }
         Ok(())

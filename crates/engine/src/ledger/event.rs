@@ -1,7 +1,7 @@
 //! What happened to a row, and what the ledger makes of it: pure.
 
 use convoke_core::journal::{Entry, IntentRow, Operation, RowOutcome};
-use convoke_core::ledger::{LedgerEntry, RowOrigin, RowState};
+use convoke_core::ledger::{LedgerEntry, OrderValue, RowOrigin, RowState};
 use convoke_core::plan::LedgerCounts;
 use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
 
@@ -13,7 +13,7 @@ pub(crate) struct Event<'a> {
     pub(crate) content: ContentHash,
     pub(crate) order: &'a [u8],
     pub(crate) row_id: &'a str,
-    pub(crate) owner: &'a str,
+    pub(crate) owner: &'a SyncName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ fn event_of<'a>(entry: &'a Entry, row: &'a IntentRow, outcome: &'a RowOutcome) -
         RowOutcome::RemovedAtDestination => (EventKind::FoundRemoved, row.content, row.row_id.as_ref()?),
         RowOutcome::NotApplied | RowOutcome::Rejected => return None,
     };
-    let owner = entry.intent.sync.as_str();
+    let owner = &entry.intent.sync;
     Some(Event { key: row.key, kind, content, order: &row.order, row_id: row_id.as_str(), owner })
 }
 
@@ -111,9 +111,9 @@ fn live_entry(event: Event<'_>, origin: RowOrigin) -> LedgerEntry {
     LedgerEntry {
         key: event.key,
         content: event.content,
-        order: event.order.to_vec(),
+        order: OrderValue::from_slice(event.order),
         row_id: RowId::new(event.row_id),
-        owner: SyncName::new(event.owner),
+        owner: event.owner.clone(),
         origin,
         state: RowState::Live,
     }

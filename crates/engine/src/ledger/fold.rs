@@ -215,7 +215,7 @@ impl Events {
         self.contents.append_value(event.content.0);
         self.orders.append_value(event.order);
         self.row_ids.append_value(event.row_id);
-        self.owners.append_value(event.owner);
+        self.owners.append_value(event.owner.as_str());
         self.count += 1;
         if self.count.is_multiple_of(BATCH_ROWS) { self.flush().await } else { Ok(()) }
     }

@@ -164,22 +164,35 @@ struct EventReader {
     /// None at the end.
     current: Option<EventBatch>,
     row: usize,
+    /// The current event's owner; most have the same.
+    owner: SyncName,
 }
 
 impl EventReader {
     fn start(batches: Receiver<Result<RecordBatch, EngineError>>) -> Result<Self, EngineError> {
-        let mut reader = Self { batches, current: None, row: 0 };
+        let mut reader = Self { batches, current: None, row: 0, owner: SyncName::new("") };
         reader.next_batch()?;
         Ok(reader)
     }
 
     fn peek(&self) -> Option<Event<'_>> {
-        Some(self.current.as_ref()?.event(self.row))
+        Some(self.current.as_ref()?.event(self.row, &self.owner))
     }
 
     fn advance(&mut self) -> Result<(), EngineError> {
         self.row += 1;
-        if self.current.as_ref().is_some_and(|batch| self.row < batch.kinds.len()) { Ok(()) } else { self.next_batch() }
+        if self.current.as_ref().is_none_or(|batch| self.row == batch.kinds.len()) {
+            return self.next_batch();
+        }
+        self.note_owner();
+        Ok(())
+    }
+
+    fn note_owner(&mut self) {
+        let owner = self.current.as_ref().map(|batch| batch.owners.value(self.row));
+        if let Some(owner) = owner.filter(|owner| *owner != self.owner.as_str()) {
+            self.owner = SyncName::new(owner);
+        }
     }
 
     fn next_batch(&mut self) -> Result<(), EngineError> {
@@ -189,6 +202,7 @@ impl EventReader {
             let batch = batch?;
             if batch.num_rows() > 0 {
                 self.current = Some(EventBatch::of(&batch));
+                self.note_owner();
                 break;
             }
         }
@@ -218,7 +232,7 @@ impl EventBatch {
         }
     }
 
-    fn event(&self, row: usize) -> Event<'_> {
+    fn event<'a>(&'a self, row: usize, owner: &'a SyncName) -> Event<'a> {
         const OURS: &str = "this process made the events";
         Event {
             key: KeyHash(self.places.value(row)[..KEY_BYTES].try_into().expect(OURS)),
@@ -226,7 +240,7 @@ impl EventBatch {
             content: ContentHash(self.contents.value(row).try_into().expect(OURS)),
             order: self.orders.value(row),
             row_id: self.row_ids.value(row),
-            owner: self.owners.value(row),
+            owner,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{AsArray, BinaryBuilder, RecordBatch, StringBuilder, UInt8Builder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type};
-use convoke_core::ledger::{LedgerEntry, RowOrigin, RowState};
+use convoke_core::ledger::{LedgerEntry, OrderValue, RowOrigin, RowState};
 use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionContext, col};
@@ -177,7 +177,7 @@ fn decode(batch: &RecordBatch) -> Option<Vec<LedgerEntry>> {
         entries.push(LedgerEntry {
             key: KeyHash(keys.value(row).try_into().ok()?),
             content: ContentHash(contents.value(row).try_into().ok()?),
-            order: orders.value(row).to_vec(),
+            order: OrderValue::from_slice(orders.value(row)),
             row_id: RowId::new(row_ids.value(row)),
             owner: SyncName::new(owners.value(row)),
             origin: if origins.value(row) == ADOPTED { RowOrigin::Adopted } else { RowOrigin::Created },

@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayBuilder, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Int64Builder, RecordBatch, StringArray,
     StringBuilder, UInt8Builder,
 };
-use arrow::datatypes::{Int64Type, UInt8Type};
+use arrow::datatypes::UInt8Type;
 use convoke_core::plan::PlanCounts;
 use convoke_core::source::Coverage;
 use convoke_core::{ContentHash, KeyHash};
@@ -30,6 +30,7 @@ use crate::sorting;
 use crate::spool::POSITION_COLUMN;
 use crate::suppression::{ListedKeys, hash_lists};
 use crate::verdict::{Decision, Fate, KnownRow, Policy, Winner, decide};
+use crate::winner::{self, WinnerColumns};
 
 /// Kinds of narrow changes.
 pub(super) const CREATE: u8 = 0;
@@ -53,13 +54,11 @@ const ACTION: &str = "compare the source with the ledger";
 const DIFF: &str = "
     WITH winners AS (
         SELECT digest_key(digest) AS key,
-               max(digest_rank(digest)) AS rank,
-               count(*) AS records,
-               bool_or(digest_suppressed(digest)) AS suppressed
+               winner(digest_rank(digest), digest_suppressed(digest)) AS winner
         FROM records
         GROUP BY digest_key(digest)
     )
-    SELECT winners.key AS key, winners.rank AS rank, winners.records AS records, winners.suppressed AS suppressed,
+    SELECT winners.key AS key, winners.winner AS winner,
            ledger.key AS ledger_key, ledger.content AS ledger_content, ledger.row_id AS row_id,
            ledger.mine AS mine, ledger.state AS state{ledger_order}
     FROM winners FULL OUTER JOIN ledger ON winners.key = ledger.key";
@@ -141,6 +140,7 @@ fn register_records(
     for part in crate::digest::parts() {
         context.register_udf(part);
     }
+    context.register_udaf(winner::winner());
     let mut arguments = vec![Expr::Column(Column::from_name(POSITION_COLUMN))];
     let columns = prepared.mapping.active.expressions(request.spec, &prepared.compiled);
     arguments.extend(columns.into_iter().chain(prepared.compiled.order.iter().cloned()).map(|placed| placed.expr));
@@ -232,7 +232,7 @@ impl Sieve {
         let stored_order = joined.ledger_order(row).unwrap_or_default();
         let winner = Winner {
             content: rank.content,
-            is_suppressed: joined.suppressed.value(row),
+            is_suppressed: joined.winner.suppressed.value(row),
             is_outdated: self.criteria.is_some_and(|criteria| criteria.wins(stored_order, rank.order)),
         };
         let decision = decide(self.policy, Some(winner), known, self.listed_as(key));
@@ -304,9 +304,7 @@ fn place_of_delete(key: &[u8]) -> u64 {
 /// A batch of the diff, column by column.
 struct Joined<'a> {
     key: &'a BinaryArray,
-    rank: &'a BinaryArray,
-    records: &'a arrow::array::Int64Array,
-    suppressed: &'a BooleanArray,
+    winner: WinnerColumns<'a>,
     ledger_key: &'a BinaryArray,
     ledger_content: &'a BinaryArray,
     row_id: &'a StringArray,
@@ -320,24 +318,22 @@ impl<'a> Joined<'a> {
     fn new(batch: &'a RecordBatch) -> Self {
         Self {
             key: batch.column(0).as_binary(),
-            rank: batch.column(1).as_binary(),
-            records: batch.column(2).as_primitive::<Int64Type>(),
-            suppressed: batch.column(3).as_boolean(),
-            ledger_key: batch.column(4).as_binary(),
-            ledger_content: batch.column(5).as_binary(),
-            row_id: batch.column(6).as_string(),
-            mine: batch.column(7).as_boolean(),
-            state: batch.column(8).as_primitive::<UInt8Type>(),
-            ledger_order: batch.columns().get(9).map(|column| column.as_binary()),
+            winner: WinnerColumns::new(batch.column(1)),
+            ledger_key: batch.column(2).as_binary(),
+            ledger_content: batch.column(3).as_binary(),
+            row_id: batch.column(4).as_string(),
+            mine: batch.column(5).as_boolean(),
+            state: batch.column(6).as_primitive::<UInt8Type>(),
+            ledger_order: batch.columns().get(7).map(|column| column.as_binary()),
         }
     }
 
     fn rank(&self, row: usize) -> Option<&'a [u8]> {
-        self.rank.is_valid(row).then(|| self.rank.value(row))
+        self.winner.is_some(row).then(|| self.winner.ranks.value(row))
     }
 
     fn records(&self, row: usize) -> u64 {
-        self.records.value(row).unsigned_abs()
+        self.winner.records.value(row).unsigned_abs()
     }
 
     fn row_id(&self, row: usize) -> Option<&'a str> {

@@ -20,7 +20,7 @@ fn row(key: u64, content: u8, row_id: Option<&str>) -> IntentRow {
     IntentRow {
         key: KeyHash(bytes),
         content: ContentHash([content; 16]),
-        order: vec![content],
+        order: [content].into_iter().collect(),
         row_id: row_id.map(RowId::new),
     }
 }

@@ -455,7 +455,7 @@ async fn prepare(world: &mut World, case: &Case) -> BTreeMap<String, Row> {
         rows.push(convoke_core::journal::IntentRow {
             key: key(world, email),
             content: Default::default(),
-            order: vec![],
+            order: Default::default(),
             row_id,
         });
     }

@@ -69,7 +69,7 @@ async fn a_failed_operation_is_undone_without_the_others_of_its_group() {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = connect(folder.path()).await;
     sqlx::raw_sql("CREATE TABLE numbers (number INTEGER)").execute(&mut connection).await.unwrap();
-    let mut transaction = Transaction { connection, now: Timestamp::default() };
+    let mut transaction = Transaction { connection, now: Timestamp::default(), held: None };
     let (first, first_answer) = add(1);
     let (failing, failing_answer) = add_and_fail(2);
     let (last, last_answer) = add(3);

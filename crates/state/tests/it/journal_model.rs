@@ -178,7 +178,7 @@ fn intent(plan: u8, audience_number: u8, rows: u8) -> Intent {
     let row = |number: u8| IntentRow {
         key: KeyHash([number; 16]),
         content: ContentHash([number + 1; 16]),
-        order: vec![number; usize::from(number)],
+        order: std::iter::repeat_n(number, usize::from(number)).collect(),
         row_id: number.is_multiple_of(2).then(|| RowId::new(format!("row-{number}"))),
     };
     Intent {

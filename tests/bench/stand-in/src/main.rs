@@ -4,8 +4,8 @@
 //! upsert and delete, jobs, row search. Every body is parsed and every row checked, but only hashes are kept, in
 //! memory. `GET /stats` tells per audience what arrived; `POST /reset` forgets everything.
 //!
-//! Usage: `stand-in [--port N] [--echo]`. With `--echo` an upsert is answered with whole rows, as the vendor does;
-//! without it with row ids and key cells alone, which costs both sides less.
+//! Usage: `stand-in [--port N] [--ids-only]`. An upsert is answered with whole rows, as the vendor does; with
+//! `--ids-only` with row ids and key cells alone, which costs both sides less.
 
 mod api;
 mod audience;
@@ -31,22 +31,22 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Error> {
-    let (port, echo) = arguments()?;
+    let (port, ids_only) = arguments()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_io().build()?;
-    runtime.block_on(serve(port, Arc::new(Api::new(echo))))
+    runtime.block_on(serve(port, Arc::new(Api::new(!ids_only))))
 }
 
 fn arguments() -> Result<(u16, bool), Error> {
-    let (mut port, mut echo) = (0, false);
+    let (mut port, mut ids_only) = (0, false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--port" => port = words.next().ok_or("`--port` needs a number")?.parse()?,
-            "--echo" => echo = true,
-            _ => return Err(format!("unknown argument `{word}`; usage: stand-in [--port N] [--echo]").into()),
+            "--ids-only" => ids_only = true,
+            _ => return Err(format!("unknown argument `{word}`; usage: stand-in [--port N] [--ids-only]").into()),
         }
     }
-    Ok((port, echo))
+    Ok((port, ids_only))
 }
 
 async fn serve(port: u16, api: Arc<Api>) -> Result<(), Error> {

@@ -37,7 +37,7 @@ pub(super) fn intent(plan: PlanId, audience: &AudienceKey, batch: u32) -> Intent
     let row = |side: u8| IntentRow {
         key: KeyHash([number + side; 16]),
         content: ContentHash([side + 1; 16]),
-        order: vec![0, side, 255],
+        order: [0, side, 255].into_iter().collect(),
         row_id: (side == 1).then(|| RowId::new(format!("row-{batch}"))),
     };
     Intent {
