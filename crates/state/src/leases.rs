@@ -185,3 +185,25 @@ async fn stored_lease(connection: &mut SqliteConnection, resource: &str) -> Resu
 fn lost(lease: &Lease) -> Fault {
     StateError::LeaseLost { resource: lease.resource.clone() }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::OpenMode;
+
+    #[tokio::test]
+    async fn a_lease_found_held_is_asked_for_again_once_its_transaction_changed_leases() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = SqliteState::open(&folder.path().join("convoke.db"), OpenMode::ReadWrite).await.unwrap();
+        let lease = state.acquire("audience", "this", Duration::from_secs(60)).await.unwrap();
+        let demanded = state.write("demanding a lease", move |transaction| {
+            Box::pin(async move {
+                transaction.demand(&lease).await?;
+                transaction.demand(&lease).await?;
+                transaction.release(lease.clone()).await?;
+                Ok(transaction.demand(&lease).await.is_ok())
+            })
+        });
+        assert!(!demanded.await.unwrap());
+    }
+}
