@@ -1,6 +1,7 @@
 //! What takes days or minutes: the pipeline runs in this process, under a clock that the test holds, into an audience in
 //! memory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,14 +14,16 @@ use convoke_core::sink::{
     LookUp, Provision, ProvisionAnswer, Request, ScanPage, Sink, Survey,
 };
 use convoke_core::spec::{RateLimits, SourceSpec};
-use convoke_core::state::{Audiences, Leases, Ledgers, RunRecord, RunState, audience_resource};
+use convoke_core::state::{
+    Audiences, Journal, Leases, Ledgers, PlanState, RunRecord, RunState, Runs, audience_resource,
+};
 use convoke_core::{Clock, SyncName, Timestamp};
 use convoke_engine::{Engine, EngineSettings};
 use convoke_pipeline::{Extent, Folders, Pipeline, Retention, Services, Silent, Sync};
 use convoke_source_drop::CsvDrop;
 use convoke_state::{LocalSegments, OpenMode, SqliteState};
 use convoke_testkit::clock::TestClock;
-use convoke_testkit::fake_sink::{FakeSink, Faults, WriteFault};
+use convoke_testkit::fake_sink::{FakeSink, Faults, POISON, WriteFault};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
@@ -242,4 +245,87 @@ async fn a_run_that_is_overtaken_while_the_audience_is_made_holds_the_audience_a
     assert!(ended.error.is_none(), "{:?}", ended.error);
     assert_eq!(*observer.is_held.lock().expect("nobody panics while holding it"), Some(true));
     assert_eq!(scene.sink.rows().len(), 5);
+}
+
+/// A clock under which the first wait for a late request lasts until it is cut short.
+struct Patient {
+    clock: Arc<TestClock>,
+    has_waited: AtomicBool,
+}
+
+#[async_trait]
+impl Clock for Patient {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let is_for_late_request = duration >= FakeSink::small_capabilities().max_commit_delay && duration < DAY / 10;
+        if is_for_late_request && !self.has_waited.swap(true, Ordering::Relaxed) {
+            return std::future::pending().await;
+        }
+        self.clock.sleep(duration).await;
+    }
+}
+
+/// An audience of five people, and a file with sixteen more: the answer to the first eight will be lost, and one of the
+/// others will be refused.
+async fn prepare_to_pass_the_reject_limit(scene: &Scene) {
+    scene.workspace.drop_csv("1.csv", &people(0..5));
+    scene.run().await;
+    let mut more = people(0..21);
+    more[20].email = format!("{POISON}@example.com");
+    scene.workspace.drop_csv("2.csv", &more);
+    scene.sink.script([WriteFault::LostAnswer]);
+}
+
+async fn patient_pipeline(scene: &Scene) -> Pipeline {
+    let clock = Patient { clock: Arc::clone(&scene.clock), has_waited: AtomicBool::new(false) };
+    scene.pipeline_under(Arc::new(clock), Arc::new(Unobserved)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_in_doubt_when_too_many_were_refused_are_settled_before_the_rest_is_cancelled() {
+    let scene = Scene::new(&sync_yaml("mirror", "guards: { max_reject: 0, max_create: unlimited }\n"));
+    prepare_to_pass_the_reject_limit(&scene).await;
+    let ended = patient_pipeline(&scene).await.run(Extent::default()).await.expect("a run");
+    assert_eq!(ended.run.state, RunState::Stopped, "{:?}", ended.error);
+    let creates = ended.run.delivery.expect("figures").creates;
+    assert_eq!((creates.acknowledged, creates.rejected, creates.cancelled), (15, 1, 0));
+    assert_eq!(scene.sink.rows().len(), 20);
+    let state = scene.state().await;
+    let binding = state.binding(&SyncName::new(SYNC)).await.expect("a read").expect("it is bound");
+    assert_eq!(state.ledger(&binding.key).await.expect("a read").expect("a ledger").live, 20);
+    assert!(state.open_entries(&binding.key).await.expect("a read").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_stay_in_doubt_when_too_many_were_refused_are_not_cancelled() {
+    let mut scene = Scene::new(&sync_yaml("mirror", "guards: { max_reject: 0, max_create: unlimited }\n"));
+    scene.destination = Arc::new(Blind(Arc::clone(&scene.sink)));
+    prepare_to_pass_the_reject_limit(&scene).await;
+    let ended = patient_pipeline(&scene).await.run(Extent::default()).await.expect("a run");
+    assert_eq!(ended.run.state, RunState::Unbalanced, "{:?}", ended.error);
+    assert_eq!(ended.plan.expect("a plan").state, PlanState::Applying);
+    assert_eq!(ended.run.delivery.expect("figures").cancelled(), 0);
+    let adoption = scene.pipeline().await.adopt().await.expect("an adoption");
+    assert_eq!(adoption.adopted, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_run_that_a_guard_stopped_is_not_told_what_became_of_its_plan_later() {
+    let scene = Scene::new(&sync_yaml("mirror", "guards: { max_reject: 0, max_create: 1 }\n"));
+    prepare_to_pass_the_reject_limit(&scene).await;
+    let held = scene.pipeline().await.run(Extent::default()).await.expect("a run");
+    let plan = held.plan.expect("a plan");
+    let pipeline = patient_pipeline(&scene).await;
+    let applied = pipeline.apply(plan.manifest.id, Some(&plan.hash)).await.expect("a run");
+    assert_eq!(applied.run.state, RunState::Stopped, "{:?}", applied.error);
+    assert_eq!(applied.plan.expect("a plan").state, PlanState::Abandoned);
+    let kept = scene.state().await.run(held.run.id).await.expect("a read").expect("a run");
+    assert_eq!((kept.message, kept.delivery), (held.run.message, None));
 }

@@ -25,9 +25,9 @@ pub(crate) fn reporter(global: &Global) -> Box<dyn Reporter> {
 fn sentence(event: &Event) -> Option<Vec<String>> {
     let text = match event {
         Event::Recovering { open_entries, until } => format!(
-            "an earlier run left {open_entries} requests in doubt; they may take effect until {until}, then their rows are looked up"
+            "{open_entries} requests are in doubt; they may take effect until {until}, then their rows are looked up"
         ),
-        Event::Recovered { settled_rows } => format!("settled {settled_rows} rows of an earlier run"),
+        Event::Recovered { settled_rows } => format!("settled {settled_rows} rows that were in doubt"),
         Event::Resuming { plan } => format!("going on with plan {plan}, which was interrupted"),
         Event::Abandoned { plan, reason, cancelled } => {
             format!("giving up the rest of plan {plan}: {reason}; {cancelled} of its changes are cancelled")

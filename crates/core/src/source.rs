@@ -13,9 +13,11 @@
 //!
 //! Everything up to `propose` leaves the source as it is, so a plan can be thrown away.
 //!
-//! A plan that was interrupted before its position was committed is held against the source first, by a discovery from
-//! the position that it proposes. What is still there as it was read is among the `splits` (of a snapshot, with
-//! `reread`) or the `settled`, as the very same [`Split`]; what has taken its place is another one.
+//! The plan of a snapshot that waits for its approval, or was interrupted before its position was committed, is held
+//! against the source first, by a discovery with `reread` from the position that it proposes. What still lies where it
+//! was read, as it was read, is among the `splits` or the `settled`, as the very same [`Split`]; what has taken its place
+//! is among the `splits`, as another one. The plan of a delta is not held against its source: what has come since is read
+//! after it.
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

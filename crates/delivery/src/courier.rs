@@ -211,18 +211,20 @@ struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// Keeps `requests_in_flight` batches going until the plan or the wish to go on ends.
+    /// Keeps `requests_in_flight` requests going until the plan or the wish to go on ends. As many batches more may be
+    /// noting their answers, or waiting to send what is left of them.
     async fn run<E>(&mut self, batches: impl Stream<Item = Result<PlannedBatch, E>> + Send)
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let Errand { desk, slots, .. } = self.errand;
+        let most_batches = 2 * slots.available_permits();
         let mut batches = pin!(batches);
         let mut running = FuturesUnordered::new();
         let mut handed_over = 0;
         let mut has_more = true;
         loop {
-            let may_start = has_more && !desk.halt.is_cancelled();
+            let may_start = has_more && !desk.halt.is_cancelled() && running.len() < most_batches;
             let next = async { (slots.acquire().await.expect("nobody closes it"), batches.next().await) };
             tokio::select! {
                 biased;

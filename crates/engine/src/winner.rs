@@ -208,6 +208,8 @@ struct Place {
     chunk: u32,
     start: u32,
     length: u16,
+    /// Bytes that a later rank may take here.
+    room: u16,
 }
 
 impl Ranks {
@@ -219,9 +221,9 @@ impl Ranks {
         }
     }
 
-    /// Puts a rank where another was, or behind all others if it is longer.
+    /// Puts a rank where another was, or behind all others if there is no room for it.
     fn replace(&mut self, place: Place, rank: &[u8]) -> Place {
-        if usize::from(place.length) < rank.len() {
+        if usize::from(place.room) < rank.len() {
             return self.push(rank);
         }
         let start = place.start as usize;
@@ -238,7 +240,8 @@ impl Ranks {
         }
         let chunk = self.chunks.len() - 1;
         let last = &mut self.chunks[chunk];
-        let place = Place { chunk: chunk as u32, start: last.len() as u32, length: rank.len() as u16 };
+        let length = rank.len() as u16;
+        let place = Place { chunk: chunk as u32, start: last.len() as u32, length, room: length };
         last.extend_from_slice(rank);
         place
     }
@@ -281,6 +284,16 @@ mod tests {
         assert_eq!(rows(&found), [("ccc".into(), 3, false), ("z".into(), 2, true), ("y".into(), 1, false)]);
         assert!(winners.places.is_empty());
         assert_eq!(winners.ranks.allocated, 0);
+    }
+
+    #[test]
+    fn rising_ranks_of_changing_length_take_the_same_place() {
+        let mut winners = Winners::default();
+        for number in 0..CHUNK_BYTES / 4 {
+            let rank = format!("{number:07}{}", if number % 2 == 0 { "x" } else { "" });
+            winners.update_batch(&[ranks(&[&rank]), flags(&[false])], &[0], None, 1).expect("one group");
+        }
+        assert_eq!(winners.ranks.allocated, CHUNK_BYTES);
     }
 
     #[test]

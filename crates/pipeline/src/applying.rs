@@ -28,7 +28,8 @@ const REJECTS_PER_WRITE: usize = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletes {
     Sent,
-    /// Nothing confirms any more that the rows are to go; the next plan finds those that are.
+    /// A mirror's whose source cannot be seen: nothing confirms any more that the records are gone. A plan does not tell
+    /// which rows it deletes for a suppression list, so these are put off with the others. The next plan finds them all.
     Cancelled,
 }
 
@@ -185,20 +186,18 @@ impl Pipeline {
         if report.end == DeliveryEnd::Complete && report.in_doubt == 0 {
             return Ok(());
         }
+        let in_doubt = self.in_doubt_at_the_end(report, binding, keeper).await;
         self.fold(&binding.key, keeper).await?;
+        let in_doubt = in_doubt?;
         match report.end {
-            DeliveryEnd::Complete => Err(Error::Unbalanced {
-                message: format!(
-                    "{} creates are in doubt and audience `{}` cannot be searched for them; look at the audience, then `convoke adopt` settles them",
-                    report.in_doubt, binding.name
-                ),
-            }),
+            DeliveryEnd::Complete => Err(creates_in_doubt(in_doubt, binding)),
             DeliveryEnd::Interrupted => {
                 let settled = Operation::ALL.iter().map(|operation| report.counts.of(*operation).settled()).sum();
                 let (sync, total) = (plan.manifest.sync.clone(), plan.manifest.counts.changes());
                 Err(Error::DeliveryInterrupted { sync, settled, total })
             }
             DeliveryEnd::WaitingForQuota { until } => Err(Error::WaitingForQuota { until }),
+            DeliveryEnd::RejectLimit { .. } if in_doubt > 0 => Err(creates_in_doubt(in_doubt, binding)),
             DeliveryEnd::RejectLimit { rejected } => {
                 let counts = self.abandon(plan, "`max_reject` was passed").await?;
                 run.delivery = Some(DeliveryCounts { requests: report.counts.requests, ..counts });
@@ -211,6 +210,21 @@ impl Pipeline {
                 })
             }
         }
+    }
+
+    /// Rows that stay in doubt. Once too many were refused the plan is given up, so what was cut short with it is settled
+    /// first: what may stand in the audience is not cancelled.
+    async fn in_doubt_at_the_end(
+        &self,
+        report: &DeliveryReport,
+        binding: &AudienceBinding,
+        keeper: &LeaseKeeper,
+    ) -> Result<u64, Error> {
+        if !matches!(report.end, DeliveryEnd::RejectLimit { .. }) {
+            return Ok(report.in_doubt);
+        }
+        let courier = self.courier(binding.clone(), keeper.view());
+        self.settle_open(&courier, binding, keeper).await
     }
 
     async fn ready_audience(&self, keeper: &LeaseKeeper) -> Result<AudienceBinding, Error> {
@@ -353,6 +367,15 @@ impl Pipeline {
             counts: Some(manifest.counts),
             clean: counts.rejected() + counts.cancelled() + incomplete == 0 && manifest.source.complete,
         }))
+    }
+}
+
+fn creates_in_doubt(count: u64, binding: &AudienceBinding) -> Error {
+    Error::Unbalanced {
+        message: format!(
+            "{count} creates are in doubt and audience `{}` cannot be searched for them; look at the audience, then `convoke adopt` settles them",
+            binding.name
+        ),
     }
 }
 

@@ -6,9 +6,9 @@ use convoke_core::{PlanId, Timestamp};
 /// Something that happened in a run. Holds no values of records.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// An earlier run left unsettled work; it is being settled first.
+    /// Requests are in doubt, mostly of an earlier run; they are settled before anything else.
     Recovering { open_entries: u64, until: Timestamp },
-    /// Earlier work was settled and folded.
+    /// What was in doubt is settled.
     Recovered { settled_rows: u64 },
     /// A plan that was left half applied goes on.
     Resuming { plan: PlanId },

@@ -22,6 +22,7 @@ use crate::folders::{MANIFEST, create_private, write_durably};
 use crate::guards::{GuardInputs, evaluate};
 use crate::lease::LeaseKeeper;
 use crate::reading::{ReadSource, Reading};
+use crate::resuming::Standing;
 use crate::run::Extent;
 use crate::{Event, Pipeline};
 
@@ -297,7 +298,8 @@ impl Pipeline {
         Ok(opening.await.expect("opening plan files does not panic")?)
     }
 
-    /// Refuses a plan when anything that it was computed from has moved.
+    /// Refuses a plan when anything that it was computed from has moved. A source that cannot be seen has not: the plan is
+    /// durable, and was looked at.
     pub(crate) async fn refuse_stale(&self, plan: &PlanRecord) -> Result<(), Error> {
         let planned = &plan.manifest.basis;
         let basis = self.read_basis().await?;
@@ -314,12 +316,14 @@ impl Pipeline {
         } else {
             None
         };
-        match moved {
-            None => Ok(()),
-            Some(what) => Err(Error::Stopped {
-                message: format!("plan {} is stale: {what} has changed since; plan again", plan.manifest.id),
-            }),
-        }
+        let reason = if let Some(what) = moved {
+            format!("{what} has changed since")
+        } else if let Standing::Overtaken { reason } = self.standing(&plan.manifest.source).await? {
+            reason
+        } else {
+            return Ok(());
+        };
+        Err(Error::Stopped { message: format!("plan {} is stale: {reason}; plan again", plan.manifest.id) })
     }
 
     pub(crate) async fn open_segments(&self, ledger: &LedgerManifest) -> Result<Vec<PathBuf>, Error> {

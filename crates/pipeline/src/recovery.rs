@@ -44,7 +44,7 @@ impl Pipeline {
         self.remove_orphan_segments(&binding.key).await
     }
 
-    /// Settles the entries that an earlier run left open; returns how many rows stay in doubt.
+    /// Settles the entries that are open, of an earlier run or of a delivery that was cut short; returns how many rows stay in doubt.
     pub(crate) async fn settle_open(
         &self,
         courier: &Courier,
@@ -179,9 +179,8 @@ impl Pipeline {
     async fn note_abandoned(&self, plan: &PlanRecord, counts: DeliveryCounts, reason: &str) -> Result<(), Error> {
         let id = Some(plan.manifest.id);
         let runs = self.services.state.runs(Some(&self.sync.spec.name), LOOK_BACK).await?;
-        let Some(mut run) = runs.into_iter().find(|run| run.plan == id && run.ended_at.is_some()) else {
-            return Ok(());
-        };
+        let newest = runs.into_iter().find(|run| run.plan == id);
+        let Some(mut run) = newest.filter(|run| run.ended_at.is_some()) else { return Ok(()) };
         let ended = run.message.map_or_else(String::new, |message| format!("{message}; "));
         run.message = Some(format!("{ended}the rest of its plan was given up: {reason}"));
         let DeliveryCounts { requests, doubles_removed, .. } = run.delivery.unwrap_or_default();

@@ -1,22 +1,30 @@
-//! Whether an interrupted plan goes on: the source is looked at again first, without being read.
+//! Whether a plan still stands to its source: the source is looked at again first. What is newer is read to its end, to
+//! see that it can be; nothing else is read.
 //!
-//! A plan goes on as long as the source holds what it was made from. Once something newer has taken its place, the rest
-//! is given up: it would send old values, and delete rows whose records are there again. If the source cannot confirm
-//! the plan and nothing newer is known, creates and updates go on, because the plan is durable; deletes do not.
+//! The plan of a snapshot stands as long as the source holds what it was made from. Once something newer has taken its
+//! place, the rest is given up: it would send old values, and delete rows whose records are there again. If the source
+//! cannot confirm the plan and nothing newer is known, the plan goes on, because it is durable; but a mirror deletes no
+//! row then.
+//!
+//! The plan of an addition stands whatever the source holds by now: what it has not sent yet may be nowhere else, and
+//! what is newer is read after it.
 
 use convoke_core::plan::PlannedSource;
-use convoke_core::source::{Coverage, Discover, Discovery, Split, SplitResult};
+use convoke_core::source::{Coverage, Discover, Discovery, Split, SplitItem, SplitResult};
+use convoke_core::spec::SyncMode;
 use convoke_core::state::{PlanRecord, RunRecord, RunState};
+use convoke_delivery::courier::tally;
+use futures::StreamExt;
 
 use crate::applying::Deletes;
 use crate::error::{Error, chain};
 use crate::lease::LeaseKeeper;
 use crate::{Event, Pipeline};
 
-/// How the source stands to what an interrupted plan was made from.
+/// How the source stands to what a plan was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It is there as it was read.
+pub(crate) enum Standing {
+    /// It holds nothing against the plan.
     Same,
     /// Something newer has taken its place.
     Overtaken { reason: String },
@@ -33,54 +41,95 @@ impl Pipeline {
         plan: &PlanRecord,
         keeper: &LeaseKeeper,
     ) -> Result<Option<RunState>, Error> {
-        let id = plan.manifest.id;
         let deletes = match self.standing(&plan.manifest.source).await? {
             Standing::Overtaken { reason } => {
                 self.abandon(plan, &reason).await?;
                 return Ok(None);
             }
-            Standing::Unconfirmed { reason } if plan.manifest.counts.deletes > 0 => {
-                let text = format!(
-                    "{reason}; what plan {id} has left to delete is cancelled until a plan from the source finds it again"
-                );
-                self.notice(text.clone());
-                run.message = Some(text);
-                Deletes::Cancelled
-            }
-            Standing::Same | Standing::Unconfirmed { .. } => Deletes::Sent,
+            Standing::Unconfirmed { reason } => self.unconfirmed_deletes(run, plan, &reason).await?,
+            Standing::Same => Deletes::Sent,
         };
-        self.report(Event::Resuming { plan: id });
+        self.report(Event::Resuming { plan: plan.manifest.id });
         Box::pin(self.apply_plan(run, plan, deletes, keeper)).await.map(Some)
     }
 
-    async fn standing(&self, planned: &PlannedSource) -> Result<Standing, Error> {
+    /// What becomes of the deletes of a plan that its source does not confirm. A delete list asked for its own by name;
+    /// elsewhere than in a mirror only suppression lists delete, and those have not moved.
+    async fn unconfirmed_deletes(
+        &self,
+        run: &mut RunRecord,
+        plan: &PlanRecord,
+        reason: &str,
+    ) -> Result<Deletes, Error> {
+        let id = plan.manifest.id;
+        let settled = tally(self.services.state.as_ref(), id).await?.deletes.settled();
+        if self.sync.spec.mode != SyncMode::Mirror || settled >= plan.manifest.counts.deletes {
+            return Ok(Deletes::Sent);
+        }
+        let text = format!(
+            "{reason}; what plan {id} has left to delete is cancelled until a plan from the source finds it again"
+        );
+        self.notice(text.clone());
+        run.message = Some(text);
+        Ok(Deletes::Cancelled)
+    }
+
+    /// Holds a plan against its source as it is now.
+    pub(crate) async fn standing(&self, planned: &PlannedSource) -> Result<Standing, Error> {
         // A source that was as it had been was not read, and the plan sends nothing of it.
         let Some(proposed) = &planned.proposed else { return Ok(Standing::Same) };
-        let request = Discover { stored: Some(proposed), reread: planned.coverage == Coverage::Snapshot };
-        Ok(match self.unless_cancelled(self.sync.source.discover(request)).await? {
-            Ok(found) => compare(planned, &found),
+        if planned.coverage == Coverage::Delta {
+            return Ok(Standing::Same);
+        }
+        let request = Discover { stored: Some(proposed), reread: true };
+        let found = match self.unless_cancelled(self.sync.source.discover(request)).await? {
+            Ok(found) => found,
             Err(error) => {
                 let reason = format!("the source does not show what was read of it: {}", chain(&error));
-                Standing::Unconfirmed { reason }
+                return Ok(Standing::Unconfirmed { reason });
             }
+        };
+        let Some(newer) = newer_than(planned, &found) else { return Ok(confirm(planned, &found)) };
+        Ok(match self.why_unreadable(newer).await? {
+            Some(why) => {
+                Standing::Unconfirmed { reason: format!("`{}` has come since, but is broken: {why}", newer.name) }
+            }
+            None => Standing::Overtaken { reason: overtaken_by(planned, newer) },
         })
+    }
+
+    /// Why a split cannot be read to its end, if so: then it is no newer truth, and what lies before it is no truth
+    /// either once a part of the plan is applied.
+    async fn why_unreadable(&self, split: &Split) -> Result<Option<String>, Error> {
+        let mut items = match self.unless_cancelled(self.sync.source.read(split)).await? {
+            Ok(items) => items,
+            Err(error) => return Ok(Some(chain(&error))),
+        };
+        while let Some(item) = self.unless_cancelled(items.next()).await? {
+            match item {
+                Ok(SplitItem::Broken { reason }) => return Ok(Some(reason)),
+                Ok(_) => {}
+                Err(error) => return Ok(Some(chain(&error))),
+            }
+        }
+        Ok(None)
     }
 }
 
-/// Holds what a plan was made from against a discovery from the position that it proposes.
-fn compare(planned: &PlannedSource, found: &Discovery) -> Standing {
+/// What a discovery from the position that a snapshot's plan proposes has found instead of what the plan was made from.
+fn newer_than<'f>(planned: &PlannedSource, found: &'f Discovery) -> Option<&'f Split> {
     let is_known = |split: &Split| planned.outcomes.iter().any(|outcome| outcome.split == *split);
-    let has_known_name = |split: &Split| planned.outcomes.iter().any(|outcome| outcome.split.name == split.name);
-    let mut others = found.splits.iter().filter(|split| !is_known(split));
-    let newer = match planned.coverage {
-        Coverage::Snapshot => others.next(),
-        // One more file changes nothing about those that were read.
-        Coverage::Delta => others.find(|split| has_known_name(split)),
-    };
-    if let Some(newer) = newer {
-        let what = if has_known_name(newer) { "was replaced" } else { "has come" };
-        return Standing::Overtaken { reason: format!("`{}` {what} since it was made", newer.name) };
-    }
+    found.splits.iter().find(|split| !is_known(split))
+}
+
+fn overtaken_by(planned: &PlannedSource, newer: &Split) -> String {
+    let has_known_name = planned.outcomes.iter().any(|outcome| outcome.split.name == newer.name);
+    let what = if has_known_name { "was replaced" } else { "has come" };
+    format!("`{}` {what} since it was made", newer.name)
+}
+
+/// Holds what a plan was made from against a discovery that found nothing newer.
+fn confirm(planned: &PlannedSource, found: &Discovery) -> Standing {
     let is_there =
         |split: &Split| found.splits.contains(split) || found.settled.iter().any(|outcome| outcome.split == *split);
     let read = planned.outcomes.iter().filter(|outcome| matches!(outcome.result, SplitResult::Read { .. }));
@@ -107,18 +156,25 @@ mod tests {
         SplitOutcome { split, result: SplitResult::Read { fingerprint: String::new(), records: 1 } }
     }
 
-    fn standing(coverage: Coverage, plan: &[Split], splits: &[Split], settled: &[Split]) -> Standing {
-        let outcomes = |splits: &[Split]| splits.iter().cloned().map(read).collect();
-        let planned =
-            PlannedSource { coverage, complete: true, proposed: None, outcomes: outcomes(plan), notices: Vec::new() };
+    fn standing(plan: Vec<SplitOutcome>, splits: &[Split], settled: &[Split]) -> Standing {
+        let planned = PlannedSource {
+            coverage: Coverage::Snapshot,
+            complete: true,
+            proposed: None,
+            outcomes: plan,
+            notices: Vec::new(),
+        };
         let found = Discovery {
             unchanged: splits.is_empty(),
             splits: splits.to_vec(),
-            coverage,
-            settled: outcomes(settled),
+            coverage: Coverage::Snapshot,
+            settled: settled.iter().cloned().map(read).collect(),
             notices: Vec::new(),
         };
-        compare(&planned, &found)
+        match newer_than(&planned, &found) {
+            Some(newer) => Standing::Overtaken { reason: overtaken_by(&planned, newer) },
+            None => confirm(&planned, &found),
+        }
     }
 
     fn overtaken(reason: &str) -> Standing {
@@ -129,38 +185,19 @@ mod tests {
     fn a_snapshot_stands_until_there_is_another_one() {
         let (one, two) = (split("1.csv", 1), split("2.csv", 1));
         let plan = std::slice::from_ref(&one);
-        let of_snapshot = |splits: &[Split], settled: &[Split]| standing(Coverage::Snapshot, plan, splits, settled);
-        assert_eq!(of_snapshot(plan, &[]), Standing::Same);
-        assert_eq!(of_snapshot(&[], plan), Standing::Same);
-        assert_eq!(of_snapshot(&[two], &[]), overtaken("`2.csv` has come since it was made"));
-        assert_eq!(of_snapshot(&[split("1.csv", 2)], &[]), overtaken("`1.csv` was replaced since it was made"));
-        assert!(matches!(of_snapshot(&[], &[]), Standing::Unconfirmed { reason } if reason.contains("`1.csv`")));
-    }
-
-    #[test]
-    fn an_addition_stands_until_one_of_its_files_is_replaced() {
-        let plan = [split("1.csv", 1), split("2.csv", 1)];
-        let of_delta = |splits: &[Split], settled: &[Split]| standing(Coverage::Delta, &plan, splits, settled);
-        assert_eq!(of_delta(&[], &plan), Standing::Same);
-        assert_eq!(of_delta(&[split("3.csv", 1)], &plan), Standing::Same);
-        assert_eq!(of_delta(&[split("2.csv", 2)], &plan[..1]), overtaken("`2.csv` was replaced since it was made"));
-        assert!(matches!(of_delta(&[], &plan[..1]), Standing::Unconfirmed { reason } if reason.contains("`2.csv`")));
+        let found = |splits: &[Split], settled: &[Split]| standing(vec![read(one.clone())], splits, settled);
+        assert_eq!(found(plan, &[]), Standing::Same);
+        assert_eq!(found(&[], plan), Standing::Same);
+        assert_eq!(found(&[two], &[]), overtaken("`2.csv` has come since it was made"));
+        assert_eq!(found(&[split("1.csv", 2)], &[]), overtaken("`1.csv` was replaced since it was made"));
+        assert!(matches!(found(&[], &[]), Standing::Unconfirmed { reason } if reason.contains("`1.csv`")));
     }
 
     #[test]
     fn what_could_not_be_read_need_not_be_there() {
         let broken =
             SplitOutcome { split: split("2.csv", 1), result: SplitResult::Broken { reason: "not closed".to_owned() } };
-        let planned = PlannedSource {
-            coverage: Coverage::Delta,
-            complete: false,
-            proposed: None,
-            outcomes: vec![read(split("1.csv", 1)), broken],
-            notices: Vec::new(),
-        };
-        let settled = vec![read(split("1.csv", 1))];
-        let found =
-            Discovery { splits: Vec::new(), coverage: Coverage::Delta, unchanged: true, settled, notices: Vec::new() };
-        assert_eq!(compare(&planned, &found), Standing::Same);
+        let one = split("1.csv", 1);
+        assert_eq!(standing(vec![read(one.clone()), broken], &[], &[one]), Standing::Same);
     }
 }

@@ -15,8 +15,11 @@ use crate::sqlite::OpenMode;
 const APPLICATION_ID: i64 = 0x436e_766b;
 
 /// In order; the first is version 1.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_never_twice.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_never_twice.sql"),
+    include_str!("../migrations/0003_short_row_ids.sql"),
+];
 
 /// Where a database file stands.
 enum Layout {

@@ -49,7 +49,7 @@ pub(super) struct BatchRun<'a> {
     errand: &'a Errand<'a>,
     batch: PlannedBatch,
     machine: Machine,
-    /// Held while an entry is open.
+    /// Held from an intent until the fate of its rows is known.
     slot: Option<SemaphorePermit<'a>>,
     /// The entry being worked on: its id and its rows.
     entry: Option<(EntryId, Vec<u32>)>,

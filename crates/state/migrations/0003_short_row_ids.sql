@@ -1,0 +1,2 @@
+-- Outcomes may hold row ids as 16 bytes of a UUID, which older programs would take for damage: the layout is the same,
+-- the version is not.
