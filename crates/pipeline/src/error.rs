@@ -14,7 +14,7 @@ pub enum Error {
     Source(#[from] SourceError),
     #[error("the records could not be processed")]
     Engine(#[from] EngineError),
-    #[error("the checkpoint store refused")]
+    #[error("{}", refusal(.0))]
     State(#[from] StateError),
     #[error("the destination could not be used")]
     Sink(#[from] SinkError),
@@ -46,6 +46,13 @@ pub enum Error {
         "interrupted: {settled} of {total} changes delivered; run again to go on with the rest, or give it up and look at the source anew with `convoke plan {sync}`"
     )]
     DeliveryInterrupted { sync: SyncName, settled: u64, total: u64 },
+}
+
+fn refusal(error: &StateError) -> &'static str {
+    match error {
+        StateError::Busy { .. } => "another run is under way",
+        _ => "the checkpoint store refused",
+    }
 }
 
 impl Error {

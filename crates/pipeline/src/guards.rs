@@ -67,8 +67,9 @@ pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
         ));
     }
     if !inputs.first_load {
-        let what = "rows would be created, compared with the rows of this sync";
-        hits.extend(over_limit("max_create", guards.max_create, (counts.creates, inputs.own_rows), what));
+        let (creates, own) = (counts.creates, inputs.own_rows);
+        let what = format!("{creates} rows would be created beside the {own} rows of this sync");
+        hits.extend(hit("max_create", guards.max_create, (creates, own), &what));
     }
     if let Some(last) = inputs.last_snapshot {
         let missing = last.saturating_sub(counts.read + counts.carried_over);
@@ -99,14 +100,15 @@ pub(crate) fn unexplained(rows: AudienceRows, own_rows: u64) -> Option<GuardHit>
 }
 
 fn over_limit(guard: &str, limit: Limit, (count, base): (u64, u64), what: &str) -> Option<GuardHit> {
+    hit(guard, limit, (count, base), &format!("{count} of {base} {what}"))
+}
+
+fn hit(guard: &str, limit: Limit, (count, base): (u64, u64), what: &str) -> Option<GuardHit> {
     if count == 0 || !limit.is_passed(count, base) {
         return None;
     }
-    Some(GuardHit {
-        guard: guard.to_owned(),
-        message: format!("{count} of {base} {what}; the limit is {}", describe(limit)),
-        approvable: true,
-    })
+    let message = format!("{what}; the limit is {}", describe(limit));
+    Some(GuardHit { guard: guard.to_owned(), message, approvable: true })
 }
 
 fn describe(limit: Limit) -> String {

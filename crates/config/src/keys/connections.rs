@@ -47,7 +47,7 @@ const GTM: &[Key] = &[
 ];
 
 const EMBEDDED: &[Key] = &[
-    Key::required("data", Shape::Path, "Folder in which the store keeps its audiences."),
+    Key::required("data", Shape::Path, "The file in which the store keeps its audiences, an SQLite database."),
     Key::optional("rate", RATE, "Limits to rehearse with. The embedded store itself has none."),
     REQUESTS_IN_FLIGHT,
     MAX_COMMIT_DELAY,

@@ -82,7 +82,8 @@ async fn conclude(
             Ok(exit)
         }
         None => {
-            output::line(summary(&ended));
+            let told = ended.run.message.as_ref().map_or_else(String::new, |message| format!("; {message}"));
+            output::line(format!("{}{told}", summary(&ended)));
             Ok(exit)
         }
     }
