@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("convoke-delivery", &["convoke-core"]),
     ("convoke-sink-gtm", &["convoke-core", "convoke-rules"]),
     ("convoke-state", &["convoke-core"]),
+    ("convoke-schedule", &["convoke-core"]),
     ("convoke-pipeline", &["convoke-core", "convoke-engine", "convoke-delivery"]),
     ("convoke-store", &["convoke-core", "convoke-rules"]),
     ("convoke-store-api", &["convoke-core", "convoke-store"]),

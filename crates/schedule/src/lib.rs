@@ -1,0 +1,103 @@
+//! When a sync is due: cron expressions in a time zone.
+//!
+//! Pure: what is asked gets the time it is asked about. An expression has the five fields of Unix cron, read as Unix
+//! reads them. It is a matter of local time: a time that a day skips for daylight saving is kept at the first moment
+//! after the gap, and a time that a day has twice is kept once, at its first.
+
+mod expression;
+mod field;
+mod zone;
+
+use chrono::NaiveDateTime;
+use chrono_tz::Tz;
+use convoke_core::Timestamp;
+
+use crate::expression::Expression;
+
+pub use crate::expression::ExpressionError;
+pub use crate::zone::ZoneError;
+
+/// Why there is no such schedule.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+}
+
+/// The times at which a sync runs.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    expression: Expression,
+    zone: Tz,
+}
+
+/// One time of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    pub at: Timestamp,
+    /// What clocks on the wall of the schedule's zone show then.
+    pub local: NaiveDateTime,
+    /// Set where daylight saving meddles.
+    pub shift: Option<Shift>,
+}
+
+/// What daylight saving does to an occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shift {
+    /// The day skips this local time; it is kept at the first moment after the gap.
+    Skipped { wanted: NaiveDateTime },
+    /// The day has this local time twice; it is kept at the first.
+    Repeated,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The latest occurrence that has come.
+    pub latest: Occurrence,
+    /// Occurrences before it that have come, too.
+    pub earlier: u64,
+}
+
+impl Schedule {
+    /// A schedule from a five-field cron expression and an IANA time zone, such as `Europe/Berlin`.
+    pub fn cron(expression: &str, zone: &str) -> Result<Self, ScheduleError> {
+        Ok(Self { expression: Expression::parse(expression)?, zone: zone::parse(zone)? })
+    }
+
+    /// Every day at 09:00 UTC.
+    pub fn daily() -> Self {
+        Self::cron("0 9 * * *", "UTC").expect("it is well formed")
+    }
+
+    /// Every Saturday at 18:00 UTC.
+    pub fn weekly() -> Self {
+        Self::cron("0 18 * * SAT", "UTC").expect("it is well formed")
+    }
+
+    /// The occurrences after a time, in order, no two of them at one time.
+    pub fn after(&self, time: Timestamp) -> impl Iterator<Item = Occurrence> + '_ {
+        let wanted = self.expression.after(zone::well_before(self.zone, time));
+        let mut last = time;
+        wanted.filter_map(move |wanted| {
+            let occurrence = zone::occurrence(self.zone, wanted)?;
+            let is_new = occurrence.at > last;
+            last = last.max(occurrence.at);
+            is_new.then_some(occurrence)
+        })
+    }
+
+    /// What has come due after `since`, up to and with `now`; none if nothing has.
+    pub fn due(&self, since: Timestamp, now: Timestamp) -> Option<Due> {
+        let mut due: Option<Due> = None;
+        for latest in self.after(since).take_while(|occurrence| occurrence.at <= now) {
+            due = Some(Due { latest, earlier: due.map_or(0, |due| due.earlier + 1) });
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests;
