@@ -131,15 +131,15 @@ pub fn unpack_rows(mut packed: &[u8]) -> Option<Vec<IntentRow>> {
 pub fn pack_outcomes(outcomes: &[RowOutcome]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(outcomes.len() * 39);
     for outcome in outcomes {
-        if let RowOutcome::Acknowledged { row_id } = outcome
-            && let Some(uuid) = canonical_uuid(row_id.as_str())
-        {
-            packed.push(b'u');
-            packed.extend_from_slice(uuid.as_bytes());
-            continue;
-        }
         let (kind, row_id) = match outcome {
-            RowOutcome::Acknowledged { row_id } => (b'a', Some(row_id)),
+            RowOutcome::Acknowledged { row_id } => match canonical_uuid(row_id.as_str()) {
+                Some(uuid) => {
+                    packed.push(b'u');
+                    packed.extend_from_slice(uuid.as_bytes());
+                    continue;
+                }
+                None => (b'a', Some(row_id)),
+            },
             RowOutcome::Incomplete { row_id } => (b'i', Some(row_id)),
             RowOutcome::NotApplied => (b'n', None),
             RowOutcome::Rejected => (b'r', None),

@@ -11,7 +11,8 @@ use crate::error::StateError;
 use crate::hash::{ContentHash, KeyHash};
 use crate::ids::{AudienceKey, RowId, SyncName};
 
-/// Memory-comparable encoding of an order value; empty: none. A time takes less than what is stored in place.
+/// Memory-comparable encoding of an order value; empty: none. The 48 bytes that need no
+/// allocation hold any time or number.
 pub type OrderValue = SmallVec<[u8; 48]>;
 
 /// One row of an audience, as far as we know.

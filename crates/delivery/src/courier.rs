@@ -217,15 +217,15 @@ impl<'a> Delivery<'a> {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        let Errand { desk, slots, .. } = self.errand;
-        let most_batches = 2 * slots.available_permits();
+        let errand = self.errand;
+        let most_batches = 2 * errand.slots.available_permits();
         let mut batches = pin!(batches);
         let mut running = FuturesUnordered::new();
         let mut handed_over = 0;
         let mut has_more = true;
         loop {
-            let may_start = has_more && !desk.halt.is_cancelled() && running.len() < most_batches;
-            let next = async { (slots.acquire().await.expect("nobody closes it"), batches.next().await) };
+            let may_start = has_more && !errand.desk.halt.is_cancelled() && running.len() < most_batches;
+            let next = async { (errand.slot().await, batches.next().await) };
             tokio::select! {
                 biased;
                 Some(outcome) = running.next(), if !running.is_empty() => self.add(outcome),

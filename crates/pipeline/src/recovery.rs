@@ -44,7 +44,8 @@ impl Pipeline {
         self.remove_orphan_segments(&binding.key).await
     }
 
-    /// Settles the entries that are open, of an earlier run or of a delivery that was cut short; returns how many rows stay in doubt.
+    /// Settles the entries that are open, of an earlier run or of a delivery that was cut short; returns how many rows
+    /// stay in doubt.
     pub(crate) async fn settle_open(
         &self,
         courier: &Courier,

@@ -30,6 +30,13 @@ pub(super) struct Errand<'a> {
     pub(super) slots: Semaphore,
 }
 
+impl Errand<'_> {
+    /// Waits until one request more may be in flight.
+    pub(super) async fn slot(&self) -> SemaphorePermit<'_> {
+        self.slots.acquire().await.expect("nobody closes it")
+    }
+}
+
 /// How the work on a batch ended. What was settled counts also when it ended early.
 pub(super) struct BatchOutcome {
     pub(super) operation: Operation,
@@ -153,7 +160,7 @@ impl<'a> BatchRun<'a> {
 
     async fn journal(&mut self, rows: Vec<u32>, attempt: u32, tag: AttemptTag) -> Result<(), DeliveryError> {
         if self.slot.is_none() {
-            self.slot = Some(self.errand.slots.acquire().await.expect("nobody closes it"));
+            self.slot = Some(self.errand.slot().await);
         }
         self.reached(Boundary::BeforeIntent);
         let id = self.intend(&rows, attempt, tag).await?;
