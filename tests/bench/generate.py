@@ -1,11 +1,11 @@
-"""Writes deterministic contacts as CSV: generate.py ROWS FOLDER
+"""Writes deterministic contacts: generate.py ROWS FOLDER csv|parquet
 
 Twelve columns. Every twentieth line repeats an earlier person with the e-mail address in other case or with outer spaces
 and with another title, telephone number and city, so that 95 % of the lines are distinct people; updated_at is unique.
 
-contacts.csv            the first load
-contacts_rewritten.csv  the same records in reverse order: what a daily export is
-contacts_chg1.csv       1 % of the lines with another title and a later updated_at
+contacts            the first load
+contacts_rewritten  the same records in reverse order: what a daily export is
+contacts_chg1       1 % of the lines with another title and a later updated_at
 """
 
 import os
@@ -30,6 +30,8 @@ COUNTRIES = ["DE", "FR", "GB", "US", "PL", "SE", "CH", "BE", "NL", "ES", "IT", "
 
 # Prime and larger than any row count's factors: line * STRIDE modulo the row count visits each number once.
 STRIDE = 7_368_787
+# DuckDB's own default.
+MAX_ROW_GROUP_ROWS = 122_880
 YEAR_SECONDS = 31_536_000
 
 
@@ -76,26 +78,35 @@ def records(rows, changed):
             ELSE '+' || (10 + hash(person, 12) % 90) || ' ' || (1000000000 + hash(variant, 13) % 9000000000) END AS phone,
         {choose(CITIES, "variant, 14")} AS city,
         {choose(COUNTRIES, "company_number, 15")} AS country,
-        1 + hash(company_number, 16) % 50000 AS employees,
+        (1 + hash(company_number, 16) % 50000)::INTEGER AS employees,
         strftime(make_timestamp(1735689600000000 + ((i * {STRIDE}) % {rows}) * {step_micros}
             + ({delay}) * 1000000::BIGINT), '%Y-%m-%dT%H:%M:%S.%fZ') AS updated_at
     FROM addressed"""
 
 
-def write(connection, query, path):
-    connection.execute(f"COPY ({query}) TO '{path}.part' (FORMAT csv, HEADER)")
-    os.replace(f"{path}.part", path)
+def writing(file_format, rows):
+    """Options of COPY. Parquet has several row groups at every size, as a file of an export job has."""
+    if file_format == "csv":
+        return "FORMAT csv, HEADER"
+    return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {min(MAX_ROW_GROUP_ROWS, rows // 8)}"
 
 
 def main():
-    rows, folder = int(sys.argv[1]), sys.argv[2]
+    rows, folder, file_format = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     os.makedirs(folder, exist_ok=True)
     connection = duckdb.connect()
     connection.execute("SET threads = 2; SET memory_limit = '4GB'; SET temp_directory = '" + folder + "/spill'")
+
+    def write(query, name):
+        path = f"{folder}/{name}.{file_format}"
+        connection.execute(f"COPY ({query}) TO '{path}.part' ({writing(file_format, rows)})")
+        os.replace(f"{path}.part", path)
+
     first, changed = records(rows, changed=False), records(rows, changed=True)
-    write(connection, first + " ORDER BY i", f"{folder}/contacts.csv")
-    write(connection, first + " ORDER BY i DESC", f"{folder}/contacts_rewritten.csv")
-    write(connection, changed + " ORDER BY i", f"{folder}/contacts_chg1.csv")
+    write(first + " ORDER BY i", "contacts")
+    write(first + " ORDER BY i DESC", "contacts_rewritten")
+    # The last one: where it lies, all lie.
+    write(changed + " ORDER BY i", "contacts_chg1")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The hand-written script that Convoke is compared with: peer.py CSV STATE.parquet
+"""The hand-written script that Convoke is compared with: peer.py CONTACTS STATE.parquet
 
-Two phases in DuckDB: first the keys whose content hash differs from the last run's (narrow columns, no wide sort), then the
-request bodies of those alone, built in SQL and sent by four requests at a time. It keeps row ids, but only when the whole
-run has succeeded, and it looks nothing up after a lost answer: it does less than Convoke does.
+Contacts are a CSV or a Parquet file. Two phases in DuckDB: first the keys whose content hash differs from the last
+run's (narrow columns, no wide sort), then the request bodies of those alone, built in SQL and sent by four requests at a
+time. It keeps row ids, but only when the whole run has succeeded, and it looks nothing up after a lost answer: it does less
+than Convoke does. What only sending needs is imported for sending: a run without changes does without it.
 AUDIENCE_URL and COLUMN_IDS (a JSON object) come from the environment.
 """
 
@@ -11,25 +12,13 @@ import json
 import os
 import sys
 
-import aiohttp
 import duckdb
-import orjson
-import pyarrow as pa
+
+from contacts import CELLS, reading
 
 BATCH_ROWS = 500
 IN_FLIGHT = 4
 HEADERS = {"Authorization": "Bearer x", "Content-Type": "application/vnd.api+json", "User-Agent": "convoke-bench-peer"}
-CELLS = {
-    "Email": "lower(trim(email))",
-    "Full Name": "first_name || ' ' || last_name",
-    "Company": "company",
-    "Domain": "domain",
-    "Title": "title",
-    "Phone": "phone",
-    "City": "city",
-    "Country": "country",
-    "Employees": "employees",
-}
 
 
 def find_changed(connection, source, state):
@@ -57,6 +46,9 @@ def bodies(connection, source, column_ids):
 
 
 async def send_all(cursor):
+    import aiohttp
+    import orjson
+
     sent = {"key": [], "content": [], "row_id": []}
     slots = asyncio.Semaphore(IN_FLIGHT)
     url = os.environ["AUDIENCE_URL"] + "/rows/actions/bulk/upsert"
@@ -83,6 +75,8 @@ async def send_all(cursor):
 
 
 def save(connection, sent, state):
+    import pyarrow as pa
+
     table = pa.table({"key": sent["key"], "content": pa.array(sent["content"], pa.uint64()), "row_id": sent["row_id"]})
     connection.register("sent", table)
     query = "SELECT * FROM sent"
@@ -93,7 +87,7 @@ def save(connection, sent, state):
 
 
 def main():
-    source, state = f"read_csv('{sys.argv[1]}')", sys.argv[2]
+    source, state = reading(sys.argv[1]), sys.argv[2]
     connection = duckdb.connect()
     connection.execute("SET threads = 2; SET preserve_insertion_order = false")
     if find_changed(connection, source, state):

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use convoke_core::state::Audit;
 use convoke_state::{OpenMode, SqliteState};
 use convoke_testkit::fault_proxy::{Fault, FaultProxy, FaultScript, Rule};
 

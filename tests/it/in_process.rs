@@ -94,6 +94,7 @@ impl Scene {
             hash_key: state.hash_key().await.expect("a key"),
             state: Arc::new(state),
             segments: Arc::new(LocalSegments::new(state_dir.join("ledger"))),
+            archive: None,
             engine: Arc::new(Engine::new(settings).expect("an engine")),
             clock,
             boundaries,
@@ -118,7 +119,7 @@ impl Scene {
     async fn pipeline_under(&self, clock: Arc<dyn Clock>, boundaries: Arc<dyn BoundaryObserver>) -> Pipeline {
         let config = load(&self.workspace.path("config"), &System).expect("a configuration");
         let spec = config.syncs[&SyncName::new(SYNC)].spec.clone();
-        let SourceSpec::CsvDrop(drop) = &spec.source;
+        let SourceSpec::CsvDrop(drop) = &spec.source else { panic!("the scene reads a drop folder") };
         let source = CsvDrop::new(drop.clone(), Arc::clone(&self.clock) as Arc<dyn Clock>);
         let sync = Sync {
             source: Arc::new(source),

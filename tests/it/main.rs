@@ -2,8 +2,11 @@
 
 mod architecture;
 mod audience;
+mod backfill;
 mod bad_input;
 mod crash;
+mod daemon;
+mod feeds;
 mod first_day;
 mod in_process;
 mod interference;
@@ -11,4 +14,6 @@ mod leftovers;
 mod overtaken;
 mod readme;
 mod secrecy;
+mod serve;
+mod three_sources;
 mod workspace;

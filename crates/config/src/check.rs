@@ -1,5 +1,7 @@
 //! Holds a file's tree against the table of keys, and reports every difference.
 
+use std::net::SocketAddr;
+
 use crate::report::Report;
 use crate::scalar;
 use crate::shape::{Key, MapKey, Presence, Shape, built, quoted};
@@ -32,7 +34,11 @@ pub(crate) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report)
         (Shape::ScalarOrObject { object, .. }, Value::Map(entries)) => {
             check_object(node, object, entries, path, report)
         }
-        (Shape::ScalarOrObject { scalar, .. }, Value::Scalar(_)) => check(node, scalar, path, report),
+        (Shape::ScalarOrObject { scalar: wanted, .. }, Value::Scalar(scalar)) => {
+            if let Some(message) = refuse_scalar(wanted, &shape.expected(), scalar) {
+                report.problem(node.place, path, message);
+            }
+        }
         (Shape::Filter(keys), Value::Map(entries)) => {
             // A rule is checked by its own parser.
             if node.get("sql").is_some() {
@@ -40,7 +46,7 @@ pub(crate) fn check(node: &Node, shape: &Shape, path: &str, report: &mut Report)
             }
         }
         (shape, Value::Scalar(scalar)) if is_scalar(shape) => {
-            if let Some(message) = refuse_scalar(shape, scalar) {
+            if let Some(message) = refuse_scalar(shape, &shape.expected(), scalar) {
                 report.problem(node.place, path, message);
             }
         }
@@ -125,10 +131,10 @@ fn check_list(node: &Node, shape: &Shape, items: &[Node], path: &str, report: &m
 }
 
 /// Why a scalar does not fit, or none. Shows the text as it was written, and a secret not at all.
-fn refuse_scalar(shape: &Shape, scalar: &Scalar) -> Option<String> {
+fn refuse_scalar(shape: &Shape, expected: &str, scalar: &Scalar) -> Option<String> {
     let text = scalar.text.as_str();
     if text.trim().is_empty() {
-        return Some(format!("is empty; give {}", shape.expected()));
+        return Some(format!("is empty; give {expected}"));
     }
     let fits = match shape {
         Shape::Boolean => scalar::boolean(text).is_some(),
@@ -141,6 +147,7 @@ fn refuse_scalar(shape: &Shape, scalar: &Scalar) -> Option<String> {
         Shape::Delimiter => scalar::delimiter(text).is_some(),
         Shape::Name => scalar::is_name(text),
         Shape::Choice(words) => words.contains(&text),
+        Shape::Listen => text.parse::<SocketAddr>().is_ok(),
         Shape::Url => return refuse_url(text),
         _ => true,
     };
@@ -151,9 +158,9 @@ fn refuse_scalar(shape: &Shape, scalar: &Scalar) -> Option<String> {
     if let Shape::Choice(words) = shape
         && let Some(meant) = nearest(written, words.iter().copied())
     {
-        return Some(format!("expected {}, not `{written}`; did you mean `{meant}`?", shape.expected()));
+        return Some(format!("expected {expected}, not `{written}`; did you mean `{meant}`?"));
     }
-    Some(format!("expected {}, not `{written}`", shape.expected()))
+    Some(format!("expected {expected}, not `{written}`"))
 }
 
 /// A URL's text is never shown: it may hold credentials.

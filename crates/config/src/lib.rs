@@ -1,6 +1,7 @@
 //! Turns a configuration directory into validated specs; the only reader of environment, files and secrets.
 //!
-//! A configuration directory holds `convoke.yaml` (the process), `connections.yaml` (destinations) and `syncs/*.yaml` (one
+//! A configuration directory holds `convoke.yaml` (the process), `connections.yaml` (destinations, object
+//! stores and databases) and `syncs/*.yaml` (one
 //! file per sync). [`load()`] reads all of it and either returns values that cannot be invalid, or every problem at once,
 //! each with file, line and key path. Relative paths in these files are resolved against the directory that holds the
 //! configuration directory, so that `--config config` at the root of a project means paths from that root.
@@ -17,6 +18,7 @@ mod defaults;
 mod field;
 mod interpolate;
 mod keys;
+mod object_url;
 mod scalar;
 mod shape;
 mod yaml;
@@ -36,4 +38,6 @@ pub use hash::config_hash;
 pub use load::{Config, LoadedSync, load};
 pub use problem::{Problem, Problems};
 pub use schema::json_schema;
-pub use settings::{LogFormat, LogLevel, LogSettings, Retention, Settings};
+pub use settings::{
+    LedgerLocation, LogFormat, LogLevel, LogSettings, Retention, ServeSettings, Settings, StateSettings,
+};

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use convoke_core::spec::{GtmConnection, SyncSpec};
+use convoke_core::spec::{GtmConnection, PostgresConnection, S3Connection, SyncSpec};
 use convoke_core::{ConnectionName, SyncName};
 
 use crate::check::check;
+use crate::connection::{Connection, Connections};
 use crate::environment::Environment;
 use crate::field::Field;
 use crate::interpolate::Interpolation;
@@ -22,7 +23,10 @@ use crate::{connection, defaults, folder, keys, settings, sync, yaml};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub settings: Settings,
+    /// Where audiences are.
     pub connections: BTreeMap<ConnectionName, GtmConnection>,
+    pub object_stores: BTreeMap<ConnectionName, S3Connection>,
+    pub databases: BTreeMap<ConnectionName, PostgresConnection>,
     pub syncs: BTreeMap<SyncName, LoadedSync>,
     /// What is allowed but unwise in `convoke.yaml` and `connections.yaml`: a secret in plain text, for example.
     pub warnings: Vec<Problem>,
@@ -45,19 +49,43 @@ pub fn load(dir: &Path, environment: &dyn Environment) -> Result<Config, Problem
     let base_dir = base_dir(dir, environment);
     let mut loader = Loader { environment, base_dir: &base_dir, problems: Vec::new() };
     let files = folder::survey(dir, environment, &mut loader.problems);
-    let (settings, mut warnings) = loader.settings(files.convoke);
-    let connections = loader.connections(files.connections, &mut warnings);
+    let (connections, report) = loader.connections(files.connections);
+    let (settings, mut warnings) = loader.settings(files.convoke, &connections);
+    let all_decoded = connections.values().all(|entry| entry.connection.is_some());
+    warnings.append(&mut loader.close(report, all_decoded));
     let syncs = loader.syncs(files.syncs, &connections);
     if let Some(problems) = Problems::new(loader.problems) {
         return Err(problems);
     }
-    Ok(Config {
+    let mut config = Config {
         settings: settings.expect("`close` reports a problem for a file that was not decoded"),
-        connections: connections.into_iter().filter_map(|(name, decoded)| Some((name, decoded?))).collect(),
+        connections: BTreeMap::new(),
+        object_stores: BTreeMap::new(),
+        databases: BTreeMap::new(),
         syncs,
         warnings,
         base_dir,
-    })
+    };
+    for (name, entry) in connections {
+        config.add(name, entry.connection.expect("`close` reports a problem for a connection that was not decoded"));
+    }
+    Ok(config)
+}
+
+impl Config {
+    fn add(&mut self, name: ConnectionName, connection: Connection) {
+        match connection {
+            Connection::Destination(destination) => {
+                self.connections.insert(name, destination);
+            }
+            Connection::ObjectStore(store) => {
+                self.object_stores.insert(name, store);
+            }
+            Connection::Database(database) => {
+                self.databases.insert(name, database);
+            }
+        }
+    }
 }
 
 /// The directory that holds the configuration directory, as seen from the root.
@@ -65,9 +93,6 @@ fn base_dir(dir: &Path, environment: &dyn Environment) -> PathBuf {
     let absolute = environment.absolute(dir).unwrap_or_else(|_| dir.to_owned());
     absolute.parent().map_or_else(|| absolute.clone(), Path::to_owned)
 }
-
-/// Connections by name; those that were refused are known by name only.
-pub(crate) type Connections = BTreeMap<ConnectionName, Option<GtmConnection>>;
 
 struct Loader<'a> {
     environment: &'a dyn Environment,
@@ -112,31 +137,31 @@ impl Loader<'_> {
         report.warnings
     }
 
-    fn settings(&mut self, file: Option<PathBuf>) -> (Option<Settings>, Vec<Problem>) {
+    fn settings(&mut self, file: Option<PathBuf>, connections: &Connections) -> (Option<Settings>, Vec<Problem>) {
         let default = defaults::section("convoke");
         let mut report = Report::new(file.clone().unwrap_or_default());
         let root = match &file {
             Some(file) => self.read(file, &keys::CONVOKE, &mut report),
             None => Some(yaml::empty()),
         };
-        let decoded = root.and_then(|root| settings::decode(&Field::root(&root, default), self.base_dir));
+        let decoded = root
+            .and_then(|root| settings::decode(&Field::root(&root, default), self.base_dir, connections, &mut report));
         let warnings = self.close(report, decoded.is_some());
         (decoded, warnings)
     }
 
-    fn connections(&mut self, file: Option<PathBuf>, warnings: &mut Vec<Problem>) -> Connections {
+    /// The connections, with the report on their file: other files refer to them before it is closed.
+    fn connections(&self, file: Option<PathBuf>) -> (Connections, Report) {
         let mut connections = Connections::new();
-        let Some(file) = file else { return connections };
-        let mut report = Report::new(file.clone());
+        let mut report = Report::new(file.clone().unwrap_or_default());
+        let Some(file) = file else { return (connections, report) };
         if let Some(root) = self.read(&file, &keys::CONNECTIONS, &mut report) {
             for (name, field) in Field::root(&root, defaults::section("connections")).entries() {
-                let decoded = connection::decode(name, &field, self.base_dir, &mut report);
-                connections.insert(ConnectionName::new(name), decoded);
+                let entry = connection::decode(name, &field, self.base_dir, &mut report);
+                connections.insert(ConnectionName::new(name), entry);
             }
         }
-        let all_decoded = connections.values().all(Option::is_some);
-        warnings.append(&mut self.close(report, all_decoded));
-        connections
+        (connections, report)
     }
 
     fn syncs(&mut self, files: Vec<PathBuf>, connections: &Connections) -> BTreeMap<SyncName, LoadedSync> {

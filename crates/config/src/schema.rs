@@ -27,7 +27,7 @@ pub fn json_schema() -> Value {
         ],
         "$defs": {
             "convoke": file("convoke.yaml: the process", &keys::CONVOKE, "convoke"),
-            "connections": file("connections.yaml: destinations by name", &keys::CONNECTIONS, "connections"),
+            "connections": file("connections.yaml: destinations, object stores and databases by name", &keys::CONNECTIONS, "connections"),
             "sync": file("syncs/<name>.yaml: one sync", &keys::SYNC, "sync"),
             "reference": {
                 "type": "string",
@@ -67,7 +67,9 @@ fn of_shape(shape: &Shape, default: Option<&Node>) -> Object {
             object(json!({ "anyOf": [of_shape(scalar, None), of_object(keys, default)] }))
         }
         Shape::Filter(keys) => object(json!({ "anyOf": [of_object(keys, None), { "$ref": "#/$defs/rule" }] })),
-        Shape::Text | Shape::Path | Shape::Secret | Shape::Url => object(json!({ "type": "string", "minLength": 1 })),
+        Shape::Text | Shape::Path | Shape::Secret | Shape::Url | Shape::ObjectUrl | Shape::Listen => {
+            object(json!({ "type": "string", "minLength": 1 }))
+        }
         Shape::Name => pattern("^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"),
         Shape::Boolean => or_reference(json!({ "type": "boolean" })),
         Shape::Count { min, max } => or_reference(json!({ "type": "integer", "minimum": min, "maximum": max })),

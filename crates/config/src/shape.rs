@@ -30,6 +30,10 @@ pub(crate) enum Shape {
     Secret,
     /// `http` or `https`, without credentials in it.
     Url,
+    /// `s3://…`, `file:///…` or a path; what decodes it says what is wrong with it.
+    ObjectUrl,
+    /// An IP address and a port.
+    Listen,
     Boolean,
     Duration,
     /// A duration above zero.
@@ -105,6 +109,8 @@ impl Shape {
             Self::Path => "a path".to_owned(),
             Self::Secret => "a secret: `${env:NAME}` or `${file:path}`".to_owned(),
             Self::Url => "a URL such as `https://api.example.com/v1`, without credentials in it".to_owned(),
+            Self::ObjectUrl => "a URL such as `s3://bucket/folder` or `file:///folder`, or a path".to_owned(),
+            Self::Listen => "an IP address and a port such as `127.0.0.1:8080` or `0.0.0.0:8080`".to_owned(),
             Self::Boolean => "`true` or `false`".to_owned(),
             Self::Duration => "a duration such as `30s`, `5m`, `2h` or `7d`".to_owned(),
             Self::Timeout => "a duration above zero such as `30s` or `5m`".to_owned(),

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use convoke_core::Timestamp;
 
 /// Keeps audiences in step with your data: a run is a plan, applied, and never creates a row twice.
 #[derive(Debug, Parser)]
@@ -80,6 +82,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         extent: Extent,
     },
+    /// Bring back what was missed, beside the live position; older values never overwrite newer ones
+    Backfill {
+        sync: String,
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Run syncs on their schedules, and answer health checks and metrics, until told to stop
+    Serve {
+        /// Address for /healthz, /readyz and /metrics; left out: the one in convoke.yaml
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+    },
+    /// Look at schedules
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// List runs, newest first
     Runs {
         sync: Option<String>,
@@ -128,6 +145,47 @@ pub(crate) struct Extent {
     pub(crate) limit: Option<u64>,
 }
 
+/// What a backfill reads.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Selection {
+    /// Everything that the source still has
+    #[arg(long, conflicts_with_all = ["objects", "from", "to"])]
+    pub(crate) all: bool,
+    /// Files or objects with names that match: `*` stands for anything but `/`, `**` for anything
+    #[arg(long, value_name = "GLOB", conflicts_with_all = ["from", "to"])]
+    pub(crate) objects: Option<String>,
+    /// What was written from this time on: `2026-03-01` or `2026-03-01T12:00:00Z`
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) from: Option<Timestamp>,
+    /// What was written before this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) to: Option<Timestamp>,
+}
+
+/// A time with its zone, or a day, which begins at midnight UTC.
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Timestamp(time.timestamp_millis()));
+    }
+    match text.parse::<NaiveDate>() {
+        Ok(day) => Ok(Timestamp(day.and_time(NaiveTime::MIN).and_utc().timestamp_millis())),
+        Err(_) => Err("write a day as `2026-03-01` or a time with its zone as `2026-03-01T12:00:00Z`".to_owned()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Schedule {
+    /// Show when syncs run next, and where daylight saving moves a run
+    Next {
+        /// This sync only
+        sync: Option<String>,
+        /// How many times for each sync
+        #[arg(short = 'n', long, default_value_t = 10, value_name = "COUNT")]
+        count: usize,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rejects {
     /// List refused records with reason and origin, without their values
@@ -172,4 +230,31 @@ pub(crate) enum StoreClient {
     List,
     /// Take a client's access away
     Revoke { client_id: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_day_in_utc_or_has_its_zone() {
+        assert_eq!(parse_time("2026-03-01"), Ok(Timestamp(1_772_323_200_000)));
+        assert_eq!(parse_time("2026-03-01T01:00:00+01:00"), Ok(Timestamp(1_772_323_200_000)));
+        assert!(parse_time("2026-03-01 12:00").is_err(), "no zone");
+        assert!(parse_time("2026-02-30").is_err());
+    }
+
+    #[test]
+    fn a_backfill_names_what_it_reads_in_one_way() {
+        let parse = |arguments: &[&str]| {
+            Cli::try_parse_from(["convoke", "backfill", "people"].iter().chain(arguments)).map(drop)
+        };
+        assert!(parse(&["--all"]).is_ok());
+        assert!(parse(&["--objects", "2026/*.parquet"]).is_ok());
+        assert!(parse(&["--from", "2026-01-01", "--to", "2026-02-01"]).is_ok());
+        assert!(parse(&["--to", "2026-02-01"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--all", "--from", "2026-01-01"]).is_err());
+        assert!(parse(&["--objects", "*", "--to", "2026-01-01"]).is_err());
+    }
 }

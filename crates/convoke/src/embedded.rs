@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoke_core::Clock;
+use convoke_core::spec::GtmEndpoint;
 use convoke_store::Store;
 use convoke_store_api::{ServeSettings, serve};
 use secrecy::SecretString;
@@ -25,10 +26,10 @@ const CLIENT_ID: &str = "convoke-embedded";
 
 /// A store that is being served.
 pub(crate) struct EmbeddedStore {
-    pub(crate) base_url: String,
-    pub(crate) token_url: String,
-    pub(crate) client_id: String,
-    pub(crate) client_secret: SecretString,
+    base_url: String,
+    token_url: String,
+    client_id: String,
+    client_secret: SecretString,
     shutdown: CancellationToken,
     server: JoinHandle<io::Result<()>>,
 }
@@ -54,6 +55,16 @@ impl EmbeddedStore {
             shutdown,
             server,
         })
+    }
+
+    /// How the store is reached: like any other.
+    pub(crate) fn endpoint(&self) -> GtmEndpoint {
+        GtmEndpoint::Remote {
+            base_url: self.base_url.clone(),
+            token_url: self.token_url.clone(),
+            client_id: self.client_id.clone(),
+            client_secret: self.client_secret.clone(),
+        }
     }
 
     /// Lets running requests finish, then stops.

@@ -44,6 +44,11 @@ impl Failure {
         failure
     }
 
+    /// The message alone.
+    pub(crate) fn into_message(self) -> String {
+        self.message
+    }
+
     /// Prints the message, for machines as well if they asked, and returns the exit code.
     pub(crate) fn print(self, json: bool) -> Exit {
         eprintln!("error: {}", self.message);

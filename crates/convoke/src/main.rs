@@ -7,6 +7,8 @@ mod crash_point;
 mod embedded;
 mod exit;
 mod failure;
+mod host;
+mod logging;
 mod output;
 mod progress;
 mod signals;
@@ -30,7 +32,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// wakes another one for each answer. A server has many callers at once.
 fn runtime_for(command: &Command) -> Builder {
     match command {
-        Command::Store { .. } => Builder::new_multi_thread(),
+        Command::Store { .. } | Command::Serve { .. } => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     }
 }

@@ -20,11 +20,21 @@ pub enum Origin {
     Internal,
 }
 
+/// What can be done about a source's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// Somebody has to do something, or the same may be tried later.
+    Failed,
+    /// What was listed is no longer there as it was: a new discovery sees what there is now.
+    Changed,
+}
+
 /// Why a source could not be described, listed or read.
 #[derive(Debug, Error)]
 #[error("{message}")]
 pub struct SourceError {
     pub origin: Origin,
+    pub kind: SourceErrorKind,
     /// What was tried, where, and the remedy.
     pub message: String,
     #[source]
@@ -34,7 +44,12 @@ pub struct SourceError {
 impl SourceError {
     /// An error without a cause.
     pub fn new(origin: Origin, message: impl Into<String>) -> Self {
-        Self { origin, message: message.into(), cause: None }
+        Self { origin, kind: SourceErrorKind::Failed, message: message.into(), cause: None }
+    }
+
+    /// A split is no longer what was listed.
+    pub fn changed(message: impl Into<String>) -> Self {
+        Self { kind: SourceErrorKind::Changed, ..Self::new(Origin::External, message) }
     }
 
     /// Adds what lies beneath.

@@ -3,13 +3,15 @@
 //! The big part stands in immutable Parquet segments, sorted by key hash; the list of live segments is a row of the
 //! checkpoint store, so that folding a run in is one SQL transaction.
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::error::StateError;
 use crate::hash::{ContentHash, KeyHash};
-use crate::ids::{AudienceKey, RowId, SyncName};
+use crate::ids::{AudienceKey, PlanId, RowId, SyncName};
 
 /// Memory-comparable encoding of an order value; empty: none. The 48 bytes that need no
 /// allocation hold any time or number.
@@ -106,6 +108,19 @@ pub trait SegmentStore: Send + Sync {
     async fn remove(&self, names: &[String]) -> Result<(), StateError>;
     /// Names of all sealed segments of an audience, to find what a crash left behind.
     async fn list(&self, audience: &AudienceKey) -> Result<Vec<String>, StateError>;
+}
+
+/// Where plan files are kept beside the folder they were written to, so that another machine can go on with a plan.
+///
+/// The contract: once `publish` has returned, the files survive the machine; they are never written again.
+#[async_trait]
+pub trait PlanArchive: Send + Sync {
+    /// Makes every file of the plan's folder durable under the plan's id.
+    async fn publish(&self, plan: PlanId, folder: &Path) -> Result<(), StateError>;
+    /// Brings the plan's files into `folder`, which is made with mode 0700; false if none were published.
+    async fn fetch(&self, plan: PlanId, folder: &Path) -> Result<bool, StateError>;
+    /// Removes the plan's files; absent ones are no error.
+    async fn remove(&self, plan: PlanId) -> Result<(), StateError>;
 }
 
 /// A segment being written.

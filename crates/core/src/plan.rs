@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AudienceKey, PlanId, RowId, RunId, SyncName};
 use crate::journal::{IntentRow, Operation};
 use crate::ledger::LedgerIdentity;
-use crate::source::{Coverage, SourcePosition, SplitOutcome};
+use crate::source::{Coverage, Selection, SourcePosition, SplitOutcome};
 use crate::time::Timestamp;
 
 /// Version of the plan files and of this manifest.
@@ -29,6 +29,9 @@ pub struct PlanManifest {
     pub first_load: bool,
     /// `--limit`: at most this many changes; the rest is held back and the checkpoint stays.
     pub limit: Option<u64>,
+    /// What a backfill reads, beside the live position: the checkpoint stays, and nothing is acknowledged to the source.
+    #[serde(default)]
+    pub backfill: Option<Selection>,
     /// Changes per request, so that a resumed plan cuts the same batches.
     pub upsert_rows: usize,
     pub delete_rows: usize,
@@ -43,6 +46,13 @@ pub struct PlanManifest {
     pub withheld: Option<WithheldDeletes>,
     /// A few changes, with values, for people to look at.
     pub samples: Vec<ChangeSample>,
+}
+
+impl PlanManifest {
+    /// Whether settling the plan moves the source's checkpoint: not after a canary, and not after a backfill.
+    pub fn moves_checkpoint(&self) -> bool {
+        self.limit.is_none() && self.backfill.is_none()
+    }
 }
 
 /// What a plan was computed from.
@@ -77,6 +87,9 @@ pub enum PlanContent {
     Changes(Operation),
     /// Records that are not sent, with reason and origin.
     Invalid,
+    /// Records whose row holds the same already, from an earlier one: nothing is sent, and the ledger learns the later
+    /// order value.
+    Confirmed,
 }
 
 /// What became of each record while planning: the records balance.

@@ -5,7 +5,8 @@
 //! ```text
 //! discovery = source.discover(stored checkpoint, reread)
 //! schema    = source.describe()                                 from here on: of what was discovered
-//! for split in discovery.splits: stream = source.read(split)  → spooled once to Parquet
+//! for split in discovery.splits: content = source.read(split) → a stream is spooled once to Parquet,
+//!                                                               pinned Parquet is read where it is
 //! proposed  = source.propose(stored checkpoint, outcomes of the splits)
 //! … the plan is delivered and settled; `proposed` is committed with compare-and-set …
 //! source.acknowledge(outcomes)                                  only now may files move
@@ -18,14 +19,22 @@
 //! was read, as it was read, is among the `splits` or the `settled`, as the very same [`Split`]; what has taken its place
 //! is among the `splits`, as another one. The plan of a delta is not held against its source: what has come since is read
 //! after it.
+//!
+//! A backfill lists with `select` instead of `discover`, and neither proposes nor acknowledges.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SourceError;
+use crate::time::Timestamp;
 
 /// Where records come from. See the module for who calls what, when.
 #[async_trait]
@@ -37,8 +46,15 @@ pub trait Source: Send + Sync {
     /// Lists what is to be read, given what was read before.
     async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError>;
 
-    /// Reads one split from its start. Bounded: the stream holds a few batches at most.
-    async fn read(&self, split: &Split) -> Result<SplitStream, SourceError>;
+    /// Lists what a backfill asks for, whatever was read before. Its coverage is always [`Coverage::Delta`]; `unchanged`
+    /// is true if there is nothing of that kind. A selection that this source cannot make is an error that says so.
+    async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError>;
+
+    /// Opens one split at its start. Bounded: a stream holds a few batches at most.
+    ///
+    /// A split that is not, or no longer, what was listed is an error of kind
+    /// [`Changed`](crate::error::SourceErrorKind::Changed): another discovery will see what there is now.
+    async fn read(&self, split: &Split) -> Result<SplitContent, SourceError>;
 
     /// Tells the checkpoint that holds once the given splits are settled. Pure.
     fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition;
@@ -77,6 +93,18 @@ pub struct Discovery {
     pub notices: Vec<String>,
 }
 
+/// What a backfill reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// Everything that the source still has.
+    All,
+    /// Splits whose names match this glob; `*` does not cross a `/`, `**` does.
+    Objects(String),
+    /// What was written from `from` on and before `to`; at least one of them is given.
+    Between { from: Option<Timestamp>, to: Option<Timestamp> },
+}
+
 /// What the splits say about records that are not in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +124,37 @@ pub struct Split {
     pub detail: serde_json::Value,
     /// Size in bytes where known, for progress.
     pub bytes: Option<u64>,
+}
+
+/// What a split holds, as its connector can give it.
+pub enum SplitContent {
+    /// Records as they come, to be spooled.
+    Stream(SplitStream),
+    /// A Parquet file that stays readable as it is.
+    Parquet(PinnedParquet),
+}
+
+/// A Parquet file under its pin, with what its place tells of its records.
+#[derive(Clone, Debug)]
+pub struct PinnedParquet {
+    pub file: Arc<dyn PinnedFile>,
+    /// Text columns that are the same for every record and do not stand in the file: hive partitions.
+    pub constants: Vec<(String, Option<String>)>,
+}
+
+/// A file that is read as it was when it was listed, or not at all.
+#[async_trait]
+pub trait PinnedFile: Send + Sync + Debug {
+    /// Length in bytes.
+    fn size(&self) -> u64;
+
+    /// Identifies these contents: a version, an ETag. Goes into the outcome of the split.
+    fn fingerprint(&self) -> &str;
+
+    /// Reads ranges of bytes, in the order asked for. Ranges lie within the file. May be called from several tasks at
+    /// once. A file that was replaced or removed is an error of kind
+    /// [`Changed`](crate::error::SourceErrorKind::Changed).
+    async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, SourceError>;
 }
 
 /// A split's records, in order. Ends after its last item.

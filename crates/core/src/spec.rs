@@ -35,6 +35,9 @@ pub struct SyncSpec {
     pub suppressions: Vec<Suppression>,
     /// Whether another sync may write the same audience.
     pub shared: bool,
+    /// When the sync runs by itself. Not part of the configuration hash: it changes no plan.
+    #[serde(skip)]
+    pub schedule: ScheduleSpec,
 }
 
 /// Where records come from.
@@ -42,6 +45,81 @@ pub struct SyncSpec {
 #[serde(rename_all = "snake_case")]
 pub enum SourceSpec {
     CsvDrop(CsvDropSpec),
+    Objects(ObjectsSpec),
+    Postgres(PostgresSpec),
+}
+
+impl SourceSpec {
+    /// Whether what is read is the whole truth, so that absence means something.
+    pub fn is_snapshot(&self) -> bool {
+        match self {
+            Self::CsvDrop(spec) => spec.drop_mode == DropMode::Snapshot,
+            Self::Objects(spec) => spec.mode == ObjectsMode::Snapshot,
+            Self::Postgres(_) => true,
+        }
+    }
+}
+
+/// Parquet objects on an object store.
+#[derive(Clone, Debug, Serialize)]
+pub struct ObjectsSpec {
+    /// `s3://bucket/prefix/*.parquet` or `file:///folder/**/*.parquet`; the path may hold `*`, `?`, `[…]` and `**`.
+    pub url: String,
+    pub mode: ObjectsMode,
+    /// Whether `name=value` folders of the path are columns.
+    pub hive_partitions: bool,
+    /// How the store is reached; none: as the environment says (`AWS_…` variables, or the machine's role).
+    pub connection: Option<ConnectionName>,
+}
+
+/// What the objects say together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectsMode {
+    /// All matching objects together are the whole truth.
+    Snapshot,
+    /// Each new or replaced object adds or updates records.
+    Append,
+}
+
+/// A table or query of a PostgreSQL database. Each run reads it whole, in one snapshot.
+#[derive(Clone, Debug, Serialize)]
+pub struct PostgresSpec {
+    pub connection: ConnectionName,
+    pub relation: Relation,
+    /// The column that a backfill's `--from` and `--to` are about.
+    pub time_column: Option<String>,
+}
+
+/// What is read of a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// `table` or `schema.table`, each part as PostgreSQL stores it: not folded, not yet quoted.
+    Table { schema: Option<String>, name: String },
+    /// One SELECT without a semicolon at its end.
+    Query(String),
+}
+
+/// When a sync runs by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ScheduleSpec {
+    /// Only when somebody asks.
+    #[default]
+    Manual,
+    Cron(CronSpec),
+}
+
+/// A five-field cron expression in a time zone; checked where it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CronSpec {
+    pub expression: String,
+    /// IANA name, `Europe/Berlin`.
+    pub timezone: String,
+    /// Each run starts up to this long after its time, by a delay that is the same for the same sync and time.
+    pub jitter: Duration,
+    /// Whether the newest of the times that were missed, while nothing served them, is made up for.
+    pub catch_up: bool,
 }
 
 /// A folder into which somebody drops CSV files.
@@ -274,6 +352,63 @@ pub struct Suppression {
 pub enum ExistingRows {
     Remove,
     Leave,
+}
+
+/// How an S3 object store is reached. Not part of any hash; holds secrets.
+#[derive(Clone, Debug, Default)]
+pub struct S3Connection {
+    /// Base URL of a store that is not Amazon's; none: Amazon S3.
+    pub endpoint: Option<String>,
+    /// None: the environment's, else `us-east-1`.
+    pub region: Option<String>,
+    /// `https://host/bucket/key` instead of `https://bucket.host/key`.
+    pub path_style: bool,
+    /// None: the environment's (`AWS_…` variables, web identity, the machine's role).
+    pub credentials: Option<S3Credentials>,
+    /// None: the defaults of [`HttpSettings`].
+    pub http: Option<HttpSettings>,
+    /// Consent to `http://` towards another machine.
+    pub allow_plain_http: bool,
+}
+
+/// Keys of an S3 object store.
+#[derive(Clone, Debug)]
+pub struct S3Credentials {
+    pub access_key_id: String,
+    pub secret_access_key: SecretString,
+    /// Comes with temporary keys.
+    pub session_token: Option<SecretString>,
+}
+
+/// How a PostgreSQL database is reached. Not part of any hash; holds secrets.
+#[derive(Clone, Debug)]
+pub struct PostgresConnection {
+    pub host: String,
+    pub port: u16,
+    pub database: String,
+    pub user: String,
+    /// None: the environment's or the password file's, as libpq has it, else none is given.
+    pub password: Option<SecretString>,
+    pub tls: TlsMode,
+    /// PEM file with the certificate authorities to trust; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    pub connect_timeout: Duration,
+    /// Longest time for one statement; a read of a source counts from its first to its last row.
+    pub statement_timeout: Duration,
+}
+
+/// How much a connection insists on TLS; the words are libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    Disable,
+    /// TLS if the server has it. An attacker can switch it off.
+    Prefer,
+    /// TLS, whoever the server is.
+    Require,
+    /// TLS, with a certificate of a trusted authority.
+    VerifyCa,
+    /// As `VerifyCa`, and the certificate is for this host.
+    VerifyFull,
 }
 
 /// How a GTM Studio (or Convoke store) destination is reached. Not part of any hash; holds secrets.

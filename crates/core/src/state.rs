@@ -21,12 +21,34 @@ use crate::time::Timestamp;
 
 /// All roles of a checkpoint store.
 pub trait StateStore:
-    Leases + Audiences + Runs + Plans + Journal + Checkpoints + Ledgers + Budgets + Rejects + Provisions
+    Leases
+    + Audiences
+    + Runs
+    + Plans
+    + Journal
+    + Checkpoints
+    + Ledgers
+    + Budgets
+    + Rejects
+    + Provisions
+    + Schedules
+    + Audit
 {
 }
 
 impl<T> StateStore for T where
-    T: Leases + Audiences + Runs + Plans + Journal + Checkpoints + Ledgers + Budgets + Rejects + Provisions
+    T: Leases
+        + Audiences
+        + Runs
+        + Plans
+        + Journal
+        + Checkpoints
+        + Ledgers
+        + Budgets
+        + Rejects
+        + Provisions
+        + Schedules
+        + Audit
 {
 }
 
@@ -65,6 +87,11 @@ pub fn audience_resource(audience: &AudienceKey) -> String {
 /// Names the lease resource that guards the creation of an audience which has no id yet.
 pub fn audience_name_resource(connection: &ConnectionName, name: &str) -> String {
     format!("audience-name/{connection}/{name}")
+}
+
+/// Names the lease resource of a sync's turn: whoever holds it runs what is due.
+pub fn schedule_resource(sync: &SyncName) -> String {
+    format!("schedule/{sync}")
 }
 
 /// Which audience a sync writes, and how.
@@ -386,4 +413,44 @@ pub trait Provisions: Send + Sync {
     async fn open_provision(&self, connection: &ConnectionName, what: &str) -> Result<Option<OpenProvision>>;
     /// Forgets the intent of this time: the thing was found, or certainly was not made. Others stay.
     async fn close_provision(&self, connection: &ConnectionName, what: &str, intended_at: Timestamp) -> Result<()>;
+}
+
+/// How far a sync's schedule is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleMark {
+    /// The schedule in words that change with it: a mark under another one says nothing about this one.
+    pub schedule: String,
+    /// Times up to and including this one are served, or were let go.
+    pub served_to: Timestamp,
+}
+
+/// How far each sync's schedule is served.
+#[async_trait]
+pub trait Schedules: Send + Sync {
+    /// The mark of a sync; none if its schedule was never looked at.
+    async fn schedule_mark(&self, sync: &SyncName) -> Result<Option<ScheduleMark>>;
+    /// Sets the mark. The lease is the one of [`schedule_resource`].
+    async fn set_schedule_mark(&self, sync: &SyncName, mark: &ScheduleMark, lease: &Lease) -> Result<()>;
+}
+
+/// One deed of a person: an approval, an adoption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// By the store's clock.
+    pub at: Timestamp,
+    /// Who did it, as the operating system names them.
+    pub actor: String,
+    /// Stable short name of the deed: `approve`, `adopt`, `fresh_start`.
+    pub action: String,
+    /// What it was done to, without values of records.
+    pub detail: String,
+}
+
+/// Who overrode a safeguard, when, and over what.
+#[async_trait]
+pub trait Audit: Send + Sync {
+    /// Adds a deed to the audit trail.
+    async fn audit(&self, actor: &str, action: &str, detail: &str) -> Result<()>;
+    /// The audit trail, newest first, at most `limit` deeds.
+    async fn audit_trail(&self, limit: u32) -> Result<Vec<AuditRecord>>;
 }

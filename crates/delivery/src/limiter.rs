@@ -17,7 +17,7 @@ use convoke_core::{Clock, StateError};
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
-use self::window::{Budget, Moment, Spent};
+use self::window::{Budget, Left, Moment, Spent};
 
 /// The longest wait that is slept through. Beyond it a run gives up its slot and resumes by itself.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -95,6 +95,12 @@ impl Limiter {
         self.save(0).await?;
         *saved_at = None;
         Ok(())
+    }
+
+    /// What is left of the hour and the day, as far as they have a limit.
+    pub fn left(&self) -> Vec<Left> {
+        let now = self.moment();
+        self.with_budget(|budget| budget.left(now))
     }
 
     fn moment(&self) -> Moment {

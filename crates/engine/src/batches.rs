@@ -19,6 +19,9 @@ use crate::text_column::text_at;
 /// Rows of invalid records read at once.
 const INVALID_BATCH_ROWS: usize = 1_024;
 
+/// Confirmed records read at once.
+const CONFIRMED_BATCH_ROWS: usize = 8_192;
+
 /// The order in which a plan is delivered.
 const DELIVERY_ORDER: [Operation; 3] = [Operation::Update, Operation::Create, Operation::Delete];
 
@@ -130,6 +133,21 @@ fn decode(batch: &RecordBatch, operation: Operation, number: u32) -> Option<Plan
     let columns: Vec<_> = (CHANGE_COLUMNS..batch.num_columns()).collect();
     let cells = batch.project(&columns).ok()?;
     Some(PlannedBatch { number, operation, rows, cells, origins })
+}
+
+/// A plan's confirmed records, a part at a time: hashes and order values, no cells. Blocks on files.
+pub struct ConfirmedRecords(ChangeReader);
+
+impl ConfirmedRecords {
+    /// Opens a plan's file of them after holding it against its digest; none if the plan has no such file.
+    pub fn open(folder: &Path, files: &[PlanFile]) -> Result<Option<Self>, EngineError> {
+        let file = files.iter().find(|file| file.content == PlanContent::Confirmed);
+        file.map(|file| Ok(Self(ChangeReader::open(folder, file, CONFIRMED_BATCH_ROWS)?))).transpose()
+    }
+
+    pub(crate) fn next_part(&mut self) -> Result<Option<Vec<IntentRow>>, EngineError> {
+        Ok(self.0.next_batch(Operation::Update, 0)?.map(|batch| batch.rows))
+    }
 }
 
 /// A record that a plan refuses. Personal data.

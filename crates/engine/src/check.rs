@@ -37,7 +37,7 @@ pub(crate) fn check(context: &SessionContext, spec: &SyncSpec, schema: &SchemaRe
 }
 
 /// Goes over the spool to find the record on which an expression fails.
-pub(crate) fn find_failing_record(
+pub(crate) async fn find_failing_record(
     state: &SessionState,
     spec: &SyncSpec,
     spool: &Spool,
@@ -46,10 +46,17 @@ pub(crate) fn find_failing_record(
     let mapping = Mapping::for_diagnosis(state, spec, compiled, spool.schema()).ok()?;
     for group in spool.groups() {
         let offsets: Vec<_> = (0..usize::try_from(group.rows).ok()?).collect();
-        let fetched = group.read(&mapping.input, &offsets).ok()?;
-        if let Some(failed) = mapping.first_failure(&fetched.records) {
-            let origin = fetched.origin(failed.row);
-            return Some(EngineError::Evaluation { sync: spec.name.clone(), place: failed.place, origin });
+        let judged = group.read(&mapping.input, &offsets, |fetched, _| match mapping.first_failure(&fetched.records) {
+            None => Ok(()),
+            Some(failed) => {
+                let origin = fetched.origin(failed.row);
+                Err(EngineError::Evaluation { sync: spec.name.clone(), place: failed.place, origin })
+            }
+        });
+        match judged.await {
+            Ok(()) => {}
+            Err(found @ EngineError::Evaluation { .. }) => return Some(found),
+            Err(_) => return None,
         }
     }
     None

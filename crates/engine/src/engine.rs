@@ -27,9 +27,9 @@ use crate::check::{self, ExpressionProblem};
 use crate::error::{EngineError, QueryFailure, QueryScope};
 use crate::expression::{Compiled, compile};
 use crate::ledger::adopt::{self, AdoptRequest, Adopted};
-use crate::ledger::fold::{self, FoldRequest, Folded};
+use crate::ledger::fold::{self, Confirmed, FoldRequest, Folded};
 use crate::ledger::segment;
-use crate::mapping::Mapping;
+use crate::mapping::{self, Mapping};
 use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
 use crate::query_threads::QueryThreads;
@@ -37,7 +37,7 @@ use crate::spool::Spool;
 use crate::{files, functions, identity};
 
 /// Rows per batch within a query.
-const BATCH_ROWS: usize = 8_192;
+pub(crate) const BATCH_ROWS: usize = 8_192;
 /// Rows after which an aggregation judges whether its keys repeat.
 const PROBE_ROWS: usize = 2 * BATCH_ROWS;
 /// Below this share of the memory limit per thread a sort could not even merge what it spilled.
@@ -70,6 +70,14 @@ pub(crate) struct Prepared {
     pub(crate) mapping: Mapping,
 }
 
+impl Prepared {
+    /// The source columns that any expression of the sync reads.
+    pub(crate) fn columns_read(&self, spec: &SyncSpec, schema: &SchemaRef) -> SchemaRef {
+        let mapped = self.mapping.active.expressions(spec, &self.compiled);
+        mapping::columns_read(mapped.iter().chain(&self.compiled.filter).chain(&self.compiled.order), schema)
+    }
+}
+
 impl Engine {
     /// Makes the spill folder, the memory pool and the threads.
     pub fn new(settings: EngineSettings) -> Result<Self, EngineError> {
@@ -100,16 +108,17 @@ impl Engine {
 
     /// Shows what would become of the first records, changing nothing.
     pub async fn preview(&self, request: PreviewRequest<'_>) -> Result<Vec<PreviewRecord>, EngineError> {
-        preview::preview(self, &request)
+        self.threads.run(Box::pin(preview::preview(self, &request))).await
     }
 
-    /// Folds closed journal entries, oldest first, into a new ledger segment.
+    /// Folds closed journal entries, oldest first, and then what a plan has confirmed, into a new ledger segment.
     pub async fn fold(
         &self,
         request: FoldRequest<'_>,
         entries: BoxStream<'_, Result<Entry, StateError>>,
+        confirmed: Option<Confirmed<'_>>,
     ) -> Result<Folded, EngineError> {
-        self.threads.run(Box::pin(fold::fold(self, request, entries))).await
+        self.threads.run(Box::pin(fold::fold(self, request, entries, confirmed))).await
     }
 
     /// Takes rows that an audience already holds into its ledger, by their key cells.
@@ -142,10 +151,8 @@ impl Engine {
     /// The source columns that a sync reads; none if its expressions do not fit the source, which planning tells.
     pub fn columns_read(&self, spec: &SyncSpec, schema: &SchemaRef) -> BTreeSet<String> {
         let Ok(prepared) = self.prepare(spec, schema, Timestamp::default()) else { return BTreeSet::new() };
-        let mapped = prepared.mapping.active.expressions(spec, &prepared.compiled);
-        let others = prepared.compiled.filter.iter().chain(&prepared.compiled.order);
-        let columns = mapped.iter().chain(others).flat_map(|placed| placed.expr.column_refs());
-        columns.map(|column| column.name.clone()).collect()
+        let read = prepared.columns_read(spec, schema);
+        read.fields().iter().map(|field| field.name().clone()).collect()
     }
 
     pub(crate) fn prepare(&self, spec: &SyncSpec, schema: &SchemaRef, now: Timestamp) -> Result<Prepared, EngineError> {
@@ -185,8 +192,8 @@ impl Engine {
         EngineError::query(action, cause, &scope)
     }
 
-    /// Says which expression failed on which record, if that is why a query failed.
-    pub(crate) fn explain_failure(
+    /// Says why a query failed: the source, or an expression on a record.
+    pub(crate) async fn explain_failure(
         &self,
         action: &'static str,
         cause: &DataFusionError,
@@ -194,7 +201,10 @@ impl Engine {
         spool: &Spool,
         prepared: &Prepared,
     ) -> EngineError {
-        match check::find_failing_record(&prepared.context.state(), spec, spool, &prepared.compiled) {
+        if let Some(error) = spool.take_failure() {
+            return error;
+        }
+        match check::find_failing_record(&prepared.context.state(), spec, spool, &prepared.compiled).await {
             Some(error) => error,
             None => self.query_failed(action, cause),
         }

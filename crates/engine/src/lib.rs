@@ -29,15 +29,15 @@ mod text_column;
 mod verdict;
 mod winner;
 
-pub use batches::{InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
+pub use batches::{ConfirmedRecords, InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
 pub use cell::CellProblem;
 pub use check::ExpressionProblem;
 pub use engine::{Engine, EngineSettings};
 pub use error::{EngineError, QueryFailure};
 pub use identity::{key_of, ledger_identity};
 pub use ledger::adopt::{AdoptRequest, Adopted};
-pub use ledger::fold::{FoldRequest, Folded};
+pub use ledger::fold::{Confirmed, FoldRequest, Folded};
 pub use plan::{PlanRequest, Planned};
 pub use preview::{PreviewOutcome, PreviewRecord, PreviewRequest};
-pub use spool::{Spool, SpoolProgress, SpoolWriter};
+pub use spool::{Spool, SpoolProgress, SpoolWriter, broken_parquet};
 pub use suppression::{SuppressionList, load_suppression};

@@ -181,7 +181,8 @@ fn problem(column: &ColumnSpec, refusal: CellRefusal) -> CellProblem {
     CellProblem { column: column.name.clone(), code: refusal.code, reason: refusal.reason }
 }
 
-fn columns_read<'a>(placed: impl Iterator<Item = &'a PlacedExpr>, schema: &SchemaRef) -> SchemaRef {
+/// The columns of the source that these expressions read.
+pub(crate) fn columns_read<'a>(placed: impl Iterator<Item = &'a PlacedExpr>, schema: &SchemaRef) -> SchemaRef {
     let mut names = BTreeSet::new();
     for placed in placed {
         names.extend(placed.expr.column_refs().into_iter().map(|column| column.name.clone()));
@@ -239,5 +240,6 @@ pub(crate) fn test_spec(columns: Vec<ColumnSpec>, dedupe: convoke_core::spec::De
         guards: Guards::default(),
         suppressions: vec![],
         shared: false,
+        schedule: ScheduleSpec::Manual,
     }
 }

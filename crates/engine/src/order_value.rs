@@ -63,6 +63,11 @@ impl Criteria {
         buffer.extend_from_slice(order);
     }
 
+    /// Whether a fresh value tells more than a stored one: it is later, or nothing comparable is known.
+    pub(crate) fn raises(self, stored: &[u8], order: &[u8]) -> bool {
+        stored.strip_prefix(&self.mark).is_none_or(|stored| order > stored)
+    }
+
     /// Whether a stored value wins against a fresh one; what is unknown does not.
     pub(crate) fn wins(self, stored: &[u8], order: &[u8]) -> bool {
         stored.strip_prefix(&self.mark).is_some_and(|stored| stored > order)

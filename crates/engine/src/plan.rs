@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use convoke_core::plan::{ChangeSample, PlanCounts, PlanFile, WithheldDeletes};
 use convoke_core::source::Coverage;
-use convoke_core::spec::SyncSpec;
+use convoke_core::spec::{Expression, SyncSpec};
 use convoke_core::{HashKey, Timestamp};
 
 use crate::engine::Engine;
@@ -60,11 +60,28 @@ pub struct Planned {
 /// Computes a plan.
 pub(crate) async fn plan(engine: &Engine, request: PlanRequest<'_>) -> Result<Planned, EngineError> {
     files::make_private_folder(request.folder)?;
+    let without_columns;
+    let request = if request.spool.schema().fields().is_empty() {
+        without_columns = read_nothing(request.spec);
+        PlanRequest { spec: &without_columns, ..request }
+    } else {
+        request
+    };
     let prepared = engine.prepare(request.spec, request.spool.schema(), request.now)?;
     let changes = narrow::find_changes(engine, &request, &prepared).await?;
     let planned = wide::write_files(engine, &request, prepared, changes).await?;
     files::sync_folder(request.folder)?;
     Ok(planned)
+}
+
+/// The sync for a source without any record, and so perhaps without columns: its expressions read none. What the source
+/// lacks is for the guards to judge, not for the mapping.
+fn read_nothing(spec: &SyncSpec) -> SyncSpec {
+    let nothing = || Expression::Sql("CAST(NULL AS VARCHAR)".to_owned());
+    let mut spec = SyncSpec { filter: None, ..spec.clone() };
+    spec.columns.iter_mut().for_each(|column| column.expression = nothing());
+    spec.dedupe.by.iter_mut().for_each(|criterion| criterion.expression = nothing());
+    spec
 }
 
 /// Runs what reads and writes files on a thread that may block.

@@ -48,7 +48,7 @@ pub enum PreviewOutcome {
 }
 
 /// Carried records first, then malformed ones, `count` in all.
-pub(crate) fn preview(engine: &Engine, request: &PreviewRequest<'_>) -> Result<Vec<PreviewRecord>, EngineError> {
+pub(crate) async fn preview(engine: &Engine, request: &PreviewRequest<'_>) -> Result<Vec<PreviewRecord>, EngineError> {
     let prepared = engine.prepare(request.spec, request.spool.schema(), request.now)?;
     // These hashes never leave this function, so any key will do.
     let hash_key = HashKey::from_bytes([0; 32]);
@@ -58,7 +58,7 @@ pub(crate) fn preview(engine: &Engine, request: &PreviewRequest<'_>) -> Result<V
     for group in request.spool.groups() {
         let wanted = (request.count - shown.len()).min(usize::try_from(group.rows).unwrap_or(usize::MAX));
         let offsets: Vec<_> = (0..wanted).collect();
-        viewer.show(&group.read(request.spool.schema(), &offsets)?, &mut shown)?;
+        group.read(request.spool.schema(), &offsets, |fetched, _| viewer.show(&fetched, &mut shown)).await?;
         if shown.len() == request.count {
             return Ok(shown);
         }

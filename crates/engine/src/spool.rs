@@ -1,10 +1,13 @@
-//! The spool: a run's source records, read once into Parquet.
+//! The spool: a run's source records, as Parquet that does not change.
 //!
-//! One file per split, so that a split that turns out broken leaves nothing behind. Each record has its position in
-//! the run, counted from 0 over all splits, and its line in the split. Records that could not be carried are kept
-//! aside with their reason; they count as read and invalid.
+//! A stream is read once into a file of its own, so that a split that turns out broken leaves nothing behind; pinned Parquet
+//! is read where it is. Each record has its position in the run, counted from 0 over all splits, and its line in the split.
+//! Records that could not be carried are kept aside with their reason; they count as read and invalid.
 
+mod pinned;
+mod pruning;
 mod read;
+mod table;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,13 +16,16 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use convoke_core::source::{MalformedRecord, SourceBatch, Split, SplitItem, SplitOutcome, SplitResult, SplitStream};
+use convoke_core::source::{
+    MalformedRecord, PinnedParquet, SourceBatch, Split, SplitContent, SplitItem, SplitOutcome, SplitResult, SplitStream,
+};
 use convoke_core::{Origin, SourceError};
 use futures::StreamExt;
 
 use crate::error::EngineError;
 use crate::files::{self, Layout, ParquetWriter};
 
+use pinned::PinnedSplit;
 pub(crate) use read::{GroupRecords, SpoolGroup};
 
 /// Position of a record in the run.
@@ -45,7 +51,7 @@ pub struct SpoolWriter {
     schema: SchemaRef,
     stored: SchemaRef,
     required: BTreeSet<String>,
-    splits: Vec<SpooledSplit>,
+    splits: Vec<HeldSplit>,
     records: u64,
     malformed: u64,
     /// Numbers files; a broken split's number is not used again.
@@ -57,18 +63,41 @@ pub struct SpoolWriter {
 pub struct Spool {
     schema: SchemaRef,
     stored: SchemaRef,
-    splits: Vec<SpooledSplit>,
+    splits: Vec<HeldSplit>,
     records: u64,
     malformed: u64,
 }
 
 #[derive(Clone, Debug)]
-struct SpooledSplit {
+struct HeldSplit {
     name: String,
-    path: PathBuf,
+    held: Held,
     first_position: u64,
-    group_rows: Vec<u64>,
     malformed: Vec<MalformedRecord>,
+}
+
+/// Where a split's records are.
+#[derive(Clone, Debug)]
+enum Held {
+    File { path: PathBuf, group_rows: Vec<u64> },
+    Pinned(Arc<PinnedSplit>),
+}
+
+impl Held {
+    fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File { path, .. } => Some(path),
+            Self::Pinned(_) => None,
+        }
+    }
+}
+
+/// Tells why a pinned Parquet file cannot be read, if so; none of its records are looked at.
+pub async fn broken_parquet(split: &Split, parquet: PinnedParquet) -> Result<Option<String>, EngineError> {
+    match PinnedSplit::open(&split.name, parquet).await {
+        Ok(opened) => Ok(opened.err()),
+        Err(cause) => Err(EngineError::Source { split: split.name.clone(), cause }),
+    }
 }
 
 impl SpoolWriter {
@@ -102,7 +131,8 @@ impl SpoolWriter {
         })
     }
 
-    /// Refuses splits that lack one of these columns; without, a column that a split lacks is empty there.
+    /// Refuses streams that lack one of these columns; without, a column that a split lacks is empty there, as it always is
+    /// in pinned Parquet, whose columns have come and gone over time.
     pub fn requiring(mut self, columns: BTreeSet<String>) -> Self {
         self.required = columns;
         self
@@ -110,6 +140,47 @@ impl SpoolWriter {
 
     /// Takes a split to its end. A broken split leaves nothing in the spool and is no error.
     pub async fn split(
+        &mut self,
+        split: &Split,
+        content: SplitContent,
+        progress: &(dyn Fn(SpoolProgress) + Sync),
+    ) -> Result<SplitOutcome, EngineError> {
+        match content {
+            SplitContent::Stream(stream) => self.stream(split, stream, progress).await,
+            SplitContent::Parquet(parquet) => self.pinned(split, parquet, progress).await,
+        }
+    }
+
+    /// Takes note of a pinned file, whose records stay where they are.
+    async fn pinned(
+        &mut self,
+        split: &Split,
+        parquet: PinnedParquet,
+        progress: &(dyn Fn(SpoolProgress) + Sync),
+    ) -> Result<SplitOutcome, EngineError> {
+        let opened = PinnedSplit::open(&split.name, parquet).await;
+        let opened = opened.map_err(|cause| EngineError::Source { split: split.name.clone(), cause })?;
+        let result = match opened {
+            Ok(pinned) => {
+                let records = pinned.group_rows().sum();
+                progress(SpoolProgress { records, bytes_read: pinned.size() });
+                let fingerprint = pinned.fingerprint().to_owned();
+                let first_position = self.records;
+                self.records += records;
+                self.splits.push(HeldSplit {
+                    name: split.name.clone(),
+                    held: Held::Pinned(Arc::new(pinned)),
+                    first_position,
+                    malformed: Vec::new(),
+                });
+                SplitResult::Read { fingerprint, records }
+            }
+            Err(reason) => SplitResult::Broken { reason },
+        };
+        Ok(SplitOutcome { split: split.clone(), result })
+    }
+
+    async fn stream(
         &mut self,
         split: &Split,
         mut stream: SplitStream,
@@ -157,11 +228,10 @@ impl SpoolWriter {
     fn keep(&mut self, split: &Split, path: PathBuf, current: CurrentSplit, group_rows: Vec<u64>) {
         self.records += current.records;
         self.malformed += current.malformed.len() as u64;
-        self.splits.push(SpooledSplit {
+        self.splits.push(HeldSplit {
             name: split.name.clone(),
-            path,
+            held: Held::File { path, group_rows },
             first_position: current.first_position,
-            group_rows,
             malformed: current.malformed,
         });
     }

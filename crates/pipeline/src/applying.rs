@@ -13,7 +13,7 @@ use convoke_core::{StateError, Timestamp};
 use convoke_delivery::courier::{tally, until_quiet};
 use convoke_delivery::provision::{ProvisionError, ensure};
 use convoke_delivery::{Courier, DeliveryEnd, DeliveryProgress, DeliveryReport, Terms};
-use convoke_engine::{EngineError, read_invalid};
+use convoke_engine::{ConfirmedRecords, EngineError, read_invalid};
 use futures::stream::{self, Stream, StreamExt};
 
 use crate::error::{Error, chain};
@@ -52,6 +52,11 @@ impl Pipeline {
         }
         if manifest.counts.changes() == 0 && manifest.setup.is_empty() {
             self.report(Event::Unchanged { counts: manifest.counts });
+            if let Some(confirmed) = self.confirmed_by(plan).await?
+                && let Some(binding) = self.services.state.binding(&manifest.sync).await?
+            {
+                self.fold_with(&binding.key, Some(confirmed), keeper).await?;
+            }
             return self.settle(run, plan, DeliveryCounts::default(), keeper).await;
         }
         // If this process dies, its record tells which plan it was about.
@@ -129,11 +134,19 @@ impl Pipeline {
         run.delivery = Some(counts);
         self.report(Event::Delivered { counts });
 
-        let ledger = self.fold(&binding.key, keeper).await?;
+        let ledger = self.fold_with(&binding.key, self.confirmed_by(plan).await?, keeper).await?;
         run.ledger = Some(ledger);
         check_changes(&plan.manifest, &counts)?;
         check_ledger(&ledger)?;
         self.settle(run, plan, counts, keeper).await
+    }
+
+    /// What a plan has confirmed without sending anything.
+    async fn confirmed_by(&self, plan: &PlanRecord) -> Result<Option<ConfirmedRecords>, Error> {
+        let PlanManifest { id, files, .. } = &plan.manifest;
+        let (folder, files) = (self.services.folders.plan(*id), files.clone());
+        let opening = tokio::task::spawn_blocking(move || ConfirmedRecords::open(&folder, &files));
+        Ok(opening.await.expect("opening plan files does not panic")?)
     }
 
     async fn deliver(
@@ -339,7 +352,7 @@ impl Pipeline {
         self.services.state.settle_run(&settlement, &keeper.lease()).await?;
         self.reached(Boundary::AfterCheckpoint);
         self.services.state.forget_entries(manifest.id).await?;
-        if manifest.limit.is_none() {
+        if manifest.moves_checkpoint() {
             self.sync.source.acknowledge(&manifest.source.outcomes).await?;
         }
         Ok(state)
@@ -355,7 +368,7 @@ impl Pipeline {
         manifest: &PlanManifest,
         counts: &DeliveryCounts,
     ) -> Result<Option<Checkpoint>, Error> {
-        let Some(proposed) = manifest.source.proposed.clone().filter(|_| manifest.limit.is_none()) else {
+        let Some(proposed) = manifest.source.proposed.clone().filter(|_| manifest.moves_checkpoint()) else {
             return Ok(None);
         };
         let incomplete: u64 = Operation::ALL.iter().map(|operation| counts.of(*operation).incomplete).sum();

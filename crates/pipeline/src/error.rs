@@ -1,6 +1,6 @@
 //! How a run can end other than well.
 
-use convoke_core::error::{SinkError, SourceError, StateError};
+use convoke_core::error::{SinkError, SourceError, SourceErrorKind, StateError};
 use convoke_core::state::RunState;
 use convoke_core::{SyncName, Timestamp};
 use convoke_delivery::DeliveryError;
@@ -56,6 +56,16 @@ fn refusal(error: &StateError) -> &'static str {
 }
 
 impl Error {
+    /// Whether the source is no longer what was listed of it, so that it has to be listed again.
+    pub(crate) fn is_changed_source(&self) -> bool {
+        match self {
+            Self::Source(cause) | Self::Engine(EngineError::Source { cause, .. }) => {
+                cause.kind == SourceErrorKind::Changed
+            }
+            _ => false,
+        }
+    }
+
     /// The state in which a run that ended with this error is recorded.
     pub fn run_state(&self) -> RunState {
         match self {
@@ -65,6 +75,19 @@ impl Error {
             Self::Interrupted | Self::DeliveryInterrupted { .. } => RunState::Interrupted,
             _ => RunState::Failed,
         }
+    }
+
+    /// When a run that waits for quota can go on.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::WaitingForQuota { until } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody else writes the audience, so that nothing was begun.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::State(StateError::Busy { .. }))
     }
 
     pub(crate) fn files(message: impl Into<String>, cause: std::io::Error) -> Self {

@@ -9,7 +9,7 @@ use convoke_core::journal::{Entry, EntryId};
 use convoke_core::ledger::LedgerIdentity;
 use convoke_core::plan::LedgerCounts;
 use convoke_core::state::StateStore;
-use convoke_engine::FoldRequest;
+use convoke_engine::{Confirmed, ConfirmedRecords, FoldRequest};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::Pipeline;
@@ -23,9 +23,20 @@ const ENTRIES_PER_PAGE: u32 = 32;
 impl Pipeline {
     /// Folds the audience's closed entries; returns how the ledger moved. Nothing to fold: it did not.
     pub(crate) async fn fold(&self, audience: &AudienceKey, keeper: &LeaseKeeper) -> Result<LedgerCounts, Error> {
+        self.fold_with(audience, None, keeper).await
+    }
+
+    /// [`Pipeline::fold`], with what a plan of this sync has confirmed.
+    pub(crate) async fn fold_with(
+        &self,
+        audience: &AudienceKey,
+        confirmed: Option<ConfirmedRecords>,
+        keeper: &LeaseKeeper,
+    ) -> Result<LedgerCounts, Error> {
         let state = &self.services.state;
         let ledger = state.ledger(audience).await?;
-        if state.unfolded(audience, None, 1).await?.is_empty() {
+        let nothing_confirmed = confirmed.is_none() || ledger.is_none();
+        if nothing_confirmed && state.unfolded(audience, None, 1).await?.is_empty() {
             let live = ledger.map_or(0, |ledger| ledger.live);
             return Ok(LedgerCounts { live_before: live, live_after: live, ..LedgerCounts::default() });
         }
@@ -43,7 +54,8 @@ impl Pipeline {
         };
         let last = Mutex::new(None);
         let entries = unfolded_entries(state.as_ref(), audience, &last);
-        let folded = self.services.engine.fold(request, entries).await?;
+        let confirmed = confirmed.map(|records| Confirmed { sync: &self.sync.spec.name, records });
+        let folded = self.services.engine.fold(request, entries, confirmed).await?;
         if !folded.counts.is_balanced() {
             let message = format!("the ledger of {audience} does not balance: {:?}", folded.counts);
             return Err(Error::Unbalanced { message });

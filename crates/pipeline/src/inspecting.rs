@@ -2,7 +2,7 @@
 
 use convoke_core::ledger::{LedgerEntry, RowState};
 use convoke_core::sink::LookUp;
-use convoke_core::source::{Discover, Split, SplitItem, SplitStream};
+use convoke_core::source::{Discover, Split, SplitContent, SplitItem, SplitStream};
 use convoke_core::state::RejectRecord;
 use convoke_core::{KeyHash, RunId};
 use convoke_delivery::provision::outlook;
@@ -75,12 +75,15 @@ impl Pipeline {
     /// Takes at most `wanted` records of a split; returns how many there were.
     async fn spool_head(&self, writer: &mut SpoolWriter, split: &Split, wanted: usize) -> Result<usize, Error> {
         let taken = std::sync::atomic::AtomicUsize::new(0);
-        let stream = head(self.sync.source.read(split).await?, wanted);
+        let content = match self.sync.source.read(split).await? {
+            SplitContent::Stream(stream) => SplitContent::Stream(head(stream, wanted)),
+            pinned @ SplitContent::Parquet(_) => pinned,
+        };
         let count = |progress: convoke_engine::SpoolProgress| {
             let records = usize::try_from(progress.records).unwrap_or(usize::MAX);
             taken.store(records, std::sync::atomic::Ordering::Relaxed);
         };
-        let outcome = writer.split(split, stream, &count).await?;
+        let outcome = writer.split(split, content, &count).await?;
         if let convoke_core::source::SplitResult::Broken { reason } = outcome.result {
             self.notice(format!("`{}` would be quarantined: {reason}", split.name));
         }

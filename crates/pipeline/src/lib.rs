@@ -7,7 +7,9 @@
 
 mod adopting;
 mod applying;
+mod archive;
 mod audience;
+mod backfill;
 mod error;
 mod events;
 mod folders;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_core::boundary::{Boundary, BoundaryObserver};
-use convoke_core::ledger::SegmentStore;
+use convoke_core::ledger::{PlanArchive, SegmentStore};
 use convoke_core::sink::{AudienceTarget, Destination};
 use convoke_core::source::Source;
 use convoke_core::spec::{RateLimits, SyncSpec};
@@ -50,6 +52,8 @@ pub use run::{Ended, Extent, approves};
 pub struct Services {
     pub state: Arc<dyn StateStore>,
     pub segments: Arc<dyn SegmentStore>,
+    /// Where plans are kept for other machines; none: this one alone goes on with its plans.
+    pub archive: Option<Arc<dyn PlanArchive>>,
     pub engine: Arc<Engine>,
     pub clock: Arc<dyn Clock>,
     pub boundaries: Arc<dyn BoundaryObserver>,

@@ -17,7 +17,7 @@ use convoke_engine::{PlanBatches, PlanRequest, Planned, SuppressionList, ledger_
 use uuid::Uuid;
 
 use crate::audience::audience_rows;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::folders::{MANIFEST, create_private, write_durably};
 use crate::guards::{GuardInputs, evaluate};
 use crate::lease::LeaseKeeper;
@@ -25,6 +25,9 @@ use crate::reading::{ReadSource, Reading};
 use crate::resuming::Standing;
 use crate::run::Extent;
 use crate::{Event, Pipeline};
+
+/// How often a source is read for one plan: one that changes each time is in the middle of something.
+const READINGS: u32 = 3;
 
 /// Everything a plan is computed from, read once at its beginning.
 struct Basis {
@@ -49,6 +52,7 @@ impl Basis {
 struct Computed {
     planned: Planned,
     source: PlannedSource,
+    was_read: bool,
 }
 
 impl Pipeline {
@@ -56,7 +60,7 @@ impl Pipeline {
     pub(crate) async fn compute_plan(
         &self,
         run: &mut RunRecord,
-        extent: Extent,
+        extent: &Extent,
         keeper: &LeaseKeeper,
     ) -> Result<PlanRecord, Error> {
         let id = PlanId(Uuid::now_v7());
@@ -64,7 +68,7 @@ impl Pipeline {
             Ok(written) => written,
             Err(error) => {
                 // No row names it: nobody will ever read what was written of it.
-                self.services.folders.remove("plans", &id.to_string());
+                self.remove_plan(id).await;
                 return Err(error);
             }
         };
@@ -83,16 +87,17 @@ impl Pipeline {
         &self,
         id: PlanId,
         run: RunId,
-        extent: Extent,
+        extent: &Extent,
         keeper: &LeaseKeeper,
     ) -> Result<(PlanManifest, String), Error> {
         let basis = self.read_basis().await?;
         create_private(&self.services.folders.plan(id))?;
         self.reached(Boundary::BeforePlanFile);
-        let computed = self.compute_changes(id, run, extent, &basis).await?;
+        let computed = self.compute_steadily(id, run, extent, &basis).await?;
         let manifest = self.manifest(id, run, extent, basis, computed).await?;
         check_counts(&manifest, self.sync.spec.filter.as_ref())?;
         let hash = self.write_manifest(&manifest)?;
+        self.publish_plan(id).await?;
         self.reached(Boundary::AfterPlanFile);
         self.stop_if_cancelled()?;
         self.reached(Boundary::BeforePlanRow);
@@ -135,7 +140,30 @@ impl Pipeline {
         Ok((self.sync.config_hash)(&self.sync.spec, &digests))
     }
 
-    async fn compute_changes(&self, id: PlanId, run: RunId, extent: Extent, basis: &Basis) -> Result<Computed, Error> {
+    /// Begins anew when the source changes while it is read: a plan is made from one state of it.
+    async fn compute_steadily(
+        &self,
+        id: PlanId,
+        run: RunId,
+        extent: &Extent,
+        basis: &Basis,
+    ) -> Result<Computed, Error> {
+        for _ in 1..READINGS {
+            match self.compute_changes(id, run, extent, basis).await {
+                Err(error) if error.is_changed_source() => {
+                    self.notice(format!("the source is read again, it has changed meanwhile: {}", chain(&error)));
+                }
+                result => return result,
+            }
+        }
+        self.compute_changes(id, run, extent, basis).await
+    }
+
+    async fn compute_changes(&self, id: PlanId, run: RunId, extent: &Extent, basis: &Basis) -> Result<Computed, Error> {
+        if let Some(selection) = &extent.backfill {
+            let read = self.read_selection(run, selection).await?;
+            return self.compare(id, extent, basis, read).await;
+        }
         let checkpoint = &basis.checkpoint;
         let settled_so = checkpoint.clean
             && checkpoint.config_hash.as_deref() == Some(&self.settled_under(&basis.config_hash, basis.now))
@@ -147,7 +175,7 @@ impl Pipeline {
         }
     }
 
-    async fn compare(&self, id: PlanId, extent: Extent, basis: &Basis, read: ReadSource) -> Result<Computed, Error> {
+    async fn compare(&self, id: PlanId, extent: &Extent, basis: &Basis, read: ReadSource) -> Result<Computed, Error> {
         let segments = match &basis.ledger {
             Some(ledger) => self.open_segments(ledger).await?,
             None => Vec::new(),
@@ -168,11 +196,11 @@ impl Pipeline {
         let source = PlannedSource {
             coverage: read.coverage,
             complete: read.complete,
-            proposed: Some(read.proposed),
+            proposed: read.proposed,
             outcomes: read.outcomes,
             notices: read.notices,
         };
-        Ok(Computed { planned, source })
+        Ok(Computed { planned, source, was_read: true })
     }
 
     /// Under what a position is settled: the configuration, and the day if the filter looks at it. On another day the same
@@ -191,11 +219,11 @@ impl Pipeline {
         &self,
         id: PlanId,
         run: RunId,
-        extent: Extent,
+        extent: &Extent,
         basis: Basis,
         computed: Computed,
     ) -> Result<PlanManifest, Error> {
-        let Computed { planned, source } = computed;
+        let Computed { planned, source, was_read } = computed;
         let own_rows = basis.ledger.as_ref().map_or(0, |ledger| ledger.live_of(&self.sync.spec.name));
         let first_load = own_rows == 0 || self.is_first_load_going_on(own_rows, &basis.checkpoint).await?;
         let guard_hits = evaluate(&GuardInputs {
@@ -203,7 +231,7 @@ impl Pipeline {
             counts: &planned.counts,
             own_rows,
             first_load,
-            source_was_read: source.proposed.is_some(),
+            source_was_read: was_read,
             last_snapshot: last_snapshot(&basis.checkpoint, source.coverage),
             audience_rows: audience_rows(&basis.survey, basis.ledger.as_ref()),
         });
@@ -231,6 +259,7 @@ impl Pipeline {
             counts: planned.counts,
             first_load,
             limit: extent.limit,
+            backfill: extent.backfill.clone(),
             upsert_rows: capabilities.upsert_rows,
             delete_rows: capabilities.delete_rows,
             source,
@@ -352,7 +381,7 @@ fn unchanged(checkpoint: &Checkpoint, settled: Vec<SplitOutcome>, notices: Vec<S
     let source =
         PlannedSource { coverage: Coverage::Delta, complete: true, proposed: None, outcomes: settled, notices };
     let planned = Planned { counts, files: Vec::new(), samples: Vec::new(), withheld: None };
-    Computed { planned, source }
+    Computed { planned, source, was_read: false }
 }
 
 /// Whether the same record passes a filter on one day and not on another. SQL may not: functions that tell the time are
@@ -463,6 +492,7 @@ mod tests {
             counts,
             first_load: true,
             limit: None,
+            backfill: None,
             upsert_rows: 500,
             delete_rows: 1_000,
             source: PlannedSource {

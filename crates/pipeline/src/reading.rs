@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use convoke_core::RunId;
-use convoke_core::source::{Coverage, Discover, Discovery, SourcePosition, SplitOutcome, SplitResult};
+use convoke_core::source::{Coverage, Discover, Discovery, Selection, SourcePosition, SplitOutcome, SplitResult};
 use convoke_core::state::Checkpoint;
 use convoke_engine::{Spool, SpoolProgress, SpoolWriter};
 
@@ -25,7 +25,8 @@ pub(crate) struct ReadSource {
     pub(crate) coverage: Coverage,
     /// False if a part could not be used; then absence of a record means nothing.
     pub(crate) complete: bool,
-    pub(crate) proposed: SourcePosition,
+    /// None if the position stays where it is.
+    pub(crate) proposed: Option<SourcePosition>,
     pub(crate) outcomes: Vec<SplitOutcome>,
     pub(crate) notices: Vec<String>,
 }
@@ -44,7 +45,26 @@ impl Pipeline {
         let proposed = source.propose(position, &outcomes);
         let Discovery { coverage, notices, settled, .. } = discovery;
         outcomes.extend(settled);
+        let proposed = Some(proposed);
         Ok(Reading::Read(Box::new(ReadSource { spool, coverage, complete, proposed, outcomes, notices })))
+    }
+
+    /// Reads what a backfill asks for; the position stays where it is, and nothing is deleted for want of a record.
+    pub(crate) async fn read_selection(&self, run: RunId, selection: &Selection) -> Result<ReadSource, Error> {
+        let discovery = self.unless_cancelled(self.sync.source.select(selection)).await??;
+        if discovery.unchanged {
+            let told = discovery.notices.join("; ");
+            let told = if told.is_empty() { "the source has nothing of that kind".to_owned() } else { told };
+            return Err(Error::Request { message: format!("there is nothing to backfill: {told}") });
+        }
+        let (spool, outcomes) = self.spool(run, &discovery, true).await?;
+        let broken = broken_splits(&outcomes);
+        if !broken.is_empty() {
+            let message = format!("nothing was planned: {} cannot be read", broken.join("; "));
+            return Err(Error::Unusable { message });
+        }
+        let notices = discovery.notices;
+        Ok(ReadSource { spool, coverage: Coverage::Delta, complete: true, proposed: None, outcomes, notices })
     }
 
     async fn spool(
@@ -61,7 +81,7 @@ impl Pipeline {
         let mut outcomes = Vec::with_capacity(discovery.splits.len());
         for split in &discovery.splits {
             self.stop_if_cancelled()?;
-            let stream = self.sync.source.read(split).await?;
+            let content = self.unless_cancelled(self.sync.source.read(split)).await??;
             let progress = |progress: SpoolProgress| {
                 self.report(Event::Reading {
                     split: split.name.clone(),
@@ -71,7 +91,7 @@ impl Pipeline {
                 });
             };
             // Dropped half-way, a spool is removed with the run's folder.
-            outcomes.push(self.unless_cancelled(writer.split(split, stream, &progress)).await??);
+            outcomes.push(self.unless_cancelled(writer.split(split, content, &progress)).await??);
         }
         let spool = writer.finish()?;
         self.report(Event::Comparing { records: spool.read() });
@@ -81,12 +101,7 @@ impl Pipeline {
     /// Quarantines broken splits and stops when nothing usable is left: an older file must not stand in for a broken
     /// newer one, and no file at all must not look like an empty source.
     async fn refuse_if_all_broken(&self, discovery: &Discovery, outcomes: &[SplitOutcome]) -> Result<(), Error> {
-        let mut broken = Vec::new();
-        for outcome in outcomes {
-            if let SplitResult::Broken { reason } = &outcome.result {
-                broken.push(format!("`{}`: {reason}", outcome.split.name));
-            }
-        }
+        let broken = broken_splits(outcomes);
         for text in &broken {
             self.notice(format!("quarantined {text}"));
         }
@@ -97,4 +112,13 @@ impl Pipeline {
         let message = format!("nothing was planned, the audience is as it was; quarantined {}", broken.join("; "));
         Err(Error::Unusable { message })
     }
+}
+
+/// Name and reason of each split that cannot be used.
+fn broken_splits(outcomes: &[SplitOutcome]) -> Vec<String> {
+    let broken = outcomes.iter().filter_map(|outcome| match &outcome.result {
+        SplitResult::Broken { reason } => Some(format!("`{}`: {reason}", outcome.split.name)),
+        SplitResult::Read { .. } => None,
+    });
+    broken.collect()
 }

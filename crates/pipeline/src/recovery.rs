@@ -137,6 +137,7 @@ impl Pipeline {
         if self.services.state.checkpoint(&self.sync.spec.name).await?.version != basis.checkpoint_version {
             return Ok(Some("the source's checkpoint has moved since".to_owned()));
         }
+        self.fetch_plan(plan.manifest.id).await?;
         if self.verify_manifest(plan).is_err() || self.open_batches(plan).await.is_err() {
             return Ok(Some("its files are gone or damaged".to_owned()));
         }

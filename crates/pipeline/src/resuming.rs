@@ -10,10 +10,11 @@
 //! what is newer is read after it.
 
 use convoke_core::plan::PlannedSource;
-use convoke_core::source::{Coverage, Discover, Discovery, Split, SplitItem, SplitResult};
+use convoke_core::source::{Coverage, Discover, Discovery, Split, SplitContent, SplitItem, SplitResult};
 use convoke_core::spec::SyncMode;
 use convoke_core::state::{PlanRecord, RunRecord, RunState};
 use convoke_delivery::courier::tally;
+use convoke_engine::broken_parquet;
 use futures::StreamExt;
 
 use crate::applying::Deletes;
@@ -102,7 +103,11 @@ impl Pipeline {
     /// either once a part of the plan is applied.
     async fn why_unreadable(&self, split: &Split) -> Result<Option<String>, Error> {
         let mut items = match self.unless_cancelled(self.sync.source.read(split)).await? {
-            Ok(items) => items,
+            Ok(SplitContent::Stream(items)) => items,
+            Ok(SplitContent::Parquet(parquet)) => {
+                let judged = self.unless_cancelled(broken_parquet(split, parquet)).await?;
+                return Ok(judged.unwrap_or_else(|error| Some(chain(&error))));
+            }
             Err(error) => return Ok(Some(chain(&error))),
         };
         while let Some(item) = self.unless_cancelled(items.next()).await? {

@@ -43,7 +43,7 @@ impl Pipeline {
         let Retention { plans_settled, plans_waiting, .. } = self.services.retention;
         let state = &self.services.state;
         for id in state.expired_plans(self.ago(plans_settled), self.ago(plans_waiting)).await? {
-            self.services.folders.remove("plans", &id.to_string());
+            self.remove_plan(id).await;
             match state.forget_plan(id).await {
                 // Somebody applies it at this moment, and will find its files gone.
                 Ok(()) | Err(StateError::Conflict { .. }) => {}

@@ -1,6 +1,7 @@
 //! The story of a run.
 
 use convoke_core::plan::PlanManifest;
+use convoke_core::source::Selection;
 use convoke_core::state::{PlanRecord, PlanState, RunRecord, RunState, audience_name_resource, audience_resource};
 use convoke_core::{PlanId, RunId, SyncName};
 use uuid::Uuid;
@@ -12,18 +13,22 @@ use crate::lease::LeaseKeeper;
 use crate::recovery::LOOK_BACK;
 
 /// How much a plan takes in.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Extent {
     /// Read everything, also what is unchanged.
     pub full: bool,
     /// At most this many changes, no deletes; the checkpoint stays.
     pub limit: Option<u64>,
+    /// Read this, beside the live position; the checkpoint stays.
+    pub backfill: Option<Selection>,
 }
 
 /// How a run ended: its record, the plan it was about, and the error that ended it early, if one did.
 #[derive(Debug)]
 pub struct Ended {
     pub run: RunRecord,
+    /// The run that finished an interrupted plan first, if there was one.
+    pub resumed: Option<RunRecord>,
     pub plan: Option<PlanRecord>,
     pub error: Option<Error>,
 }
@@ -31,63 +36,56 @@ pub struct Ended {
 impl Pipeline {
     /// Plans and applies; first finishes what an interrupted run left.
     pub async fn run(&self, extent: Extent) -> Result<Ended, Error> {
-        self.recorded(async |run| {
-            let keeper = self.take_lease().await?;
-            let outcome = Box::pin(self.run_leased(run, extent, &keeper)).await;
-            keeper.release().await;
-            outcome
-        })
-        .await
+        let mut resumed = None;
+        let ended = self.recorded(async |run, keeper| {
+            self.refuse_unsafe_backfill(&extent).await?;
+            Box::pin(self.run_leased(run, &mut resumed, &extent, keeper)).await
+        });
+        let ended = ended.await?;
+        Ok(Ended { resumed, ..ended })
     }
 
-    async fn run_leased(&self, run: &mut RunRecord, extent: Extent, keeper: &LeaseKeeper) -> Result<RunState, Error> {
+    async fn run_leased(
+        &self,
+        run: &mut RunRecord,
+        resumed: &mut Option<RunRecord>,
+        extent: &Extent,
+        keeper: &LeaseKeeper,
+    ) -> Result<RunState, Error> {
         Box::pin(self.recover(run.id, keeper)).await?;
-        let mut resumed = None;
         if let Some(plan) = self.leftover_plan(run.id).await?
             && let Some(state) = Box::pin(self.resume(run, &plan, keeper)).await?
         {
-            resumed = Some((ending_of(run, state), state));
             // What the interrupted run saw is done; now for what the source says today.
-            *run = self.continue_as_new(run).await?;
+            let next = self.continue_as_new(run).await?;
+            *resumed = Some(RunRecord { state, ..std::mem::replace(run, next) });
         }
         let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
         hold_for_approval(&plan, None)?;
         let state = Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await?;
         // Nobody else is told what became of the plan that was finished on the way.
-        let Some((ending, of_resumed)) = resumed else { return Ok(state) };
-        run.message = Some(ending);
-        Ok(if state == RunState::Succeeded { of_resumed } else { state })
+        let Some(resumed) = resumed else { return Ok(state) };
+        run.message = Some(ending_of(resumed));
+        Ok(if state == RunState::Succeeded { resumed.state } else { state })
     }
 
     /// Plans and stops.
     pub async fn plan(&self, extent: Extent) -> Result<Ended, Error> {
-        self.recorded(async |run| {
-            let keeper = self.take_lease().await?;
-            let outcome = async {
-                Box::pin(self.recover(run.id, &keeper)).await?;
-                if let Some(leftover) = self.leftover_plan(run.id).await? {
-                    self.abandon(&leftover, "a new plan was asked for").await?;
-                }
-                let plan = Box::pin(self.compute_plan(run, extent, &keeper)).await?;
-                hold_for_approval(&plan, None)?;
-                Ok(RunState::Planned)
+        self.recorded(async |run, keeper| {
+            Box::pin(self.recover(run.id, keeper)).await?;
+            if let Some(leftover) = self.leftover_plan(run.id).await? {
+                self.abandon(&leftover, "a new plan was asked for").await?;
             }
-            .await;
-            keeper.release().await;
-            outcome
+            let plan = Box::pin(self.compute_plan(run, &extent, keeper)).await?;
+            hold_for_approval(&plan, None)?;
+            Ok(RunState::Planned)
         })
         .await
     }
 
     /// Applies a plan that was computed before, or goes on with one that was interrupted.
     pub async fn apply(&self, id: PlanId, approval: Option<&str>) -> Result<Ended, Error> {
-        self.recorded(async |run| {
-            let keeper = self.take_lease().await?;
-            let outcome = Box::pin(self.apply_leased(run, id, approval, &keeper)).await;
-            keeper.release().await;
-            outcome
-        })
-        .await
+        self.recorded(async |run, keeper| Box::pin(self.apply_leased(run, id, approval, keeper)).await).await
     }
 
     async fn apply_leased(
@@ -137,6 +135,7 @@ impl Pipeline {
         let plan = plan.ok_or_else(|| Error::Request {
             message: format!("no plan {id}; `plan` prints the id of the one it makes"),
         })?;
+        self.fetch_plan(id).await?;
         self.verify_manifest(&plan)?;
         Ok(plan)
     }
@@ -162,14 +161,26 @@ impl Pipeline {
         })
     }
 
-    /// Surrounds `work` with a run record that tells how it ended, whichever way it did.
-    pub(crate) async fn recorded<Work>(&self, work: Work) -> Result<Ended, Error>
+    /// Takes the lease and surrounds `work` with a run record that tells how it ended, whichever way it did. Where
+    /// somebody else has the lease nothing was begun, and nothing is recorded.
+    async fn recorded<Work>(&self, work: Work) -> Result<Ended, Error>
     where
-        Work: AsyncFnOnce(&mut RunRecord) -> Result<RunState, Error>,
+        Work: AsyncFnOnce(&mut RunRecord, &LeaseKeeper) -> Result<RunState, Error>,
     {
         let mut run = new_run(&self.sync.spec.name, self.services.clock.now());
-        self.services.state.start_run(&run).await?;
-        let outcome = work(&mut run).await;
+        let keeper = match self.take_lease().await {
+            Ok(keeper) => keeper,
+            Err(error) => {
+                let (state, message) = (error.run_state(), Some(chain(&error)));
+                let run = RunRecord { state, message, ended_at: Some(self.services.clock.now()), ..run };
+                return Ok(Ended { run, resumed: None, plan: None, error: Some(error) });
+            }
+        };
+        let outcome = match self.services.state.start_run(&run).await {
+            Ok(()) => work(&mut run, &keeper).await,
+            Err(error) => Err(error.into()),
+        };
+        keeper.release().await;
         self.end_run(run, outcome).await
     }
 
@@ -198,7 +209,7 @@ impl Pipeline {
             Some(id) => self.services.state.plan(id).await.unwrap_or(None),
             None => None,
         };
-        Ok(Ended { run, plan, error })
+        Ok(Ended { run, resumed: None, plan, error })
     }
 
     /// Ends the record of a run that finished an older plan, and begins one for the plan to come.
@@ -225,11 +236,11 @@ impl Pipeline {
 }
 
 /// What the next run tells of one that finished an interrupted plan.
-fn ending_of(run: &RunRecord, state: RunState) -> String {
+fn ending_of(run: &RunRecord) -> String {
     let id = run.id;
     let but = match run.delivery {
         Some(delivery) if delivery.cancelled() > 0 => ", but for deletes that the source did not confirm",
-        _ if state == RunState::Partial => " and refused records",
+        _ if run.state == RunState::Partial => " and refused records",
         _ => "",
     };
     format!("run {id} finished the interrupted plan first{but}; `convoke show {id}` tells what it sent")

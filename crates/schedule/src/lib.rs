@@ -6,6 +6,8 @@
 
 mod expression;
 mod field;
+mod jitter;
+mod next_run;
 mod zone;
 
 use chrono::NaiveDateTime;
@@ -15,6 +17,8 @@ use convoke_core::Timestamp;
 use crate::expression::Expression;
 
 pub use crate::expression::ExpressionError;
+pub use crate::jitter::Jitter;
+pub use crate::next_run::NextRun;
 pub use crate::zone::ZoneError;
 
 /// Why there is no such schedule.
@@ -55,9 +59,11 @@ pub enum Shift {
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// The latest occurrence that has come.
+    /// The latest occurrence whose start has come.
     pub latest: Occurrence,
-    /// Occurrences before it that have come, too.
+    /// When its run starts: its time and the jitter.
+    pub starts_at: Timestamp,
+    /// Occurrences before it whose start has come, too.
     pub earlier: u64,
 }
 
@@ -89,11 +95,14 @@ impl Schedule {
         })
     }
 
-    /// What has come due after `since`, up to and with `now`; none if nothing has.
-    pub fn due(&self, since: Timestamp, now: Timestamp) -> Option<Due> {
+    /// What has come due of the occurrences after `since`; none if nothing has.
+    pub fn due(&self, since: Timestamp, now: Timestamp, jitter: &Jitter) -> Option<Due> {
         let mut due: Option<Due> = None;
         for latest in self.after(since).take_while(|occurrence| occurrence.at <= now) {
-            due = Some(Due { latest, earlier: due.map_or(0, |due| due.earlier + 1) });
+            let starts_at = jitter.start_of(latest.at);
+            if starts_at <= now {
+                due = Some(Due { latest, starts_at, earlier: due.map_or(0, |due| due.earlier + 1) });
+            }
         }
         due
     }

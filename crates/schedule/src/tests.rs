@@ -1,6 +1,7 @@
 //! The calendar's corners, and what people write in crontabs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use proptest::prelude::*;
@@ -160,10 +161,80 @@ fn presets_come_when_their_names_say() {
 #[test]
 fn what_was_missed_is_due_once() {
     let nightly = schedule("0 2 * * *", "UTC");
-    let due = |since, now| nightly.due(time(since), time(now)).map(|due| (due.latest.at.to_string(), due.earlier));
+    let on_time = Jitter::new("nightly", Duration::ZERO);
+    let due = |since, now| {
+        let due = nightly.due(time(since), time(now), &on_time)?;
+        assert_eq!(due.starts_at, due.latest.at);
+        Some((due.latest.at.to_string(), due.earlier))
+    };
     assert_eq!(due("2026-11-20T02:00:00Z", "2026-11-21T01:59:59Z"), None);
     assert_eq!(due("2026-11-20T02:00:00Z", "2026-11-21T02:00:00Z"), Some(("2026-11-21T02:00:00Z".to_owned(), 0)));
     assert_eq!(due("2026-11-17T12:00:00Z", "2026-11-21T09:00:00Z"), Some(("2026-11-21T02:00:00Z".to_owned(), 3)));
+}
+
+#[test]
+fn a_run_is_due_once_its_delay_is_over() {
+    let nightly = schedule("0 2 * * *", "UTC");
+    let jitter = Jitter::new("nightly", Duration::from_secs(600));
+    let (since, at) = (time("2026-11-20T02:00:00Z"), time("2026-11-21T02:00:00Z"));
+    let starts_at = jitter.start_of(at);
+    assert!(starts_at > at, "this name and time have a delay");
+    assert_eq!(nightly.due(since, Timestamp(starts_at.0 - 1), &jitter), None);
+    let due = nightly.due(since, starts_at, &jitter).expect("it is due");
+    assert_eq!((due.latest.at, due.starts_at, due.earlier), (at, starts_at, 0));
+}
+
+#[test]
+fn a_delay_is_the_same_for_the_same_name_and_time_and_spreads_over_others() {
+    let up_to = Duration::from_secs(60);
+    let at = |hour: i64| Timestamp(hour * 3_600_000);
+    let delay = |name: &str, hour: i64| Jitter::new(name, up_to).start_of(at(hour)).since(at(hour));
+    assert_eq!(delay("people", 7), delay("people", 7));
+    assert_eq!(Jitter::new("people", Duration::ZERO).start_of(at(7)), at(7));
+    let by_hour: Vec<_> = (0..1_000).map(|hour| delay("people", hour)).collect();
+    let by_name: Vec<_> = (0..1_000).map(|number| delay(&format!("sync-{number}"), 7)).collect();
+    for delays in [by_hour, by_name] {
+        assert!(delays.iter().all(|delay| *delay <= up_to));
+        for quarter in 0..4 {
+            let bounds = up_to * quarter / 4..up_to * (quarter + 1) / 4;
+            let within = delays.iter().filter(|delay| bounds.contains(delay)).count();
+            assert!((150..350).contains(&within), "{within} of 1000 in the quarter {bounds:?}");
+        }
+    }
+}
+
+#[test]
+fn the_next_runs_are_told_in_both_clocks_with_what_daylight_saving_does() {
+    let told = |expression: &str, zone: &str, after: &str| -> Vec<_> {
+        let runs = schedule(expression, zone).next_runs(time(after), 2);
+        runs.into_iter().map(|run| (run.at.to_string(), run.local, run.note.unwrap_or_default())).collect()
+    };
+    let line = |at: &str, local: &str, note: &str| (at.to_owned(), local.to_owned(), note.to_owned());
+    assert_eq!(
+        told("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z"),
+        [
+            line(
+                "2026-03-29T01:00:00Z",
+                "Sun 2026-03-29 03:00 CEST",
+                "clocks skip 02:30 on this day; it runs at the first moment after the gap"
+            ),
+            line("2026-03-30T00:30:00Z", "Mon 2026-03-30 02:30 CEST", ""),
+        ]
+    );
+    assert_eq!(
+        told("30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z"),
+        [
+            line(
+                "2026-11-01T05:30:00Z",
+                "Sun 2026-11-01 01:30 EDT",
+                "clocks show this time twice on this day; it runs at the first"
+            ),
+            line("2026-11-02T06:30:00Z", "Mon 2026-11-02 01:30 EST", ""),
+        ]
+    );
+    let samoa = told("0 9 30 12 *", "Pacific/Apia", "2011-12-29T20:00:00Z");
+    assert_eq!(samoa[0].2, "clocks skip 2011-12-30 09:00; it runs at the first moment after the gap");
+    assert!(schedule("30 0 29 2 *", "UTC").next_runs(time("2096-03-01T00:00:00Z"), 5).is_empty());
 }
 
 #[test]

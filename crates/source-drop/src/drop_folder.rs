@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use convoke_core::source::{
-    Coverage, Discover, Discovery, Source, SourcePosition, SourceSchema, Split, SplitOutcome, SplitResult, SplitStream,
+    Coverage, Discover, Discovery, Selection, Source, SourcePosition, SourceSchema, Split, SplitContent, SplitOutcome,
+    SplitResult,
 };
 use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
 use convoke_core::{Clock, Origin, SourceError};
@@ -18,6 +19,7 @@ use crate::header::Aliases;
 use crate::position::{Place, Position, SplitDetail};
 use crate::reader::{FileReader, schema_of};
 use crate::search::{Found, Search};
+use crate::selecting::select_files;
 use crate::settle::{Judged, judge};
 
 /// Items that wait between the reading thread and whoever takes them: a few megabytes at most.
@@ -171,12 +173,30 @@ impl Source for CsvDrop {
         Ok(Discovery { unchanged: splits.is_empty(), splits, coverage: self.coverage(), settled, notices })
     }
 
-    async fn read(&self, split: &Split) -> Result<SplitStream, SourceError> {
+    async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError> {
+        self.choose(None);
+        let folder = self.folder()?;
+        let Judged { settled, mut notices } = self.judged(&folder).await?;
+        let (mode, selection) = (self.spec.drop_mode, selection.clone());
+        let splits = blocking(move || select_files(&folder, settled, mode, &selection)).await?;
+        if splits.is_empty() {
+            notices.push(format!("no file in `{}` is of the kind that was asked for", self.spec.path.display()));
+        }
+        if let Some((schema, gaps)) = self.schema_of_splits(&splits).await? {
+            notices.extend(gaps);
+            self.choose(Some(schema));
+        }
+        let unchanged = splits.is_empty();
+        Ok(Discovery { splits, coverage: Coverage::Delta, unchanged, settled: Vec::new(), notices })
+    }
+
+    async fn read(&self, split: &Split) -> Result<SplitContent, SourceError> {
         let reader = self.reader_of(split)?;
         let (sender, mut receiver) = mpsc::channel(ITEMS_IN_FLIGHT);
         // The thread ends by itself: at the end of the file, or when the stream is dropped.
         tokio::task::spawn_blocking(move || reader.run(&sender));
-        Ok(futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed())
+        let stream = futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
+        Ok(SplitContent::Stream(stream))
     }
 
     fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition {

@@ -24,6 +24,7 @@ mod position;
 mod reader;
 mod records;
 mod search;
+mod selecting;
 mod settle;
 
 pub use drop_folder::CsvDrop;

@@ -1,14 +1,15 @@
 //! Reads one file into Arrow batches. Runs on a blocking thread.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayBuilder, ArrayRef, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use convoke_core::SourceError;
 use convoke_core::source::{MalformedRecord, SourceBatch, SplitItem};
-use convoke_core::{Origin, SourceError};
 use tokio::sync::mpsc::Sender;
 
 use crate::file::Identity;
@@ -169,7 +170,10 @@ impl FileReader {
     /// Refuses a file that is not, or no longer, the one that was listed: what its writer has not finished may look
     /// broken, and that is no reason to quarantine it.
     fn check_unchanged(&self) -> Result<(), SourceError> {
-        let metadata = fs::metadata(&self.path).map_err(|error| cannot("look at", &self.path, error))?;
+        let metadata = fs::metadata(&self.path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => SourceError::changed(format!("`{}` went away; run again", self.path.display())),
+            _ => cannot("look at", &self.path, error),
+        })?;
         if self.identity.is_moved(&Identity::of(&metadata)) {
             return Ok(());
         }
@@ -177,7 +181,7 @@ impl FileReader {
             "`{}` changed while it was read; run again when it is complete, or raise `settle`",
             self.path.display()
         );
-        Err(SourceError::new(Origin::External, message))
+        Err(SourceError::changed(message))
     }
 }
 

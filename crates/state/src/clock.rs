@@ -7,15 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use convoke_core::Timestamp;
-use sqlx::SqliteConnection;
-
-macro_rules! now {
-    () => {
-        "SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) + ?"
-    };
-}
-
 /// The database's clock, which tests can move on instead of waiting.
 ///
 /// Clones move together: handles that are opened with clones of one clock agree on the time, as processes on one
@@ -32,20 +23,8 @@ impl DatabaseClock {
         self.ahead_millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Begins a transaction and tells the time. Takes the write lock at once, so that what an operation reads cannot
-    /// change before it writes.
-    pub(crate) async fn begin(&self, connection: &mut SqliteConnection) -> Result<Timestamp, sqlx::Error> {
-        self.ask(concat!("BEGIN IMMEDIATE; ", now!()), connection).await
-    }
-
-    /// Asks the database for the time.
-    pub(crate) async fn now(&self, connection: &mut SqliteConnection) -> Result<Timestamp, sqlx::Error> {
-        self.ask(now!(), connection).await
-    }
-
-    async fn ask(&self, sql: &'static str, connection: &mut SqliteConnection) -> Result<Timestamp, sqlx::Error> {
-        let millis =
-            sqlx::query_scalar(sql).bind(self.ahead_millis.load(Ordering::SeqCst)).fetch_one(connection).await?;
-        Ok(Timestamp(millis))
+    /// What SQL adds to the time that the database tells, in milliseconds.
+    pub(crate) fn ahead(&self) -> i64 {
+        self.ahead_millis.load(Ordering::SeqCst)
     }
 }

@@ -1,4 +1,4 @@
-//! What goes wrong beneath the traits, and how it is told to the user.
+//! What goes wrong beneath the traits, before it is told to the user.
 
 use std::io;
 use std::path::Path;
@@ -9,18 +9,7 @@ use convoke_core::StateError;
 /// What a user can do when state is gone. None of it happens by itself.
 pub(crate) const MISSING_CHOICES: &str = "choose one: adopt what the audience holds (`convoke adopt`), restore a backup, or begin anew with an audience of another name";
 
-// Primary result codes, https://www.sqlite.org/rescode.html.
-const SQLITE_BUSY: i64 = 5;
-const SQLITE_LOCKED: i64 = 6;
-const SQLITE_READONLY: i64 = 8;
-const SQLITE_CORRUPT: i64 = 11;
-const SQLITE_FULL: i64 = 13;
-const SQLITE_CANTOPEN: i64 = 14;
-const SQLITE_NOTADB: i64 = 26;
-/// Extended code: the index of the write-ahead log could not grow, which is what a full disk looks like there.
-const SQLITE_IOERR_SHMSIZE: i64 = 4874;
-
-/// What an operation on the database can end with, before the file is named.
+/// What an operation on a database can end with, before the database is named.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// Shared, since all operations of a failed commit fail for the same reason.
@@ -29,8 +18,6 @@ pub(crate) enum Fault {
     State(StateError),
     /// A stored value cannot be read back.
     Unreadable { what: &'static str },
-    /// The task that writes is gone.
-    WriterGone,
 }
 
 impl From<sqlx::Error> for Fault {
@@ -51,70 +38,12 @@ impl Fault {
     }
 }
 
-/// The database file, as messages name it.
-#[derive(Clone, Debug)]
-pub(crate) struct Place(Arc<Path>);
-
-impl Place {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self(path.into())
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Turns a fault into what the user reads: what was tried, on which file, and the remedy.
-    pub(crate) fn explain(&self, action: &str, fault: Fault) -> StateError {
-        match fault {
-            Fault::State(error) => error,
-            Fault::Sql(error) => self.explain_sql(action, error),
-            Fault::Unreadable { what } => self.unusable(&format!(
-                "holds {what} that this program cannot read; restore a backup, or use the Convoke that wrote it"
-            )),
-            Fault::WriterGone => {
-                let message =
-                    format!("{action} failed: the writer of the state `{}` has stopped; start again", self.0.display());
-                StateError::Storage { message, cause: None }
-            }
-        }
-    }
-
-    fn explain_sql(&self, action: &str, error: Arc<sqlx::Error>) -> StateError {
-        let code = result_code(&error);
-        let path = self.0.display();
-        let remedy = match code.map(|code| code & 0xff) {
-            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => {
-                return self.unusable("is damaged or not an SQLite database; restore a backup, or move the file away");
-            }
-            Some(SQLITE_FULL) => return full_disk(action, &self.0, error),
-            _ if code == Some(SQLITE_IOERR_SHMSIZE) => return full_disk(action, &self.0, error),
-            Some(SQLITE_BUSY | SQLITE_LOCKED) => "another process keeps it locked; wait for it, or stop that process",
-            Some(SQLITE_READONLY | SQLITE_CANTOPEN) => "check who owns the file and its folder, and their permissions",
-            _ => "nothing of it was reported as done; see the cause, and run the command again",
-        };
-        StateError::storage(format!("{action} failed on the state `{path}`: {remedy}"), error)
-    }
-
-    /// The file is there and of no use.
-    pub(crate) fn unusable(&self, problem_and_remedy: &str) -> StateError {
-        StateError::Unusable { message: format!("the state `{}` {problem_and_remedy}", self.0.display()) }
-    }
-
-    pub(crate) fn missing(&self) -> StateError {
-        StateError::Missing { message: format!("there is no state in `{}`; {MISSING_CHOICES}", self.0.display()) }
-    }
-
-    pub(crate) fn opened_for_reading(&self, action: &str) -> StateError {
-        self.unusable(&format!("is open for reading only, which rules out {action}; use a command that writes"))
-    }
-}
-
-fn result_code(error: &sqlx::Error) -> Option<i64> {
-    error.as_database_error()?.code()?.parse().ok()
-}
-
-fn full_disk(action: &str, path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StateError {
+/// A disk of this machine that is full.
+pub(crate) fn full_disk(
+    action: &str,
+    path: &Path,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StateError {
     let message = format!(
         "{action} failed: the disk that holds `{}` is full; nothing was half-applied: free some space and run again",
         path.display()

@@ -1,40 +1,17 @@
 //! Files and folders that only their owner may read, and that survive a power cut.
-//!
-//! Nothing here opens a database file that exists: closing such a handle would drop the locks that SQLite holds
-//! on the same file in this process.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use convoke_core::StateError;
 
-use crate::fault::{Place, disk_fault};
-use crate::file_system;
-use crate::sqlite::OpenMode;
+use crate::fault::disk_fault;
 
 /// State holds personal data and the secret hash key.
 pub(crate) const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_FOLDER: u32 = 0o700;
-
-/// Sees to it that the database file exists where it may, and tells what is wrong if it cannot be used.
-pub(crate) fn prepare(path: &Path, mode: OpenMode) -> Result<(), StateError> {
-    let folder = folder_of(path);
-    file_system::refuse_network(path, folder)?;
-    if path.is_dir() {
-        let message = format!("the state file `{}` is a folder; name a file in the configuration", path.display());
-        return Err(StateError::Unusable { message });
-    }
-    let exists = path.try_exists().map_err(|error| disk_fault("looking for", path, error))?;
-    match mode {
-        _ if exists => Ok(()),
-        OpenMode::ReadWrite => {
-            create_private_folder(folder)?;
-            create_private_unless_there(path)
-        }
-        OpenMode::Existing | OpenMode::ReadOnly => Err(Place::new(path).missing()),
-    }
-}
 
 /// The folder that holds `path`; a bare file name stands in the current one.
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -54,7 +31,7 @@ pub(crate) fn create_private_folder(folder: &Path) -> Result<(), StateError> {
         create_private_folder(above)?;
     }
     match fs::DirBuilder::new().mode(PRIVATE_FOLDER).create(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(disk_fault("making", folder, error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(disk_fault("making", folder, error)),
         _ => make_names_durable(above),
     }
 }
@@ -64,17 +41,20 @@ pub(crate) fn create_private(path: &Path) -> Result<(), StateError> {
     create_new(path).map_err(|error| disk_fault("creating", path, error))
 }
 
-fn create_private_unless_there(path: &Path) -> Result<(), StateError> {
-    match create_new(path) {
-        // Another process was faster; both go on with the same file.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(disk_fault("creating", path, error)),
-        Ok(()) => make_names_durable(folder_of(path)),
-    }
+pub(crate) fn create_new(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path).map(drop)
 }
 
-fn create_new(path: &Path) -> std::io::Result<()> {
-    fs::OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path).map(drop)
+/// Opens a file for writing as it is, made for the owner alone if it is not there.
+pub(crate) fn open_private(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)
+}
+
+/// Whether an open file still stands under this name.
+pub(crate) fn is_named(file: &fs::File, path: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (opened, named) = (file.metadata().map(identity), fs::metadata(path).map(identity));
+    matches!((opened, named), (Ok(opened), Ok(named)) if opened == named)
 }
 
 /// Forces a file's contents to disk.
@@ -94,28 +74,27 @@ pub(crate) fn make_durable(path: &Path) -> Result<(), StateError> {
     make_names_durable(folder_of(path))
 }
 
-/// Keeps other processes from opening state in this folder until the returned handle is dropped.
-pub(crate) async fn lock_folder(folder: &Path) -> Result<fs::File, StateError> {
-    let folder = folder.to_owned();
-    let locked = tokio::task::spawn_blocking(move || {
-        let handle = fs::File::open(&folder).map_err(|error| disk_fault("opening", &folder, error))?;
-        rustix::fs::flock(&handle, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|error| disk_fault("locking", &folder, error.into()))?;
-        Ok(handle)
-    });
-    locked.await.map_err(|error| StateError::storage("opening the state was cut off; run the command again", error))?
-}
-
-/// SQLite takes file names as text.
-pub(crate) fn text_of(path: &Path) -> Result<&str, StateError> {
-    path.to_str().ok_or_else(|| StateError::Unusable {
-        message: format!("the file name `{}` is not UTF-8; name another", path.display()),
-    })
-}
-
 /// Removes a file that was made in vain. That it may stay there is no further error to tell.
 pub(crate) fn discard(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "an unfinished copy stays behind");
+    }
+}
+
+/// Removes a file; an absent one is no error.
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk_fault("removing", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Runs blocking work on files where it does not hold up other tasks.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
+) -> Result<T, StateError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StateError::storage("work on files was cut off; run the command again", error)),
     }
 }

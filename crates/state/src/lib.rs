@@ -1,39 +1,26 @@
-//! The checkpoint store on SQLite, and ledger segments in a local folder.
+//! The checkpoint store on SQLite and PostgreSQL; ledger segments and plan files in folders and on object stores.
 //!
-//! [`SqliteState`] implements every role of [`convoke_core::state`], [`LocalSegments`] implements
-//! [`convoke_core::ledger::SegmentStore`]. What a method reports as done survives a power cut. What this crate
-//! leaves out: what the facts mean. It stores plans, entries and ledgers, and decides nothing about them.
+//! [`SqliteState`] and [`PostgresState`] implement every role of [`convoke_core::state`]; [`LocalSegments`] and
+//! [`ObjectSegments`] implement [`convoke_core::ledger::SegmentStore`], [`ObjectPlans`]
+//! [`convoke_core::ledger::PlanArchive`]. What a method reports as done survives a power cut. What this crate leaves
+//! out: what the facts mean. It stores plans, entries and ledgers, and decides nothing about them.
 
+mod opening;
+mod postgres;
 mod sqlite;
 
-mod connection;
-mod file;
-mod file_system;
-mod migrations;
-mod writer;
-
 mod clock;
+mod columns;
 mod fault;
-mod liveness;
+mod file;
 mod stored;
 
-mod audiences;
-mod audit;
-mod budgets;
-mod checkpoints;
-mod hash_key;
-mod journal;
-mod leases;
-mod ledgers;
-mod plans;
-mod provisions;
-mod recreated;
-mod rejects;
-mod runs;
-
+mod objects;
 mod segments;
 
-pub use audit::AuditRecord;
 pub use clock::DatabaseClock;
+pub use objects::{ObjectPlans, ObjectSegments, open_object_store};
+pub use opening::OpenMode;
+pub use postgres::PostgresState;
 pub use segments::LocalSegments;
-pub use sqlite::{OpenMode, SqliteState};
+pub use sqlite::SqliteState;

@@ -59,7 +59,7 @@ impl LocalSegments {
         for path in files_in(folder)? {
             let is_ours = self.staged.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
             if !is_ours && has_extension(&path, STAGED_EXTENSION) {
-                remove_if_there(&path)?;
+                file::remove_if_there(&path)?;
             }
         }
         Ok(())
@@ -88,16 +88,17 @@ impl LocalSegments {
     }
 
     fn remove_now(&self, names: &[String]) -> Result<(), StateError> {
-        names.iter().try_for_each(|name| remove_if_there(&self.path_of(name)?))
+        names.iter().try_for_each(|name| file::remove_if_there(&self.path_of(name)?))
     }
 
-    fn list_now(&self, audience: &AudienceKey) -> Result<Vec<String>, StateError> {
+    /// Names of an audience's segments that have a file with this extension.
+    fn names_now(&self, audience: &AudienceKey, extension: &str) -> Result<Vec<String>, StateError> {
         let folder_name = folder_name(audience);
-        let folder = self.root.join(&folder_name);
         let mut names = Vec::new();
-        for path in files_in(&folder)? {
-            let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if has_extension(&path, SEALED_EXTENSION) {
+        for path in files_in(&self.root.join(&folder_name))? {
+            let sealed = path.with_extension(SEALED_EXTENSION);
+            let Some(file_name) = sealed.file_name().and_then(|name| name.to_str()) else { continue };
+            if has_extension(&path, extension) {
                 names.push(format!("{folder_name}/{file_name}"));
             }
         }
@@ -105,8 +106,18 @@ impl LocalSegments {
         Ok(names)
     }
 
+    /// Names of an audience's segments that have a file with this extension.
+    pub(crate) async fn names(
+        &self,
+        audience: &AudienceKey,
+        extension: &'static str,
+    ) -> Result<Vec<String>, StateError> {
+        let audience = audience.clone();
+        self.blocking(move |segments| segments.names_now(&audience, extension)).await
+    }
+
     /// Turns a name into a path; a name that would lead out of the folder is refused.
-    fn path_of(&self, name: &str) -> Result<PathBuf, StateError> {
+    pub(crate) fn path_of(&self, name: &str) -> Result<PathBuf, StateError> {
         let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\\');
         match name.split_once('/') {
             Some((folder, file)) if is_plain(folder) && is_plain(file) && !file.contains('/') => {
@@ -118,18 +129,12 @@ impl LocalSegments {
         }
     }
 
-    /// Runs blocking file work where it does not hold up other tasks.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, StateError> {
         let segments = self.clone();
-        match tokio::task::spawn_blocking(move || work(&segments)).await {
-            Ok(result) => result,
-            Err(error) => {
-                Err(StateError::storage("the work on ledger segments was cut off; run the command again", error))
-            }
-        }
+        file::blocking(move || work(&segments)).await
     }
 }
 
@@ -155,13 +160,12 @@ impl SegmentStore for LocalSegments {
     }
 
     async fn list(&self, audience: &AudienceKey) -> Result<Vec<String>, StateError> {
-        let audience = audience.clone();
-        self.blocking(move |segments| segments.list_now(&audience)).await
+        self.names(audience, SEALED_EXTENSION).await
     }
 }
 
 /// Names an audience's folder: readable, safe in every file system, and unlike that of any other audience.
-fn folder_name(audience: &AudienceKey) -> String {
+pub(crate) fn folder_name(audience: &AudienceKey) -> String {
     let readable: String = audience
         .to_string()
         .chars()
@@ -179,6 +183,11 @@ fn staged_path(sealed: &Path) -> PathBuf {
     sealed.with_extension(STAGED_EXTENSION)
 }
 
+/// Whether a file has the name of a sealed segment.
+pub(crate) fn is_sealed(file_name: &str) -> bool {
+    has_extension(Path::new(file_name), SEALED_EXTENSION)
+}
+
 fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }
@@ -192,13 +201,6 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, StateError> {
     };
     let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     paths.map_err(|error| disk_fault("reading", folder, error))
-}
-
-fn remove_if_there(path: &Path) -> Result<(), StateError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk_fault("removing", path, error)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,37 @@ use futures::future::BoxFuture;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::clock::DatabaseClock;
-use crate::fault::{Fault, Place};
-use crate::liveness::Liveness;
-use crate::writer::{Transaction, Writer};
-use crate::{connection, file, migrations};
+use crate::fault::Fault;
+use crate::{OpenMode, file};
+
+mod connection;
+mod database_file;
+mod file_system;
+mod migrations;
+mod place;
+mod writer;
+
+mod clock;
+mod liveness;
+
+mod audiences;
+mod audit;
+mod budgets;
+mod checkpoints;
+mod hash_key;
+mod journal;
+mod leases;
+mod ledgers;
+mod plans;
+mod provisions;
+mod recreated;
+mod rejects;
+mod runs;
+mod schedules;
+
+use liveness::Liveness;
+use place::Place;
+use writer::{Transaction, Writer, WriterGone};
 
 /// The checkpoint store in one SQLite file.
 ///
@@ -29,17 +56,6 @@ pub struct SqliteState {
     liveness: Liveness,
 }
 
-/// What a store is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenMode {
-    /// Reading and writing; a store that is not there is made.
-    ReadWrite,
-    /// Reading and writing; a store that is not there is [`StateError::Missing`].
-    Existing,
-    /// Reading beside whoever writes; a store that is not there is [`StateError::Missing`].
-    ReadOnly,
-}
-
 impl SqliteState {
     /// Opens the store in the file `path`, making and upgrading it as far as `mode` allows.
     ///
@@ -52,7 +68,7 @@ impl SqliteState {
     /// Opens the store with a clock that the caller can move on: for tests of leases.
     pub async fn open_with_clock(path: &Path, mode: OpenMode, clock: DatabaseClock) -> Result<Self, StateError> {
         let place = Place::new(path);
-        file::prepare(path, mode)?;
+        database_file::prepare(path, mode)?;
         let writer = match mode {
             OpenMode::ReadWrite | OpenMode::Existing => {
                 let connection = migrations::open_current(&place, mode).await?;
@@ -82,7 +98,7 @@ impl SqliteState {
     /// The copy holds the secret hash key, so it is made for the owner alone.
     pub async fn backup_to(&self, target: &Path) -> Result<(), StateError> {
         file::create_private(target)?;
-        let target_text = file::text_of(target)?.to_owned();
+        let target_text = database_file::text_of(target)?.to_owned();
         let copied = self
             .read("copying the state", |connection| {
                 Box::pin(async move {
@@ -100,7 +116,7 @@ impl SqliteState {
     }
 
     /// Runs a reading operation on a connection of the pool.
-    pub(crate) async fn read<T, F>(&self, action: &'static str, operation: F) -> Result<T, StateError>
+    async fn read<T, F>(&self, action: &'static str, operation: F) -> Result<T, StateError>
     where
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send,
     {
@@ -109,20 +125,23 @@ impl SqliteState {
     }
 
     /// Runs a writing operation in a transaction, and returns once that is durable.
-    pub(crate) async fn write<T, F>(&self, action: &'static str, operation: F) -> Result<T, StateError>
+    async fn write<T, F>(&self, action: &'static str, operation: F) -> Result<T, StateError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Transaction) -> BoxFuture<'c, Result<T, Fault>> + Send + 'static,
     {
         let Some(writer) = &self.writer else { return Err(self.place.opened_for_reading(action)) };
-        writer.write(operation).await.map_err(|fault| self.place.explain(action, fault))
+        match writer.write(operation).await {
+            Ok(outcome) => outcome.map_err(|fault| self.place.explain(action, fault)),
+            Err(WriterGone) => Err(self.place.without_writer(action)),
+        }
     }
 
-    pub(crate) fn liveness(&self) -> &Liveness {
+    fn liveness(&self) -> &Liveness {
         &self.liveness
     }
 
-    pub(crate) fn clock(&self) -> &DatabaseClock {
+    fn clock(&self) -> &DatabaseClock {
         &self.clock
     }
 }

@@ -4,4 +4,6 @@ pub mod clock;
 pub mod contract;
 pub mod fake_sink;
 pub mod fault_proxy;
+pub mod postgres;
+pub mod s3;
 pub mod scripted_http;

@@ -1,5 +1,6 @@
-//! Keys of `connections.yaml`: destinations by name.
+//! Keys of `connections.yaml`: destinations, object stores and databases by name.
 
+use super::postgres::POSTGRES;
 use crate::shape::{Key, MapKey, Shape};
 
 pub(crate) const CONNECTIONS: Shape = Shape::Map { key: MapKey::Connection, value: &CONNECTION };
@@ -15,6 +16,8 @@ const CONNECTION: Shape = Shape::OneOf(&[
         Shape::Object(EMBEDDED),
         "The audience store inside this process: started on a free loopback port while a command runs.",
     ),
+    Key::optional("s3", Shape::Object(S3), "Amazon S3, or an object store that speaks its protocol."),
+    Key::optional("postgres", Shape::Object(POSTGRES), "A PostgreSQL database to read from."),
     Key::planned("delivr", "Delivr audiences and lists."),
     Key::planned("simpplr", "Simpplr audiences by rule."),
     Key::planned("sonarly", "Sonarly prospect audiences."),
@@ -39,12 +42,14 @@ const GTM: &[Key] = &[
         Shape::Boolean,
         "Consent to creating rows although the destination cannot search its key column: after a lost answer a row could then be created twice.",
     ),
-    Key::optional(
-        "allow_plain_http",
-        Shape::Boolean,
-        "Consent to `http://` towards another machine: the secret and all records then travel unencrypted.",
-    ),
+    ALLOW_PLAIN_HTTP,
 ];
+
+const ALLOW_PLAIN_HTTP: Key = Key::optional(
+    "allow_plain_http",
+    Shape::Boolean,
+    "Consent to `http://` towards another machine: the secret and all records then travel unencrypted.",
+);
 
 const EMBEDDED: &[Key] = &[
     Key::required("data", Shape::Path, "The file in which the store keeps its audiences, an SQLite database."),
@@ -52,6 +57,25 @@ const EMBEDDED: &[Key] = &[
     REQUESTS_IN_FLIGHT,
     MAX_COMMIT_DELAY,
     SETTLE,
+];
+
+const S3: &[Key] = &[
+    Key::optional("endpoint", Shape::Url, "Base URL of a store that is not Amazon's. Left out: Amazon S3."),
+    Key::optional("region", Shape::Text, "Its region. Left out: as the environment says, else `us-east-1`."),
+    Key::optional(
+        "path_style",
+        Shape::Boolean,
+        "Whether a bucket stands in the path of a URL and not in its host. Left out: true with an `endpoint`, else false.",
+    ),
+    Key::optional(
+        "access_key_id",
+        Shape::Text,
+        "Id of the access key. Left out: as the environment says, in `AWS_…` variables or by the machine's role.",
+    ),
+    Key::optional("secret_access_key", Shape::Secret, "Its secret: `${env:NAME}` or `${file:path}`."),
+    Key::optional("session_token", Shape::Secret, "The token that comes with temporary keys."),
+    Key::optional("http", Shape::Object(HTTP), "How HTTP requests are made."),
+    ALLOW_PLAIN_HTTP,
 ];
 
 const REQUESTS_IN_FLIGHT: Key =
@@ -68,7 +92,11 @@ const SETTLE: Key =
 
 const HTTP: &[Key] = &[
     Key::optional("connect_timeout", Shape::Timeout, "How long connecting may take."),
-    Key::optional("request_timeout", Shape::Timeout, "How long one request may take before it counts as in doubt."),
+    Key::optional(
+        "request_timeout",
+        Shape::Timeout,
+        "How long one request may take. A write that takes longer counts as in doubt.",
+    ),
     Key::optional("proxy", Shape::Url, "Proxy for all requests. Left out: the proxy variables of the environment."),
     Key::optional("ca_file", Shape::Path, "PEM file with further certificate authorities to trust."),
 ];

@@ -4,6 +4,7 @@
 
 mod connections;
 mod convoke;
+mod postgres;
 mod sync;
 
 pub(crate) use connections::CONNECTIONS;

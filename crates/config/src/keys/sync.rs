@@ -30,15 +30,23 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
         "People who must not be sent, ever. A list that is missing or too old stops the run.",
     ),
     Key::optional("shared", Shape::Boolean, "Whether another sync may write the same audience; both have to say so."),
-    Key::planned("schedule", "When the sync runs by itself."),
+    Key::optional(
+        "schedule",
+        SCHEDULE,
+        "When `convoke serve` runs the sync by itself: `daily` at 09:00 UTC, `weekly` on Saturday at 18:00 UTC, `manual` for not at all, or a block with a cron expression. Left out: `manual`.",
+    ),
     Key::planned("after", "What happens after a run."),
     Key::planned("removed_at_destination", "What becomes of rows that somebody removed from the audience."),
 ]);
 
 const SOURCE: Shape = Shape::OneOf(&[
     Key::optional("csv_drop", Shape::Object(CSV_DROP), "A folder into which CSV files are dropped."),
-    Key::planned("s3_parquet", "Parquet objects on S3 or another object store."),
-    Key::planned("postgres", "A table or query of a PostgreSQL database."),
+    Key::optional("s3_parquet", Shape::Object(S3_PARQUET), "Parquet objects on S3 or in a folder."),
+    Key::optional(
+        "postgres",
+        Shape::Object(POSTGRES),
+        "A table or query of a PostgreSQL database. Each run reads it whole, in one snapshot.",
+    ),
 ]);
 
 const CSV_DROP: &[Key] = &[
@@ -80,6 +88,63 @@ const CSV_DROP: &[Key] = &[
         "A file with a larger share of records that cannot be read goes to `quarantine/` as a whole.",
     ),
     Key::planned("encoding", "Encodings other than UTF-8."),
+];
+
+const S3_PARQUET: &[Key] = &[
+    Key::required(
+        "url",
+        Shape::ObjectUrl,
+        "The objects: `s3://bucket/folder/*.parquet`, `file:///folder/**/*.parquet`, or a path. `*` stands for any characters but `/`, `**` for any folders, `?` for one character, `[abc]` for one of these.",
+    ),
+    Key::required(
+        "mode",
+        Shape::Choice(&["snapshot", "append"]),
+        "Whether all objects together are the whole truth (snapshot) or each new one adds and changes records (append).",
+    ),
+    Key::optional("hive_partitions", Shape::Boolean, "Whether `name=value` folders of the path are columns."),
+    Key::optional(
+        "connection",
+        Shape::Name,
+        "Name of an `s3` connection in `connections.yaml`. Left out: as the environment says, in `AWS_…` variables or by the machine's role.",
+    ),
+];
+
+const POSTGRES: &[Key] = &[
+    Key::required("connection", Shape::Name, "Name of a `postgres` connection in `connections.yaml`."),
+    Key::optional(
+        "table",
+        Shape::Text,
+        "A table or view, `name` or `schema.name`, each as PostgreSQL stores it; what is not a plain name stands in double quotes. Either this or `query`.",
+    ),
+    Key::optional("query", Shape::Text, "One SELECT. Either this or `table`."),
+    Key::optional("time_column", Shape::Text, "The column that `--from` and `--to` of a backfill are about."),
+];
+
+const SCHEDULE: Shape =
+    Shape::ScalarOrObject { scalar: &Shape::Choice(&["daily", "weekly", "manual"]), object: SCHEDULE_PARTS };
+
+const SCHEDULE_PARTS: &[Key] = &[
+    Key::required(
+        "cron",
+        Shape::Text,
+        "Minute, hour, day of month, month, day of week: `0 2 * * *` is every day at 02:00. Days of the week are 0 (or 7, Sunday) to 6, or `MON`.",
+    ),
+    Key::optional("timezone", Shape::Text, "The IANA time zone that the expression is about, `Europe/Berlin`."),
+    Key::optional(
+        "jitter",
+        Shape::Duration,
+        "A run starts up to this long after its time, by a delay that is the same for the same sync and time.",
+    ),
+    Key::optional(
+        "overlap",
+        Shape::Choice(&["skip"]),
+        "A time that comes while the sync still runs starts no second run beside it; the latest such time is made up for after it.",
+    ),
+    Key::optional(
+        "catch_up",
+        Shape::Choice(&["latest", "none"]),
+        "Whether the latest of the times that nothing served, while no process ran, is made up for.",
+    ),
 ];
 
 const FILTER_SQL: &[Key] = &[Key::required("sql", Shape::Text, "A SQL predicate over source columns.")];

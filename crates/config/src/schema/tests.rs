@@ -38,6 +38,7 @@ fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
     any_of.is_none_or(|schemas| schemas.iter().any(|schema| accepts(root, schema, value)))
         && words.is_none_or(|words| words.contains(value))
         && accepts_type(&schema["type"], value)
+        && accepts_bounds(schema, value)
         && accepts_pattern(&schema["pattern"], value)
         && accepts_object(root, schema, value)
         && accepts_list(root, schema, value)
@@ -58,6 +59,12 @@ fn accepts_type(expected: &Value, value: &Value) -> bool {
         Value::Array(names) => names.iter().any(|name| is(name.as_str().unwrap())),
         name => is(name.as_str().unwrap()),
     }
+}
+
+fn accepts_bounds(schema: &Value, value: &Value) -> bool {
+    let Some(number) = value.as_f64() else { return true };
+    schema["minimum"].as_f64().is_none_or(|least| number >= least)
+        && schema["maximum"].as_f64().is_none_or(|most| number <= most)
 }
 
 /// Only the one pattern that decides between alternatives is needed here.
@@ -109,6 +116,10 @@ fn the_schema_accepts_the_shipped_examples() {
         ("convoke", include_str!("../../../../config/convoke.yaml")),
         ("connections", include_str!("../../../../config/connections.yaml")),
         ("sync", include_str!("../../../../config/syncs/newsletter.yaml")),
+        ("sync", include_str!("../../../../config/examples/booth-scans.yaml")),
+        ("sync", include_str!("../../../../config/examples/customers.yaml")),
+        ("convoke", "serve: { listen: \"[::1]:0\", drain: 0s }\nstate: { lease: 5s }"),
+        ("connections", "lake: { s3: {} }\nhouse: { postgres: { host: h, database: d, user: u, tls: verify-ca } }"),
     ];
     for (kind, text) in examples {
         assert!(file_is_accepted(kind, text), "{kind}");
@@ -126,6 +137,12 @@ fn the_schema_refuses_what_the_check_refuses() {
         ("connections", "local: { embedded: { data: x }, gtm: { base_url: x, client_id: x, client_secret: x } }"),
         ("connections", "local: { sonarly: x }"),
         ("sync", "sync: only-a-name"),
+        ("connections", "house: { postgres: { host: h, database: d } }"),
+        ("connections", "house: { postgres: { host: h, database: d, user: u, port: 0 } }"),
+        ("connections", "house: { postgres: { host: h, database: d, user: u, tls: always } }"),
+        ("connections", "lake: { s3: { path_style: maybe } }"),
+        ("convoke", "serve: { concurrency: 0 }"),
+        ("convoke", "state: { ledger: {} }"),
         ("sync", "schedule: { cron: x }"),
     ];
     for (kind, text) in cases {
@@ -142,11 +159,24 @@ fn the_schema_refuses_what_the_check_refuses() {
 }
 
 #[test]
+fn a_schedule_is_a_preset_or_a_block_with_a_cron_expression() {
+    let root = json_schema();
+    let schedule = &root["$defs"]["sync"]["properties"]["schedule"];
+    for value in [json!("weekly"), json!({ "cron": "0 2 * * *", "overlap": "skip" }), json!("${env:WHEN}")] {
+        assert!(accepts(&root, schedule, &value), "{value}");
+    }
+    for value in [json!("hourly"), json!({ "timezone": "UTC" }), json!({ "cron": "0 2 * * *", "overlap": "allow" })] {
+        assert!(!accepts(&root, schedule, &value), "{value}");
+    }
+}
+
+#[test]
 fn every_built_key_is_described_and_no_planned_key_is_offered() {
     let sync = &json_schema()["$defs"]["sync"]["properties"];
     assert_eq!(sync["mode"]["default"], json!("upsert"));
     assert!(sync["suppress"]["description"].is_string());
-    assert!(sync["schedule"].is_null());
+    assert_eq!(sync["schedule"]["anyOf"][1]["properties"]["timezone"]["default"], json!("UTC"));
+    assert!(sync["after"].is_null());
 }
 
 #[test]

@@ -4,9 +4,10 @@ use convoke_core::DataType;
 use convoke_core::sink::KEY_COLUMN;
 use convoke_core::spec::{AudienceKind, AudienceSpec};
 
+use super::Surroundings;
 use super::mapping::Mapping;
-use super::{Surroundings, connection};
 use crate::check::nearest;
+use crate::connection::{self, DESTINATIONS};
 use crate::field::Field;
 use crate::report::Report;
 use crate::shape::quoted;
@@ -22,7 +23,7 @@ pub(super) fn decode(
     surroundings: &Surroundings<'_>,
     report: &mut Report,
 ) -> Option<AudienceSpec> {
-    let connection = connection(&gtm.field("connection"), surroundings.connections, report);
+    let connection = connection::reference(&gtm.field("connection"), DESTINATIONS, surroundings.connections, report);
     let kind = gtm.field("type").choice(KINDS);
     let match_criteria = match_criteria(&gtm.field("match"), mapping, kind, report);
     let match_columns = match_columns(&gtm.field("columns"), mapping, report);

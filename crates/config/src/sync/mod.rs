@@ -4,16 +4,18 @@ mod audience;
 mod dedupe;
 mod guards;
 mod mapping;
+mod relation;
+mod schedule;
 mod source;
 mod suppression;
 
 use std::path::{Path, PathBuf};
 
-use convoke_core::spec::{AudienceSpec, CsvDropSpec, DropMode, ProcessedFiles, SourceSpec, SyncMode, SyncSpec};
-use convoke_core::{ConnectionName, SyncName};
+use convoke_core::SyncName;
+use convoke_core::spec::{AudienceSpec, ProcessedFiles, SourceSpec, SyncMode, SyncSpec};
 
+use crate::connection::Connections;
 use crate::field::Field;
-use crate::load::Connections;
 use crate::report::Report;
 use crate::yaml::Place;
 
@@ -47,7 +49,7 @@ const MODES: &[(&str, SyncMode)] = &[
 /// Decodes a checked sync; none if anything about it was refused. Goes on after a problem to find all of them.
 pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<Draft> {
     let name = name(&root.field("sync"), surroundings.file, report);
-    let source = source::decode(&root.field("source"), surroundings.base_dir, report);
+    let source = source::decode(&root.field("source"), surroundings, report);
     let filter = mapping::filter(&root.field("where"), report);
     let mapping = mapping::columns(&root.field("map"), report);
     let key = mapping::key(&root.field("key"), &mapping, report);
@@ -56,6 +58,7 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
     let guards = guards::decode(&root.field("guards"), report);
     let subject = suppression::Subject { mapping: &mapping, key: key.as_deref(), base_dir: surroundings.base_dir };
     let suppressions = suppression::decode(&root.field("suppress"), &subject, report);
+    let schedule = schedule::decode(&root.field("schedule"), report);
     let mode_field = root.field("mode");
     let mode = mode_field.choice(MODES);
     check_mode(&mode_field, mode, source.as_ref(), report);
@@ -74,6 +77,7 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         guards: guards?,
         suppressions: suppressions?,
         shared: root.field("shared").boolean()?,
+        schedule: schedule?,
     };
     let folder_place = root.field("source").field("csv_drop").field("path").place;
     Some(Draft { spec, audience_place: root.field("audience").place, folder_place })
@@ -95,9 +99,11 @@ fn name(field: &Field<'_>, file: &Path, report: &mut Report) -> Option<SyncName>
 }
 
 fn check_mode(field: &Field<'_>, mode: Option<SyncMode>, source: Option<&SourceSpec>, report: &mut Report) {
-    let Some(SourceSpec::CsvDrop(CsvDropSpec { drop_mode: DropMode::Append, .. })) = source else { return };
-    if mode == Some(SyncMode::Mirror) {
-        let message = "`mirror` deletes what the source no longer holds, so it needs `source.csv_drop.mode: snapshot`";
+    let Some(source) = source else { return };
+    if mode == Some(SyncMode::Mirror) && !source.is_snapshot() {
+        let key = source::key_of(source);
+        let message =
+            format!("`mirror` deletes what the source no longer holds, so it needs `source.{key}.mode: snapshot`");
         report.problem(field.place, &field.path, message);
     }
 }
@@ -124,13 +130,15 @@ pub(crate) fn check_sharing(drafts: &mut Drafts) {
 
 /// Reports syncs that move files away which another sync reads too: it would never get them, and not know.
 pub(crate) fn check_drop_folders(drafts: &mut Drafts) {
-    let moves = |draft: &Draft| {
-        let SourceSpec::CsvDrop(drop) = &draft.spec.source;
-        drop.processed == ProcessedFiles::Move
+    let moves = |draft: &Draft| match &draft.spec.source {
+        SourceSpec::CsvDrop(drop) => drop.processed == ProcessedFiles::Move,
+        SourceSpec::Objects(_) | SourceSpec::Postgres(_) => false,
     };
-    let is_same = |one: &Draft, other: &Draft| {
-        let (SourceSpec::CsvDrop(one), SourceSpec::CsvDrop(other)) = (&one.spec.source, &other.spec.source);
-        one.path == other.path && one.pattern == other.pattern
+    let is_same = |one: &Draft, other: &Draft| match (&one.spec.source, &other.spec.source) {
+        (SourceSpec::CsvDrop(one), SourceSpec::CsvDrop(other)) => {
+            one.path == other.path && one.pattern == other.pattern
+        }
+        _ => false,
     };
     for (index, other) in conflicts(drafts, moves, is_same) {
         let (_, Some(draft), report) = &mut drafts[index] else { continue };
@@ -162,20 +170,4 @@ fn is_same_audience(one: &AudienceSpec, other: &AudienceSpec) -> bool {
         _ => one.name == other.name,
     };
     one.connection == other.connection && same_target
-}
-
-/// The connection a sync names, if there is one of that name.
-fn connection(field: &Field<'_>, connections: &Connections, report: &mut Report) -> Option<ConnectionName> {
-    let name = field.text()?;
-    let connection = ConnectionName::new(name);
-    if connections.contains_key(&connection) {
-        return Some(connection);
-    }
-    let known = connections.keys().map(ConnectionName::as_str);
-    let remedy = match crate::check::nearest(name, known) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => "add it to `connections.yaml`".to_owned(),
-    };
-    report.problem(field.place, &field.path, format!("there is no connection `{}`; {remedy}", field.shown()));
-    None
 }

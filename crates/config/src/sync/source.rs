@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles, SourceSpec};
+use convoke_core::spec::{CsvDropSpec, DropMode, ObjectsMode, ObjectsSpec, ProcessedFiles, SourceSpec};
 
+use super::{Surroundings, relation};
+use crate::connection;
 use crate::field::Field;
+use crate::object_url::{self, Names};
 use crate::report::Report;
 use crate::scalar;
 
@@ -12,8 +15,42 @@ const DROP_MODES: &[(&str, DropMode)] = &[("snapshot", DropMode::Snapshot), ("ap
 
 const PROCESSED: &[(&str, ProcessedFiles)] = &[("move", ProcessedFiles::Move), ("keep", ProcessedFiles::Keep)];
 
-pub(super) fn decode(source: &Field<'_>, base_dir: &Path, report: &mut Report) -> Option<SourceSpec> {
-    csv_drop(&source.field("csv_drop"), base_dir, report).map(SourceSpec::CsvDrop)
+const OBJECTS_MODES: &[(&str, ObjectsMode)] = &[("snapshot", ObjectsMode::Snapshot), ("append", ObjectsMode::Append)];
+
+pub(super) fn decode(source: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<SourceSpec> {
+    let (drop, objects_block, postgres) =
+        (source.field("csv_drop"), source.field("s3_parquet"), source.field("postgres"));
+    if drop.is_given() {
+        return csv_drop(&drop, surroundings.base_dir, report).map(SourceSpec::CsvDrop);
+    }
+    if objects_block.is_given() {
+        return objects(&objects_block, surroundings, report).map(SourceSpec::Objects);
+    }
+    if postgres.is_given() {
+        return relation::decode(&postgres, surroundings, report).map(SourceSpec::Postgres);
+    }
+    None
+}
+
+/// The key under which a source is described.
+pub(super) fn key_of(source: &SourceSpec) -> &'static str {
+    match source {
+        SourceSpec::CsvDrop(_) => "csv_drop",
+        SourceSpec::Objects(_) => "s3_parquet",
+        SourceSpec::Postgres(_) => "postgres",
+    }
+}
+
+fn objects(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<ObjectsSpec> {
+    let url = object_url::decode(&block.field("url"), Names::Objects, surroundings.base_dir, report);
+    let named = block.field("connection");
+    let connection = connection::object_store(&named, url.as_ref(), surroundings.connections, report);
+    Some(ObjectsSpec {
+        url: url?.text,
+        mode: block.field("mode").choice(OBJECTS_MODES)?,
+        hive_partitions: block.field("hive_partitions").boolean()?,
+        connection: connection?,
+    })
 }
 
 fn csv_drop(block: &Field<'_>, base_dir: &Path, report: &mut Report) -> Option<CsvDropSpec> {

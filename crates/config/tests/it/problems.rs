@@ -32,15 +32,11 @@ fn a_wrong_sync_is_refused_with_line_key_and_remedy() {
             "sync: People_1",
             "1: `sync`: expected a name of lower-case letters, digits and `-`, at most 64, not `People_1`",
         ),
+        ("key: [Email]", "after: { enrich: changed }\nkey: [Email]", "7: `after`: `after` is not built yet; remove it"),
         (
-            "key: [Email]",
-            "schedule: { cron: x }\nkey: [Email]",
-            "7: `schedule`: `schedule` is not built yet; remove it",
-        ),
-        (
-            "csv_drop: { path: drop, mode: snapshot }",
-            "postgres: {}",
-            "3: `source.postgres`: `postgres` is not built yet; remove it",
+            "mode: snapshot",
+            "mode: snapshot, encoding: latin1",
+            "3: `source.csv_drop.encoding`: `encoding` is not built yet; remove it",
         ),
         (
             "  Company: company",
@@ -296,5 +292,17 @@ proptest! {
         let key = lines[line].split(':').next().unwrap_or_default().to_owned();
         lines[line] = format!("{key}: {value}");
         let _ = Directory::new().sync("people", &lines.join("\n")).load();
+    }
+
+    #[test]
+    fn no_value_under_a_key_of_sources_and_schedules_makes_the_loader_panic(value in "[ -~]{0,20}") {
+        let text = value.replace('\'', "''");
+        for source in ["s3_parquet: { mode: snapshot, url: '@' }", "postgres: { connection: local, table: '@' }"] {
+            let source = source.replace('@', &text);
+            let sync = SYNC.replace("csv_drop: { path: drop, mode: snapshot }", &source);
+            let _ = Directory::new().sync("people", &format!("{sync}schedule: {{ cron: '{text}', timezone: '{text}' }}\n")).load();
+        }
+        let connections = format!("house: {{ postgres: {{ host: '{text}', database: d, user: u }} }}\n");
+        let _ = Directory::new().file("config/connections.yaml", connections).load();
     }
 }

@@ -33,6 +33,38 @@ fn a_secret_is_read_from_environment_or_file_and_shown_nowhere() {
 }
 
 #[test]
+fn secrets_of_stores_and_databases_are_shown_nowhere() {
+    let of = |secret: &str| {
+        let connections = format!(
+            "lake: {{ s3: {{ access_key_id: id, secret_access_key: \"{secret}\", session_token: \"{secret}\" }} }}\n\
+             house: {{ postgres: {{ host: h, database: d, user: u, password: \"{secret}\" }} }}\n"
+        );
+        let convoke = format!(
+            "state:\n  postgres: {{ host: h, database: d, user: u, password: \"{secret}\" }}\n  ledger: {{ url: \"s3://b\", connection: lake }}\n"
+        );
+        let directory = Directory::default().file("config/convoke.yaml", convoke);
+        directory.file("config/connections.yaml", connections).variable("SECRET", CANARY).loaded()
+    };
+    let (by_reference, in_plain_text) = (of("${env:SECRET}"), of(CANARY));
+    assert_eq!((by_reference.warnings.len(), in_plain_text.warnings.len()), (0, 4));
+    for config in [by_reference, in_plain_text] {
+        let password = config.settings.state.postgres.as_ref().and_then(|database| database.password.as_ref());
+        assert_eq!(password.map(ExposeSecret::expose_secret), Some(CANARY));
+        assert!(!format!("{config:?}").contains(CANARY));
+    }
+}
+
+#[test]
+fn no_message_shows_the_text_of_a_url() {
+    for url in ["s3://id:canary-5f1d@b/*.parquet", "canary-5f1d://b", "s3://canary-5f1d", "file:canary-5f1d"] {
+        let source = format!("s3_parquet: {{ url: \"{url}\", mode: snapshot }}");
+        let sync = SYNC.replacen("csv_drop: { path: drop, mode: snapshot }", &source, 1);
+        let problems = Directory::new().sync("people", &sync).load().expect_err(url);
+        assert!(!problems.to_string().contains(CANARY), "{problems}");
+    }
+}
+
+#[test]
 fn a_secret_in_plain_text_is_taken_with_a_warning_that_does_not_repeat_it() {
     let config = remote(CANARY).loaded();
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();

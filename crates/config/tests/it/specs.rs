@@ -19,7 +19,7 @@ fn the_shipped_configuration_loads_from_the_root_of_the_repository() {
     let newsletter = &config.syncs[&SyncName::new("newsletter")];
     assert_eq!(newsletter.spec.mode, SyncMode::Mirror);
     assert!(newsletter.warnings.is_empty() && config.warnings.is_empty());
-    let SourceSpec::CsvDrop(drop) = &newsletter.spec.source;
+    let SourceSpec::CsvDrop(drop) = &newsletter.spec.source else { panic!("a drop folder") };
     assert_eq!(drop.path, config.base_dir.join("demo/drop"));
 }
 
@@ -32,7 +32,7 @@ fn what_a_sync_does_not_say_takes_its_default() {
     assert_eq!((config.settings.threads, config.settings.spill_dir.clone()), (None, None));
     assert_eq!(config.settings.log.format, LogFormat::Text);
     let spec = &config.syncs[&SyncName::new("people")].spec;
-    let SourceSpec::CsvDrop(drop) = &spec.source;
+    let SourceSpec::CsvDrop(drop) = &spec.source else { panic!("a drop folder") };
     assert_eq!((drop.path.as_path(), drop.pattern.as_str()), (Path::new("/project/drop"), "*.csv"));
     assert_eq!((drop.drop_mode, drop.processed, drop.delimiter), (DropMode::Snapshot, ProcessedFiles::Move, ','));
     assert_eq!((drop.settle, drop.max_malformed), (Duration::from_secs(10), 0.05));
@@ -93,7 +93,7 @@ shared: true
 ";
     let config = Directory::new().sync("people", text).loaded();
     let spec = &config.syncs[&SyncName::new("people")].spec;
-    let SourceSpec::CsvDrop(drop) = &spec.source;
+    let SourceSpec::CsvDrop(drop) = &spec.source else { panic!("a drop folder") };
     assert_eq!(
         (drop.path.as_path(), drop.pattern.as_str(), drop.settle.as_secs()),
         (Path::new("/drop"), "people-*.csv", 60)

@@ -1,5 +1,6 @@
 //! `adopt`: takes over rows that the audience already holds.
 
+
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -15,7 +16,7 @@ pub(crate) async fn adopt(global: &Global, sync: &str) -> Result<Exit, Failure> 
     if let Ok(adoption) = &adoption {
         let actor = format!("uid {}", rustix::process::getuid().as_raw());
         let detail = format!("sync {sync}, audience {}: {} rows", adoption.audience, adoption.adopted);
-        wired.state.audit(&actor, "adopt", &detail).await?;
+        wired.host.state.audit(&actor, "adopt", &detail).await?;
     }
     wired.close().await;
     let adoption = adoption.map_err(|error| Failure::ended_by(error, &signals))?;

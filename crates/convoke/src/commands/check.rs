@@ -1,12 +1,14 @@
 //! `check`: every problem of a configuration at once.
 
+use convoke_pipeline::CheckReport;
 use serde_json::json;
 
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::host::Host;
 use crate::signals::Signals;
-use crate::wiring::{load_config, wire};
+use crate::wiring::load_config;
 use crate::{output, progress};
 
 pub(crate) async fn check(global: &Global, connect: bool) -> Result<Exit, Failure> {
@@ -14,20 +16,25 @@ pub(crate) async fn check(global: &Global, connect: bool) -> Result<Exit, Failur
     let mut reports = Vec::new();
     if connect {
         let signals = Signals::watch()?;
+        let host = Host::open(config.clone(), signals.cancel()).await?;
         for sync in config.syncs.keys() {
-            let wired = wire(&config, sync.as_str(), progress::reporter(global), signals.cancel()).await?;
-            reports.push((sync.as_str(), wired.pipeline.check_connections().await));
-            wired.close().await;
+            let report = match host.pipeline(sync.as_str(), progress::reporter(global), signals.cancel()).await {
+                Ok(pipeline) => pipeline.check_connections().await,
+                Err(failure) => CheckReport { problems: vec![failure.into_message()], ..CheckReport::default() },
+            };
+            reports.push((sync.as_str(), report));
         }
+        host.close().await;
     }
+    let connections = config.connections.len() + config.object_stores.len() + config.databases.len();
     let is_well = reports.iter().all(|(_, report)| report.problems.is_empty());
     if global.json {
         let syncs: serde_json::Map<_, _> =
             reports.iter().map(|(sync, report)| ((*sync).to_owned(), json!(report))).collect();
-        let (connections, configured) = (config.connections.len(), config.syncs.len());
+        let configured = config.syncs.len();
         output::json(&json!({ "ok": is_well, "connections": connections, "syncs": configured, "reached": syncs }));
     } else {
-        let (connections, syncs) = (config.connections.len(), config.syncs.len());
+        let syncs = config.syncs.len();
         output::line(format!("{}: {connections} connections, {syncs} syncs, all well formed", global.config.display()));
         for (sync, report) in &reports {
             report.facts.iter().for_each(|fact| output::line(format!("{sync}: {fact}")));

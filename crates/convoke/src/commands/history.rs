@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use convoke_core::state::{PlanRecord, Plans, RunRecord, Runs};
+use convoke_core::state::{PlanRecord, RunRecord, StateStore};
 use convoke_core::{PlanId, RunId, SyncName, Timestamp};
-use convoke_state::SqliteState;
 use serde_json::json;
 
 use crate::cli::Global;
@@ -64,7 +63,7 @@ fn seconds_between(start: Timestamp, end: Timestamp) -> String {
 pub(crate) async fn show(global: &Global, id: &str) -> Result<Exit, Failure> {
     let config = load_config(&global.config, global.verbose)?;
     let state = open_state(&config, StateUse::Read).await?;
-    let (run, plan) = find(&state, id).await?;
+    let (run, plan) = find(state.as_ref(), id).await?;
     if global.json {
         let plan = plan.map(|plan| json!({ "manifest": plan.manifest, "hash": plan.hash, "state": plan.state }));
         output::json(&json!({ "run": run, "plan": plan }));
@@ -112,7 +111,7 @@ fn print_samples(plan: &PlanRecord) {
 }
 
 /// Finds a run or a plan by its id or the first digits of it; digits that begin both mean the run.
-async fn find(state: &SqliteState, id: &str) -> Result<(Option<RunRecord>, Option<PlanRecord>), Failure> {
+async fn find(state: &dyn StateStore, id: &str) -> Result<(Option<RunRecord>, Option<PlanRecord>), Failure> {
     if let Some(plan_id) = PlanId::parse(id)
         && let Some(plan) = state.plan(plan_id).await?
     {
@@ -133,7 +132,7 @@ async fn find(state: &SqliteState, id: &str) -> Result<(Option<RunRecord>, Optio
 }
 
 /// Finds a plan by its id or the first digits of it, among those that runs are about.
-pub(crate) async fn find_plan(state: &SqliteState, id: &str) -> Result<Option<PlanRecord>, Failure> {
+pub(crate) async fn find_plan(state: &dyn StateStore, id: &str) -> Result<Option<PlanRecord>, Failure> {
     if let Some(plan_id) = PlanId::parse(id) {
         return Ok(state.plan(plan_id).await?);
     }
@@ -148,7 +147,7 @@ pub(crate) async fn find_plan(state: &SqliteState, id: &str) -> Result<Option<Pl
 }
 
 /// Finds a run by its id or the first digits of it.
-pub(crate) async fn find_run(state: &SqliteState, id: &str) -> Result<RunRecord, Failure> {
+pub(crate) async fn find_run(state: &dyn StateStore, id: &str) -> Result<RunRecord, Failure> {
     if let Some(run_id) = RunId::parse(id)
         && let Some(run) = state.run(run_id).await?
     {

@@ -6,11 +6,13 @@ mod demo;
 mod history;
 mod init;
 mod rejects;
+mod schedule;
+mod serve;
 mod store;
 mod sync;
 mod view;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Schedule};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
@@ -25,6 +27,9 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan { sync, extent } => Box::pin(sync::plan(&global, &sync, &extent)).await,
         Command::Apply { plan, approve } => Box::pin(sync::apply(&global, &plan, approve.as_deref())).await,
         Command::Run { sync, extent } => Box::pin(sync::run(&global, &sync, &extent)).await,
+        Command::Backfill { sync, selection } => Box::pin(sync::backfill(&global, &sync, &selection)).await,
+        Command::Serve { listen } => Box::pin(serve::serve(&global, listen)).await,
+        Command::Schedule(Schedule::Next { sync, count }) => schedule::next(&global, sync.as_deref(), count),
         Command::Runs { sync, count } => history::runs(&global, sync.as_deref(), count).await,
         Command::Show { id } => history::show(&global, &id).await,
         Command::Explain { sync, key } => Box::pin(view::explain(&global, &sync, &key)).await,

@@ -5,9 +5,8 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use convoke_core::state::{RejectRecord, RejectStage, Rejects as _};
+use convoke_core::state::{RejectRecord, RejectStage, StateStore};
 use convoke_core::{RunId, SyncName};
-use convoke_state::SqliteState;
 use serde_json::json;
 
 use crate::cli::{ExportFormat, Global, Rejects};
@@ -26,13 +25,13 @@ pub(crate) async fn rejects(global: &Global, command: Rejects) -> Result<Exit, F
     find_sync(&config, sync)?;
     let state = open_state(&config, StateUse::Read).await?;
     let run = match run {
-        Some(id) => Some(find_run(&state, id).await?.id),
+        Some(id) => Some(find_run(state.as_ref(), id).await?.id),
         None => None,
     };
     match &command {
-        Rejects::List { sync, count, .. } => list(global, &state, (&SyncName::new(sync), run), *count).await,
+        Rejects::List { sync, count, .. } => list(global, state.as_ref(), (&SyncName::new(sync), run), *count).await,
         Rejects::Export { sync, to, format, .. } => {
-            let exported = export(&state, (&SyncName::new(sync), run), to, *format).await?;
+            let exported = export(state.as_ref(), (&SyncName::new(sync), run), to, *format).await?;
             if global.json {
                 output::json(&json!({ "exported": exported, "file": to }));
             } else {
@@ -45,7 +44,7 @@ pub(crate) async fn rejects(global: &Global, command: Rejects) -> Result<Exit, F
 
 async fn list(
     global: &Global,
-    state: &SqliteState,
+    state: &dyn StateStore,
     (sync, run): (&SyncName, Option<RunId>),
     count: u32,
 ) -> Result<Exit, Failure> {
@@ -93,7 +92,7 @@ fn without_values(reject: &RejectRecord) -> serde_json::Value {
 
 /// Writes the rejects to a new file; returns how many.
 async fn export(
-    state: &SqliteState,
+    state: &dyn StateStore,
     (sync, run): (&SyncName, Option<RunId>),
     to: &Path,
     format: ExportFormat,

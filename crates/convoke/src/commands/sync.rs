@@ -5,7 +5,7 @@ use convoke_core::state::{PlanRecord, RunRecord};
 use convoke_pipeline::{Ended, Error, approves, chain};
 use serde::Serialize;
 
-use crate::cli::{Extent, Global};
+use crate::cli::{Extent, Global, Selection};
 use crate::commands::history::find_plan;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -23,6 +23,25 @@ pub(crate) async fn run(global: &Global, sync: &str, extent: &Extent) -> Result<
     let (wired, signals) = wire_sync(global, sync).await?;
     let ended = wired.pipeline.run(extent.into()).await;
     conclude(global, wired, &signals, ended).await
+}
+
+pub(crate) async fn backfill(global: &Global, sync: &str, selection: &Selection) -> Result<Exit, Failure> {
+    let backfill = Some(wanted(selection)?);
+    let (wired, signals) = wire_sync(global, sync).await?;
+    let ended = wired.pipeline.run(convoke_pipeline::Extent { backfill, ..Default::default() }).await;
+    conclude(global, wired, &signals, ended).await
+}
+
+fn wanted(selection: &Selection) -> Result<convoke_core::source::Selection, Failure> {
+    use convoke_core::source::Selection as Wanted;
+    match selection {
+        Selection { all: true, .. } => Ok(Wanted::All),
+        Selection { objects: Some(pattern), .. } => Ok(Wanted::Objects(pattern.clone())),
+        Selection { from: Some(from), to: Some(to), .. } if from >= to => {
+            Err(Failure::usage(format!("`--from` {from} must be before `--to` {to}")))
+        }
+        Selection { from, to, .. } => Ok(Wanted::Between { from: *from, to: *to }),
+    }
 }
 
 pub(crate) async fn apply(global: &Global, plan: &str, approval: Option<&str>) -> Result<Exit, Failure> {
@@ -44,12 +63,12 @@ async fn plan_of(global: &Global, id: &str) -> Result<PlanRecord, Failure> {
         return Err(unknown());
     }
     let state = open_state(&config, StateUse::Read).await?;
-    find_plan(&state, id).await?.ok_or_else(unknown)
+    find_plan(state.as_ref(), id).await?.ok_or_else(unknown)
 }
 
 async fn audit_approval(wired: &Wired, id: PlanId) -> Result<(), Failure> {
     let actor = format!("uid {}", rustix::process::getuid().as_raw());
-    Ok(wired.state.audit(&actor, "approve", &format!("plan {id}")).await?)
+    Ok(wired.host.state.audit(&actor, "approve", &format!("plan {id}")).await?)
 }
 
 async fn wire_sync(global: &Global, sync: &str) -> Result<(Wired, Signals), Failure> {
@@ -145,6 +164,6 @@ fn facts(ended: &Ended, exit: Exit) -> Facts<'_> {
 
 impl From<&Extent> for convoke_pipeline::Extent {
     fn from(extent: &Extent) -> Self {
-        Self { full: extent.full, limit: extent.limit }
+        Self { full: extent.full, limit: extent.limit, backfill: None }
     }
 }

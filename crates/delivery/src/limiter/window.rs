@@ -49,6 +49,16 @@ pub struct Spent {
     pub day: Option<WindowSpent>,
 }
 
+/// What is left of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    pub window: Window,
+    /// Requests.
+    pub left: u64,
+    /// Requests.
+    pub limit: u64,
+}
+
 /// What was spent in one window and the one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSpent {
@@ -133,6 +143,16 @@ impl Budget {
         }
     }
 
+    /// What is left of the windows that have a limit and outlast a scrape: hour and day.
+    pub fn left(&mut self, now: Moment) -> Vec<Left> {
+        let counters = [(Window::Hour, &mut self.hour), (Window::Day, &mut self.day)];
+        let left = counters.into_iter().filter_map(|(window, counter)| {
+            let counter = counter.as_mut()?;
+            Some(Left { window, left: counter.left(now.wall), limit: counter.limit })
+        });
+        left.collect()
+    }
+
     /// What to store. `ahead` is added to both windows: what may be spent before it is stored again.
     pub fn spent(&self, ahead: u64) -> Spent {
         let ahead_of = |counter: &Counter| WindowSpent { current: counter.spent.current + ahead, ..counter.spent };
@@ -195,13 +215,18 @@ impl Counter {
         self.length - i64::try_from(counted_off).unwrap_or(0)
     }
 
-    /// Believes the destination when it says that less is left than we thought.
-    fn lower_to(&mut self, remaining: u64, wall: i64) {
+    /// How many requests still fit.
+    fn left(&mut self, wall: i64) -> u64 {
         self.roll(wall);
         let left_of_window = i128::from(self.length - self.offset(wall));
         let decayed = i128::from(self.spent.previous) * left_of_window / i128::from(self.length);
         let used = self.spent.current + u64::try_from(decayed).unwrap_or(0);
-        let ours = self.limit.saturating_sub(used);
+        self.limit.saturating_sub(used)
+    }
+
+    /// Believes the destination when it says that less is left than we thought.
+    fn lower_to(&mut self, remaining: u64, wall: i64) {
+        let ours = self.left(wall);
         self.spent.current += ours.saturating_sub(remaining);
     }
 }
@@ -242,6 +267,23 @@ mod tests {
         assert_eq!(budget.take(at(1)), Ok(()));
         assert_eq!(budget.take(at(2)), Ok(()));
         assert!(budget.take(at(3)).is_err());
+    }
+
+    #[test]
+    fn what_is_left_counts_the_share_of_the_hour_before() {
+        let limits = RateLimits { per_day: Some(1_000), ..hourly(100) };
+        let mut budget = Budget::new(&limits, &Spent::default());
+        for _ in 0..40 {
+            budget.take(at(10 * HOUR)).unwrap();
+        }
+        let left = |budget: &mut Budget, wall| -> Vec<_> {
+            budget.left(at(wall)).into_iter().map(|left| (left.window, left.left, left.limit)).collect()
+        };
+        assert_eq!(left(&mut budget, 10 * HOUR), [(Window::Hour, 60, 100), (Window::Day, 960, 1_000)]);
+        assert_eq!(left(&mut budget, 11 * HOUR + HOUR / 2)[0], (Window::Hour, 80, 100));
+        assert!(
+            Budget::new(&RateLimits { per_second: Some(1), ..hourly(1) }, &Spent::default()).left(at(0)).len() == 1
+        );
     }
 
     #[test]

@@ -11,8 +11,9 @@ use convoke_core::ledger::LedgerManifest;
 use convoke_core::plan::PlanManifest;
 use convoke_core::sink::{AttemptTag, AudienceBinding, JobId};
 use convoke_core::state::{
-    Audiences, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers, OpenProvision, PlanRecord, PlanState,
-    Plans, Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, Settlement,
+    Audiences, Audit, AuditRecord, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers, OpenProvision,
+    PlanRecord, PlanState, Plans, Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, ScheduleMark, Schedules,
+    Settlement,
 };
 use convoke_core::{AudienceKey, ConnectionName, KeyHash, PlanId, RunId, StateError, SyncName, Timestamp};
 
@@ -322,5 +323,27 @@ impl Ledgers for MemoryState {
 
     async fn hash_key(&self) -> Result<HashKey> {
         unreachable!("ledgers are the pipeline's")
+    }
+}
+
+#[async_trait]
+impl Schedules for MemoryState {
+    async fn schedule_mark(&self, _sync: &SyncName) -> Result<Option<ScheduleMark>> {
+        unreachable!("schedules are the daemon's")
+    }
+
+    async fn set_schedule_mark(&self, _sync: &SyncName, _mark: &ScheduleMark, _lease: &Lease) -> Result<()> {
+        unreachable!("schedules are the daemon's")
+    }
+}
+
+#[async_trait]
+impl Audit for MemoryState {
+    async fn audit(&self, _actor: &str, _action: &str, _detail: &str) -> Result<()> {
+        unreachable!("the audit trail is the binary's")
+    }
+
+    async fn audit_trail(&self, _limit: u32) -> Result<Vec<AuditRecord>> {
+        unreachable!("the audit trail is the binary's")
     }
 }

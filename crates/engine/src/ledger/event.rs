@@ -23,10 +23,13 @@ pub(crate) enum EventKind {
     Deleted,
     FoundRemoved,
     Adopted,
+    /// The row's content was seen again in a later record.
+    Confirmed,
 }
 
 impl EventKind {
-    const ALL: [Self; 5] = [Self::Created, Self::Updated, Self::Deleted, Self::FoundRemoved, Self::Adopted];
+    const ALL: [Self; 6] =
+        [Self::Created, Self::Updated, Self::Deleted, Self::FoundRemoved, Self::Adopted, Self::Confirmed];
 
     pub(crate) fn code(self) -> u8 {
         self as u8
@@ -102,7 +105,10 @@ pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event<'_>, counts:
             counts.found_removed += 1;
             *current = Some(LedgerEntry { state: RowState::RemovedAtDestination, ..entry.clone() });
         }
-        (EventKind::Deleted | EventKind::FoundRemoved, None) => {}
+        (EventKind::Confirmed, Some(entry)) if entry.content == event.content => {
+            *current = Some(LedgerEntry { order: OrderValue::from_slice(event.order), ..entry.clone() });
+        }
+        (EventKind::Deleted | EventKind::FoundRemoved, None) | (EventKind::Confirmed, _) => {}
     }
     Effect::Done
 }

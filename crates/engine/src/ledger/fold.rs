@@ -17,8 +17,9 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc::channel;
 
-use super::event::{Event, events_of};
+use super::event::{Event, EventKind, events_of};
 use super::merge::{self, Merge, Merged};
+use crate::batches::ConfirmedRecords;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::plan::blocking;
@@ -60,6 +61,32 @@ pub struct FoldRequest<'a> {
     pub segments: &'a dyn SegmentStore,
 }
 
+/// Records that a plan of this sync has confirmed: their rows get the later order value.
+pub struct Confirmed<'a> {
+    pub sync: &'a SyncName,
+    pub records: ConfirmedRecords,
+}
+
+impl Confirmed<'_> {
+    async fn push_to(self, events: &mut Events) -> Result<(), EngineError> {
+        let Self { sync, mut records } = self;
+        loop {
+            let (reader, part) = blocking(move || {
+                let part = records.next_part()?;
+                Ok((records, part))
+            })
+            .await?;
+            let Some(part) = part else { return Ok(()) };
+            records = reader;
+            for row in &part {
+                let kind = EventKind::Confirmed;
+                let (content, order) = (row.content, row.order.as_slice());
+                events.push(Event { key: row.key, kind, content, order, row_id: "", owner: sync }).await?;
+            }
+        }
+    }
+}
+
 /// A new ledger, sealed but not yet committed.
 #[derive(Clone, Debug)]
 pub struct Folded {
@@ -74,6 +101,7 @@ pub(crate) async fn fold(
     engine: &Engine,
     request: FoldRequest<'_>,
     mut entries: BoxStream<'_, Result<Entry, StateError>>,
+    mut confirmed: Option<Confirmed<'_>>,
 ) -> Result<Folded, EngineError> {
     let gather = async |events: &mut Events| {
         while let Some(entry) = entries.next().await {
@@ -82,7 +110,10 @@ pub(crate) async fn fold(
                 events.push(event).await?;
             }
         }
-        Ok(())
+        match confirmed.take() {
+            Some(confirmed) => confirmed.push_to(events).await,
+            None => Ok(()),
+        }
     };
     merge_events(engine, request, gather).await.map(|(folded, _)| folded)
 }

@@ -25,7 +25,7 @@ use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
 use crate::ledger::segment;
 use crate::order_value::Criteria;
-use crate::rank::Ranking;
+use crate::rank::{Rank, Ranking};
 use crate::sorting;
 use crate::spool::POSITION_COLUMN;
 use crate::suppression::{ListedKeys, hash_lists};
@@ -38,14 +38,16 @@ pub(super) const UPDATE: u8 = 1;
 pub(super) const INVALID: u8 = 2;
 pub(super) const OWNED_BY_OTHER: u8 = 3;
 pub(super) const DELETE: u8 = 4;
+/// A record that is in the row already, from an earlier one: the later order value is kept.
+pub(super) const CONFIRMED: u8 = 6;
 /// A delete for want of a record; not made if an invalid record turns out to have the key, or too many cannot be read.
 pub(super) const ABSENT: u8 = 5;
 
 /// Changes that go into the sort at once: the fewer batches, the fewer have to be merged.
 const SORTED_ROWS: usize = 32_768;
 
-/// Where the places of deletes begin: beyond every position.
-const FIRST_DELETE_PLACE: u64 = 1 << 62;
+/// Where the places of what needs no record's values begin: beyond every position.
+const FIRST_PLACE_WITHOUT_RECORD: u64 = 1 << 62;
 
 const ACTION: &str = "compare the source with the ledger";
 
@@ -113,8 +115,13 @@ pub(super) async fn find_changes(
     let mut sieve = Sieve::new(policy, (ranking, criteria), listed, request);
     let compare = async move {
         while let Some(batch) = diff.next().await {
-            let batch =
-                batch.map_err(|cause| engine.explain_failure(ACTION, &cause, request.spec, request.spool, prepared))?;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(cause) => {
+                    let explained = engine.explain_failure(ACTION, &cause, request.spec, request.spool, prepared);
+                    return Err(explained.await);
+                }
+            };
             sieve.take(&batch);
             if sieve.kept.places.len() >= SORTED_ROWS {
                 input.push(sieve.kept.finish()).await?;
@@ -144,10 +151,11 @@ fn register_records(
     let mut arguments = vec![Expr::Column(Column::from_name(POSITION_COLUMN))];
     let columns = prepared.mapping.active.expressions(request.spec, &prepared.compiled);
     arguments.extend(columns.into_iter().chain(prepared.compiled.order.iter().cloned()).map(|placed| placed.expr));
-    let mut records =
-        context.read_table(crate::engine::table_of(&request.spool.paths(), request.spool.stored_schema(), &[])?)?;
-    if let Some(filter) = &prepared.compiled.filter {
-        records = records.filter(filter.expr.clone())?;
+    let filter = prepared.compiled.filter.as_ref().map(|filter| &filter.expr);
+    let wanted = prepared.columns_read(request.spec, request.spool.schema());
+    let mut records = request.spool.records(context, &wanted, filter)?;
+    if let Some(filter) = filter {
+        records = records.filter(filter.clone())?;
     }
     let digested = records.select(vec![function.call(arguments).alias("digest")])?;
     context.register_table("records", digested.into_view())?;
@@ -237,13 +245,29 @@ impl Sieve {
         };
         let decision = decide(self.policy, Some(winner), known, self.listed_as(key));
         self.note_row(decision, DELETE, key, joined.row_id(row));
-        let Some(kind) = self.count(decision.fate) else { return };
+        let Some(kind) = self.count(decision.fate) else {
+            if decision.fate == Some(Fate::Unchanged) {
+                self.confirm(key, &rank, joined.ledger_order(row));
+            }
+            return;
+        };
         self.marked.clear();
         if let Some(criteria) = self.criteria {
             criteria.mark(rank.order, &mut self.marked);
         }
         let hashes = NarrowHashes { key, content: &rank.content.0, order: &self.marked };
         self.kept.push(kind, position, &hashes, joined.row_id(row).filter(|_| kind == UPDATE));
+    }
+
+    /// Notes that a row's record was seen again under a later order value, so that none in between overwrites it.
+    fn confirm(&mut self, key: &[u8], rank: &Rank<'_>, stored_order: Option<&[u8]>) {
+        let (Some(criteria), Some(stored)) = (self.criteria, stored_order) else { return };
+        if criteria.raises(stored, rank.order) {
+            self.marked.clear();
+            criteria.mark(rank.order, &mut self.marked);
+            let hashes = NarrowHashes { key, content: &rank.content.0, order: &self.marked };
+            self.kept.push(CONFIRMED, place_without_record(key), &hashes, None);
+        }
     }
 
     fn listed_as(&self, key: &[u8]) -> Option<convoke_core::spec::ExistingRows> {
@@ -254,7 +278,7 @@ impl Sieve {
         if decision.deletes_row {
             self.counts.deletes += 1;
             let hashes = NarrowHashes { key, content: &ContentHash::UNKNOWN.0, order: &[] };
-            self.kept.push(kind, place_of_delete(key), &hashes, row_id);
+            self.kept.push(kind, place_without_record(key), &hashes, row_id);
         }
     }
 
@@ -295,10 +319,10 @@ pub(super) fn is_unreadable(content: &[u8]) -> bool {
     content == ContentHash::UNKNOWN.0
 }
 
-/// Deletes come in the order of their keys, so that the same plan has the same order.
-fn place_of_delete(key: &[u8]) -> u64 {
+/// What needs no values comes in the order of keys, so that the same plan has the same order.
+fn place_without_record(key: &[u8]) -> u64 {
     let head = key.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
-    FIRST_DELETE_PLACE | head >> 2
+    FIRST_PLACE_WITHOUT_RECORD | head >> 2
 }
 
 /// A batch of the diff, column by column.

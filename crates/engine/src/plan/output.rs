@@ -27,6 +27,7 @@ pub(super) struct Output {
     creates: Table,
     updates: Table,
     deletes: Table,
+    confirmed: Table,
     invalid: InvalidTable,
     samples: [Vec<ChangeSample>; 3],
 }
@@ -40,6 +41,7 @@ impl Output {
             creates: table(Operation::Create, Arc::clone(&changes))?,
             updates: table(Operation::Update, changes)?,
             deletes: table(Operation::Delete, schema::changes(std::iter::empty()))?,
+            confirmed: Table::new(folder, PlanContent::Confirmed, schema::changes(std::iter::empty()))?,
             invalid: InvalidTable::new(Table::new(folder, PlanContent::Invalid, schema::invalid(mapped()))?),
             samples: Default::default(),
             names,
@@ -58,10 +60,12 @@ impl Output {
 
     /// Writes deletes; the batch has the columns of [`schema::NARROW`].
     pub(super) fn deletes(&mut self, narrow: &RecordBatch) -> Result<(), EngineError> {
-        let origins = new_null_array(&DataType::Utf8, narrow.num_rows());
-        let columns = narrow.columns()[2..].iter().cloned().chain([origins]).collect();
-        let deletes = RecordBatch::try_new(Arc::clone(&self.deletes.schema), columns);
-        self.changes(Operation::Delete, &deletes.expect("the columns are of one length"))
+        self.changes(Operation::Delete, &without_cells(narrow, &self.deletes.schema))
+    }
+
+    /// Writes confirmed records; the batch has the columns of [`schema::NARROW`].
+    pub(super) fn confirmed(&mut self, narrow: &RecordBatch) -> Result<(), EngineError> {
+        self.confirmed.write(&without_cells(narrow, &self.confirmed.schema))
     }
 
     pub(super) fn invalid(
@@ -86,6 +90,7 @@ impl Output {
         for table in [self.updates, self.creates, self.deletes] {
             files.extend(table.finish()?);
         }
+        files.extend(self.confirmed.finish()?);
         files.extend(self.invalid.finish()?);
         Ok((files, self.samples.into_iter().flatten().collect()))
     }
@@ -99,6 +104,12 @@ impl Output {
             kept.push(ChangeSample { operation, origin, row_id: row_id.map(RowId::new), cells: cells.collect() });
         }
     }
+}
+
+fn without_cells(narrow: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
+    let origins = new_null_array(&DataType::Utf8, narrow.num_rows());
+    let columns = narrow.columns()[2..].iter().cloned().chain([origins]).collect();
+    RecordBatch::try_new(Arc::clone(schema), columns).expect("the columns are of one length")
 }
 
 /// One file of a plan; it exists only if it has rows.

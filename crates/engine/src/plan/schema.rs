@@ -53,5 +53,6 @@ pub(crate) fn file_name(content: PlanContent) -> &'static str {
         PlanContent::Changes(Operation::Update) => "updates.parquet",
         PlanContent::Changes(Operation::Delete) => "deletes.parquet",
         PlanContent::Invalid => "invalid.parquet",
+        PlanContent::Confirmed => "confirmed.parquet",
     }
 }

@@ -9,8 +9,9 @@ use arrow::datatypes::{Int64Type, UInt8Type};
 use convoke_core::KeyHash;
 use convoke_core::journal::Operation;
 use convoke_core::plan::{PlanCounts, WithheldDeletes};
+use tokio::runtime::Handle;
 
-use super::narrow::{ABSENT, CREATE, Changes, DELETE, INVALID, OWNED_BY_OTHER, UPDATE, is_unreadable};
+use super::narrow::{ABSENT, CONFIRMED, CREATE, Changes, DELETE, INVALID, OWNED_BY_OTHER, UPDATE, is_unreadable};
 use super::output::Output;
 use super::schema::{self, NARROW};
 use super::{PlanRequest, Planned, blocking};
@@ -18,7 +19,7 @@ use crate::cell::CellProblem;
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
 use crate::mapping::Mapping;
-use crate::spool::SpoolGroup;
+use crate::spool::{GroupRecords, SpoolGroup};
 
 const ACTION: &str = "sort what changes";
 
@@ -116,8 +117,8 @@ impl Pass {
         let batch = self.within_limit(batch);
         let kinds = batch.column(0).as_primitive::<UInt8Type>().values();
         let places = batch.column(1).as_primitive::<Int64Type>().values();
-        let is_delete = |kind: &u8| matches!(*kind, DELETE | ABSENT);
-        let records = kinds.iter().position(is_delete).unwrap_or(kinds.len());
+        let needs_no_values = |kind: &u8| matches!(*kind, DELETE | ABSENT | CONFIRMED);
+        let records = kinds.iter().position(needs_no_values).unwrap_or(kinds.len());
         let mut start = 0;
         while start < records {
             let end_of_group = self.enter_group_of(places[start])?;
@@ -125,7 +126,9 @@ impl Pass {
             self.pending.push(batch.slice(start, rows));
             start += rows;
         }
-        let deletes = self.without_held(batch.slice(records, kinds.len() - records));
+        let (confirmed, deletes) = without_values(&batch.slice(records, kinds.len() - records));
+        self.output.confirmed(&confirmed)?;
+        let deletes = self.without_held(deletes);
         self.output.deletes(&deletes)
     }
 
@@ -169,15 +172,22 @@ impl Pass {
         }
     }
 
-    /// Fetches the values of what is pending and writes it.
+    /// Fetches the values of what is pending and writes it. Runs on a thread that may block.
     fn settle_group(&mut self) -> Result<(), EngineError> {
         let pending = std::mem::take(&mut self.pending);
-        let Some(group) = self.current.as_ref().filter(|_| !pending.is_empty()) else { return Ok(()) };
+        let Some(group) = self.current.clone().filter(|_| !pending.is_empty()) else { return Ok(()) };
         let narrow = concat_batches(&NARROW, &pending).expect("all have this schema");
         let places = narrow.column(1).as_primitive::<Int64Type>().values();
         let offset_of = |place: &i64| usize::try_from(place.cast_unsigned() - group.first_position);
-        let offsets: Vec<_> = places.iter().map(|place| offset_of(place).expect("a group is small")).collect();
-        let fetched = group.read(&self.mapping.input, &offsets)?;
+        let offsets: Vec<_> = places.iter().map(|place| offset_of(place).expect("a group has fewer rows")).collect();
+        let input = Arc::clone(&self.mapping.input);
+        let written = group
+            .read(&input, &offsets, |fetched, range| self.write(&fetched, &narrow.slice(range.start, range.len())));
+        Handle::current().block_on(written)
+    }
+
+    /// Writes changes, each with the record that it is about.
+    fn write(&mut self, fetched: &GroupRecords, narrow: &RecordBatch) -> Result<(), EngineError> {
         let cells = self.mapping.evaluate(&fetched.records).map_err(|failed| EngineError::Evaluation {
             sync: self.sync.clone(),
             place: failed.place,
@@ -214,6 +224,16 @@ impl Pass {
         let withheld = first.filter(|_| deletes > 0).map(|first| WithheldDeletes { deletes, unreadable, first });
         Ok(Planned { counts: self.counts, files, samples, withheld })
     }
+}
+
+/// Parts what needs no record's values into confirmed records and deletes.
+fn without_values(batch: &RecordBatch) -> (RecordBatch, RecordBatch) {
+    let kinds = batch.column(0).as_primitive::<UInt8Type>().values();
+    let of = |wanted: bool| {
+        let kept: BooleanArray = kinds.iter().map(|kind| Some((*kind == CONFIRMED) == wanted)).collect();
+        filter_record_batch(batch, &kept).expect("there is a verdict for each row")
+    };
+    (of(true), of(false))
 }
 
 fn rows_of(batch: &RecordBatch, rows: Vec<u32>) -> RecordBatch {

@@ -12,7 +12,7 @@ use convoke_core::journal::{Entry, EntryId, Intent, IntentRow, Operation, RowOut
 use convoke_core::ledger::{LedgerManifest, SegmentStore, StagedSegment};
 use convoke_core::plan::PlannedBatch;
 use convoke_core::sink::AttemptTag;
-use convoke_core::source::{Coverage, SourceBatch, Split, SplitItem};
+use convoke_core::source::{Coverage, SourceBatch, Split, SplitContent, SplitItem};
 use convoke_core::spec::*;
 use convoke_core::{AudienceKey, ConnectionName, DataType, HashKey, PlanId, RowId, StateError, SyncName, Timestamp};
 use convoke_engine::*;
@@ -98,6 +98,7 @@ pub(crate) fn spec(mode: SyncMode) -> SyncSpec {
         guards: Guards::default(),
         suppressions: vec![],
         shared: false,
+        schedule: ScheduleSpec::Manual,
     }
 }
 
@@ -150,7 +151,7 @@ impl World {
         let mut writer = SpoolWriter::create(&self.fresh("spool"), Arc::clone(schema)).unwrap();
         for (index, records) in splits.iter().enumerate() {
             let stream = futures::stream::iter(items(schema, records).into_iter().map(Ok)).boxed();
-            writer.split(&split(&format!("file-{index}.csv")), stream, &|_| {}).await.unwrap();
+            writer.split(&split(&format!("file-{index}.csv")), SplitContent::Stream(stream), &|_| {}).await.unwrap();
         }
         writer.finish().unwrap()
     }
@@ -159,7 +160,7 @@ impl World {
     pub(crate) async fn spool_of(&self, items: Vec<SplitItem>) -> Spool {
         let mut writer = SpoolWriter::create(&self.fresh("spool"), columns()).unwrap();
         let stream = futures::stream::iter(items.into_iter().map(Ok)).boxed();
-        writer.split(&split("file-0.csv"), stream, &|_| {}).await.unwrap();
+        writer.split(&split("file-0.csv"), SplitContent::Stream(stream), &|_| {}).await.unwrap();
         writer.finish().unwrap()
     }
 
@@ -198,6 +199,15 @@ impl World {
     }
 
     pub(crate) async fn fold(&mut self, spec: &SyncSpec, entries: Vec<Entry>) -> Folded {
+        self.fold_with(spec, entries, None).await
+    }
+
+    pub(crate) async fn fold_with(
+        &mut self,
+        spec: &SyncSpec,
+        entries: Vec<Entry>,
+        confirmed: Option<ConfirmedRecords>,
+    ) -> Folded {
         let identity = ledger_identity(spec, &self.hash_key);
         let audience = audience();
         let request = FoldRequest {
@@ -207,7 +217,8 @@ impl World {
             segments: &self.store,
         };
         let stream = futures::stream::iter(entries.into_iter().map(Ok)).boxed();
-        let folded = self.engine.fold(request, stream).await.unwrap();
+        let confirmed = confirmed.map(|records| Confirmed { sync: &spec.name, records });
+        let folded = self.engine.fold(request, stream, confirmed).await.unwrap();
         assert!(folded.counts.is_balanced(), "{:?}", folded.counts);
         self.manifest = Some(folded.manifest.clone());
         folded
@@ -218,7 +229,8 @@ impl World {
         let spool = self.spool(&columns(), &[records]).await;
         let (planned, folder) = self.plan(spec, &spool, None).await;
         let entries = batches(&folder, &planned).into_iter().map(|batch| acknowledge(spec, batch)).collect();
-        self.fold(spec, entries).await;
+        let confirmed = ConfirmedRecords::open(&folder, &planned.files).unwrap();
+        self.fold_with(spec, entries, confirmed).await;
         planned
     }
 }

@@ -71,7 +71,7 @@ async fn a_ledger_made_with_another_key_is_refused() {
         identity: &identity,
         segments: &world.store,
     };
-    let error = world.engine.fold(request, futures::stream::empty().boxed()).await.unwrap_err();
+    let error = world.engine.fold(request, futures::stream::empty().boxed(), None).await.unwrap_err();
     assert!(error.to_string().contains("hash key"), "{error}");
 }
 

@@ -5,6 +5,7 @@
 mod expressions;
 mod fixture;
 mod ledgers;
+mod pinned;
 mod plans;
 mod spools;
 mod suppressions;

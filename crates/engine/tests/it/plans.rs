@@ -6,7 +6,7 @@ use convoke_core::hash::encode_part;
 use convoke_core::journal::{Operation, RowOutcome};
 use convoke_core::plan::PlanCounts;
 use convoke_core::source::{Coverage, MalformedRecord, SplitItem};
-use convoke_core::spec::{Dedupe, Filter, Keep, Limit, SyncMode};
+use convoke_core::spec::{Dedupe, Filter, Keep, Limit, SyncMode, SyncSpec};
 use convoke_core::{KeyHash, RowId, SyncName};
 use proptest::prelude::*;
 
@@ -502,4 +502,34 @@ proptest! {
     fn every_plan_balances_and_counts_as_a_naive_reading_does(case in cases()) {
         runtime().block_on(hold_against_naive(case));
     }
+}
+
+#[tokio::test]
+async fn a_record_seen_again_unchanged_under_a_later_value_protects_its_row_from_those_in_between() {
+    let mut world = World::new();
+    world.coverage = Coverage::Delta;
+    let sync = SyncSpec { dedupe: Dedupe { keep: Keep::Latest, by: vec![by("updated_at")] }, ..spec(SyncMode::Upsert) };
+    world.settle(&sync, &[record(&["a@b.co", "A", "2026-01"]), record(&["c@d.co", "C", "2026-01"])]).await;
+    let again = world.settle(&sync, &[record(&["a@b.co", "A", "2026-03"])]).await;
+    assert_eq!((again.counts.unchanged, again.counts.changes()), (1, 0));
+    let between = [record(&["a@b.co", "Between", "2026-02"]), record(&["c@d.co", "Between", "2026-02"])];
+    let planned = world.settle(&sync, &between).await;
+    assert_eq!((planned.counts.superseded, planned.counts.updates), (1, 1));
+    // Nothing later was seen: there is nothing to keep.
+    let same = world.settle(&sync, &[record(&["a@b.co", "A", "2026-03"])]).await;
+    assert_eq!(same.files, []);
+}
+
+#[tokio::test]
+async fn a_source_without_records_and_columns_is_an_empty_snapshot() {
+    let mut world = World::new();
+    let sync = SyncSpec {
+        filter: Some(Filter::Sql("name <> 'B'".to_owned())),
+        dedupe: Dedupe { keep: Keep::Latest, by: vec![by("updated_at")] },
+        ..spec(SyncMode::Mirror)
+    };
+    world.settle(&sync, &[record(&["a@b.co", "A", "1"])]).await;
+    let nothing = world.spool(&schema(&[]), &[]).await;
+    let (planned, _) = world.plan(&sync, &nothing, None).await;
+    assert_eq!(planned.counts, PlanCounts { deletes: 1, ..PlanCounts::default() });
 }

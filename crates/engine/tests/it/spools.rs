@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use convoke_core::Timestamp;
-use convoke_core::source::{MalformedRecord, SplitItem, SplitResult};
+use convoke_core::source::{MalformedRecord, SplitContent, SplitItem, SplitResult};
 use convoke_core::spec::SyncMode;
 use convoke_engine::{EngineError, PreviewOutcome, PreviewRequest, SpoolWriter, read_invalid};
 use futures::StreamExt;
@@ -19,10 +19,17 @@ async fn a_broken_split_leaves_nothing_in_the_spool() {
     broken.pop();
     broken.push(SplitItem::Broken { reason: "not UTF-8".to_owned() });
     let stream = futures::stream::iter(broken.into_iter().map(Ok)).boxed();
-    let outcome = writer.split(&split("bad.csv"), stream, &|_| {}).await.unwrap();
+    let outcome = writer.split(&split("bad.csv"), SplitContent::Stream(stream), &|_| {}).await.unwrap();
     assert!(matches!(outcome.result, SplitResult::Broken { .. }));
     let good = items(&columns(), &[record(&["c@d.co", "C", "1"])]);
-    writer.split(&split("good.csv"), futures::stream::iter(good.into_iter().map(Ok)).boxed(), &|_| {}).await.unwrap();
+    writer
+        .split(
+            &split("good.csv"),
+            SplitContent::Stream(futures::stream::iter(good.into_iter().map(Ok)).boxed()),
+            &|_| {},
+        )
+        .await
+        .unwrap();
     let spool = writer.finish().unwrap();
     assert_eq!(spool.read(), 1);
     let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
@@ -40,12 +47,12 @@ async fn a_split_without_a_column_that_the_mapping_reads_is_refused_instead_of_e
     let narrow = std::sync::Arc::new(columns().project(&[0]).unwrap());
     let items = || futures::stream::iter(items(&narrow, &[record(&["a@b.co"])]).into_iter().map(Ok)).boxed();
     let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap().requiring(read);
-    let refused = writer.split(&split("part.csv"), items(), &|_| {}).await.unwrap_err();
+    let refused = writer.split(&split("part.csv"), SplitContent::Stream(items()), &|_| {}).await.unwrap_err();
     let EngineError::Source { split: name, cause } = &refused else { panic!("{refused}") };
     assert_eq!(name, "part.csv");
     assert!(cause.to_string().contains("no column `name`"), "{cause}");
     let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
-    writer.split(&split("part.csv"), items(), &|_| {}).await.unwrap();
+    writer.split(&split("part.csv"), SplitContent::Stream(items()), &|_| {}).await.unwrap();
     assert_eq!(writer.finish().unwrap().read(), 1);
 }
 
@@ -55,7 +62,14 @@ async fn malformed_records_count_as_read_and_invalid_with_their_place() {
     let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
     let mut ragged = items(&columns(), &[record(&["a@b.co", "A", "1"]), record(&["nobody", "B", "1"])]);
     ragged.insert(0, SplitItem::Malformed(MalformedRecord { position: 9, reason: "2 fields instead of 3".to_owned() }));
-    writer.split(&split("x.csv"), futures::stream::iter(ragged.into_iter().map(Ok)).boxed(), &|_| {}).await.unwrap();
+    writer
+        .split(
+            &split("x.csv"),
+            SplitContent::Stream(futures::stream::iter(ragged.into_iter().map(Ok)).boxed()),
+            &|_| {},
+        )
+        .await
+        .unwrap();
     let spool = writer.finish().unwrap();
     let (planned, folder) = world.plan(&spec(SyncMode::Upsert), &spool, None).await;
     assert_eq!((planned.counts.read, planned.counts.invalid, planned.counts.creates), (3, 2, 1));

@@ -7,6 +7,7 @@ mod discovery;
 mod markers;
 mod moves;
 mod reading;
+mod selecting;
 mod superseding;
 mod test_folder;
 

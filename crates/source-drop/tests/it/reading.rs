@@ -1,5 +1,8 @@
 //! What is read from a file, tidy or not.
 
+use std::fs;
+
+use convoke_core::error::SourceErrorKind;
 use convoke_core::spec::DropMode;
 use convoke_testkit::contract::source::SourceSetUp;
 use proptest::prelude::*;
@@ -153,6 +156,11 @@ async fn a_file_that_changed_after_it_was_listed_is_an_error_and_not_records() {
     folder.write("file.csv", "a\n1\n2\n");
     let error = folder.try_read(&discovery.splits[0]).await.unwrap_err();
     assert!(error.to_string().contains("changed while it was read; run again"), "{error}");
+    assert_eq!(error.kind, SourceErrorKind::Changed);
+    fs::remove_file(folder.path("file.csv")).unwrap();
+    let error = folder.try_read(&discovery.splits[0]).await.unwrap_err();
+    assert!(error.to_string().contains("file.csv` went away"), "{error}");
+    assert_eq!(error.kind, SourceErrorKind::Changed);
 }
 
 proptest! {

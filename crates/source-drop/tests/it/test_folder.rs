@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use arrow::array::AsArray;
 use async_trait::async_trait;
 use convoke_core::source::{
-    Discover, Discovery, MalformedRecord, Source, SourcePosition, Split, SplitItem, SplitOutcome, SplitResult,
+    Discover, Discovery, MalformedRecord, Selection, Source, SourcePosition, Split, SplitContent, SplitItem,
+    SplitOutcome, SplitResult,
 };
 use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
 use convoke_core::{Clock, SourceError};
@@ -108,13 +109,17 @@ impl TestFolder {
         self.try_discover(stored, false).await.unwrap()
     }
 
+    pub(crate) async fn select(&self, selection: Selection) -> Result<Discovery, SourceError> {
+        self.source.select(&selection).await
+    }
+
     pub(crate) async fn read(&self, split: &Split) -> Contents {
         self.try_read(split).await.unwrap()
     }
 
     pub(crate) async fn try_read(&self, split: &Split) -> Result<Contents, SourceError> {
         let mut contents = Contents::default();
-        let mut stream = self.source.read(split).await?;
+        let SplitContent::Stream(mut stream) = self.source.read(split).await? else { panic!("not a stream") };
         while let Some(item) = stream.next().await {
             match item? {
                 SplitItem::Records(batch) => {
@@ -188,5 +193,10 @@ impl SourceSetUp for TestFolder {
         }
         let number = self.puts.load(Ordering::SeqCst);
         self.write(&format!("contacts-{number}.csv"), writer.into_inner().unwrap());
+    }
+
+    async fn replace(&self, split: &Split) -> bool {
+        self.write(&split.name, "id,name\nother,Other\n");
+        true
     }
 }

@@ -1,6 +1,6 @@
 //! Random sequences of journal operations, with reopening in between, against a model in memory.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_core::hash::{ContentHash, KeyHash};
@@ -8,11 +8,14 @@ use convoke_core::ids::{ConnectionName, PlanId};
 use convoke_core::journal::{Entry, EntryId, Intent, IntentRow, Operation, RowOutcome};
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest};
 use convoke_core::sink::AttemptTag;
-use convoke_core::state::{Journal, Lease, Leases, Ledgers};
+use convoke_core::state::{Lease, StateStore};
 use convoke_core::{AudienceKey, RowId, StateError, SyncName, Timestamp};
-use convoke_state::{OpenMode, SqliteState};
+use convoke_testkit::contract::state::StateFixture;
 use proptest::prelude::*;
 use uuid::Uuid;
+
+use crate::postgres::PostgresFixture;
+use crate::sqlite::SqliteFixture;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -72,29 +75,40 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_journal_agrees_with_a_model_over_reopening(steps in prop::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(agrees_with_model(&steps));
+    fn the_journal_on_sqlite_agrees_with_a_model_over_reopening(steps in prop::collection::vec(step(), 1..60)) {
+        block_on(async { agrees_with_model(&SqliteFixture::new(), &steps).await });
     }
 }
 
-async fn agrees_with_model(steps: &[Step]) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("convoke.db");
-    let mut state = open(&path).await;
+proptest! {
+    // Each case takes a database of its own.
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_journal_on_postgres_agrees_with_a_model_over_reopening(steps in prop::collection::vec(step(), 1..60)) {
+        block_on(async { agrees_with_model(&PostgresFixture::new().await, &steps).await });
+    }
+}
+
+fn block_on(case: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(case);
+}
+
+async fn agrees_with_model(fixture: &dyn StateFixture, steps: &[Step]) {
+    let mut state: Arc<dyn StateStore> = fixture.open().await;
     let lease = state.acquire("audience/all", "worker", Duration::from_secs(600)).await.unwrap();
     let mut model = Model::default();
     for step in steps {
         match step {
-            Step::Reopen => state = open(&path).await,
-            other => apply(other, &state, &lease, &mut model).await,
+            Step::Reopen => state = fixture.open().await,
+            other => apply(other, &*state, &lease, &mut model).await,
         }
     }
-    assert_same(&state, &model).await;
-    assert_same(&open(&path).await, &model).await;
+    assert_same(&*state, &model).await;
+    assert_same(&*fixture.open().await, &model).await;
 }
 
-async fn apply(step: &Step, state: &SqliteState, lease: &Lease, model: &mut Model) {
+async fn apply(step: &Step, state: &dyn StateStore, lease: &Lease, model: &mut Model) {
     match *step {
         Step::Intend { plan, audience, rows } => {
             let intent = intent(plan, audience, rows);
@@ -124,7 +138,7 @@ async fn apply(step: &Step, state: &SqliteState, lease: &Lease, model: &mut Mode
     }
 }
 
-async fn close(index: usize, state: &SqliteState, lease: &Lease, model: &mut Model) {
+async fn close(index: usize, state: &dyn StateStore, lease: &Lease, model: &mut Model) {
     let id = model.id(index);
     let known = model.entries.get_mut(index).filter(|known| known.entry.outcomes.is_none());
     let Some(known) = known else {
@@ -137,7 +151,7 @@ async fn close(index: usize, state: &SqliteState, lease: &Lease, model: &mut Mod
     known.entry.outcomes = Some(outcomes);
 }
 
-async fn assert_same(state: &SqliteState, model: &Model) {
+async fn assert_same(state: &dyn StateStore, model: &Model) {
     for number in 0..2 {
         let audience = audience(number);
         let open = model.matching(|known| known.entry.intent.audience == audience && known.entry.outcomes.is_none());
@@ -151,7 +165,7 @@ async fn assert_same(state: &SqliteState, model: &Model) {
     }
 }
 
-async fn paged(state: &SqliteState, plan: PlanId) -> Vec<Entry> {
+async fn paged(state: &dyn StateStore, plan: PlanId) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {
         let page = state.entries_of(plan, entries.last().map(|last| last.id), 3).await.unwrap();
@@ -160,10 +174,6 @@ async fn paged(state: &SqliteState, plan: PlanId) -> Vec<Entry> {
         }
         entries.extend(page);
     }
-}
-
-async fn open(path: &Path) -> SqliteState {
-    SqliteState::open(path, OpenMode::ReadWrite).await.unwrap()
 }
 
 fn audience(number: u8) -> AudienceKey {

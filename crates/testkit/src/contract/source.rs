@@ -5,9 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of the suite is a failed test")]
 
 use arrow::array::AsArray;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use convoke_core::SourceError;
+use convoke_core::error::SourceErrorKind;
 use convoke_core::source::{
-    Coverage, Discover, Discovery, Source, SourcePosition, SplitItem, SplitOutcome, SplitResult,
+    Coverage, Discover, Discovery, PinnedParquet, Selection, Source, SourceBatch, SourcePosition, Split, SplitContent,
+    SplitItem, SplitOutcome, SplitResult, SplitStream,
 };
 use futures::StreamExt;
 
@@ -21,6 +25,21 @@ pub trait SourceSetUp: Send + Sync {
 
     /// Makes these records the latest contents: all there is in a snapshot, an addition in a delta.
     async fn put(&self, records: &[SuiteRecord]);
+
+    /// Reads a file that the source hands out to be read where it is; for sources that give any.
+    async fn read_parquet(&self, parquet: PinnedParquet) -> Vec<SuiteRecord> {
+        panic!("a source that hands out {parquet:?} needs a set-up that reads it")
+    }
+
+    /// Puts something else in the place of what a split holds; false if there is no such thing in this source.
+    async fn replace(&self, _split: &Split) -> bool {
+        false
+    }
+
+    /// Whether the source knows without reading them that its contents are those that a position tells of.
+    fn tells_unchanged(&self) -> bool {
+        true
+    }
 }
 
 /// Runs the whole suite, each check on a set-up of its own.
@@ -31,6 +50,9 @@ pub async fn obeys_the_contract<S: SourceSetUp>(set_up: impl AsyncFn() -> S) {
     finds_what_was_put_since(&set_up().await).await;
     shows_a_snapshot_until_another_takes_its_place(&set_up().await).await;
     reads_settled_records_again_when_asked(&set_up().await).await;
+    tells_what_was_replaced_before_it_was_read(&set_up().await).await;
+    selects_everything_and_leaves_discovery_as_it_is(&set_up().await).await;
+    selects_nothing_by_a_name_that_no_split_has(&set_up().await).await;
     lets_a_reader_go_early(&set_up().await).await;
 }
 
@@ -62,10 +84,10 @@ async fn finds_nothing_new_after_its_own_proposal<S: SourceSetUp>(set_up: &S) {
     set_up.put(&some_records(10, "first")).await;
     let (_, outcomes) = read_all(set_up, &discover(set_up, None, false).await).await;
     let stored = set_up.source().propose(None, &outcomes);
-    assert!(discover(set_up, Some(&stored), false).await.unchanged, "before it is acknowledged");
-    for time in ["once", "twice, as after a crash"] {
+    assert_settled(set_up, &stored).await;
+    for _once_and_again_as_after_a_crash in 0..2 {
         set_up.source().acknowledge(&outcomes).await.unwrap();
-        assert!(discover(set_up, Some(&stored), false).await.unchanged, "acknowledged {time}");
+        assert_settled(set_up, &stored).await;
     }
 }
 
@@ -80,7 +102,7 @@ async fn finds_what_was_put_since<S: SourceSetUp>(set_up: &S) {
     let moved_on = set_up.source().propose(Some(&stored), &outcomes);
     assert_ne!(moved_on, stored);
     set_up.source().acknowledge(&outcomes).await.unwrap();
-    assert!(discover(set_up, Some(&moved_on), false).await.unchanged);
+    assert_settled(set_up, &moved_on).await;
 }
 
 /// By this the plan of a snapshot is held against its source.
@@ -97,6 +119,9 @@ async fn shows_a_snapshot_until_another_takes_its_place<S: SourceSetUp>(set_up: 
     let shown: Vec<_> = again.splits.iter().chain(settled).collect();
     assert!(first.splits.iter().all(|split| shown.contains(&split)), "{shown:?}");
     assert!(again.splits.iter().all(|split| first.splits.contains(split)), "{again:?}");
+    if !set_up.tells_unchanged() {
+        return;
+    }
     set_up.put(&some_records(3, "second")).await;
     let later = discover(set_up, Some(&proposed), true).await;
     assert!(later.splits.iter().any(|split| !first.splits.contains(split)), "{later:?}");
@@ -115,15 +140,59 @@ async fn reads_settled_records_again_when_asked<S: SourceSetUp>(set_up: &S) {
     }
     let again = set_up.source().propose(Some(&stored), &outcomes);
     set_up.source().acknowledge(&outcomes).await.unwrap();
-    assert!(discover(set_up, Some(&again), false).await.unchanged);
+    assert_settled(set_up, &again).await;
+}
+
+async fn tells_what_was_replaced_before_it_was_read<S: SourceSetUp>(set_up: &S) {
+    set_up.put(&some_records(5_000, "first")).await;
+    let discovery = discover(set_up, None, false).await;
+    if !set_up.replace(&discovery.splits[0]).await {
+        return;
+    }
+    let error = read_whole(set_up, &discovery.splits[0]).await.unwrap_err();
+    assert_eq!(error.kind, SourceErrorKind::Changed, "{error}");
+    let again = discover(set_up, None, false).await;
+    assert_ne!(again.splits, discovery.splits);
+    read_whole(set_up, &again.splits[0]).await.unwrap();
+}
+
+async fn selects_everything_and_leaves_discovery_as_it_is<S: SourceSetUp>(set_up: &S) {
+    let (first, second) = (some_records(10, "first"), some_records(3, "second"));
+    let stored = settle(set_up, &first, None).await;
+    set_up.put(&second).await;
+    let before = discover(set_up, Some(&stored), false).await;
+    let all = set_up.source().select(&Selection::All).await.unwrap();
+    assert_eq!((all.coverage, all.unchanged), (Coverage::Delta, false), "{all:?}");
+    let (read, _) = read_all(set_up, &all).await;
+    match before.coverage {
+        Coverage::Snapshot => assert_eq!(read, second),
+        Coverage::Delta => assert_eq!(read, [first, second].concat()),
+    }
+    let after = discover(set_up, Some(&stored), false).await;
+    assert_eq!((after.splits, after.unchanged), (before.splits, false));
+}
+
+async fn selects_nothing_by_a_name_that_no_split_has<S: SourceSetUp>(set_up: &S) {
+    set_up.put(&some_records(10, "first")).await;
+    let selection = Selection::Objects("no-split-has-this-name".to_owned());
+    match set_up.source().select(&selection).await {
+        Ok(found) => assert!(found.unchanged && found.splits.is_empty(), "{found:?}"),
+        Err(error) => assert_eq!(error.kind, SourceErrorKind::Failed, "a selection that cannot be made: {error}"),
+    }
 }
 
 async fn lets_a_reader_go_early<S: SourceSetUp>(set_up: &S) {
     set_up.put(&some_records(100_000, "first")).await;
     let discovery = discover(set_up, None, false).await;
-    let mut stream = set_up.source().read(&discovery.splits[0]).await.unwrap();
-    assert!(matches!(stream.next().await, Some(Ok(SplitItem::Records(_)))));
-    drop(stream);
+    match set_up.source().read(&discovery.splits[0]).await.unwrap() {
+        SplitContent::Stream(mut stream) => {
+            assert!(matches!(stream.next().await, Some(Ok(SplitItem::Records(_)))));
+        }
+        SplitContent::Parquet(parquet) => {
+            let start = parquet.file.read(std::slice::from_ref(&(0..4))).await.unwrap();
+            assert_eq!(start.concat(), b"PAR1");
+        }
+    }
     let (read, _) = read_all(set_up, &discovery).await;
     assert_eq!(read.len(), 100_000);
 }
@@ -141,40 +210,82 @@ async fn settle<S: SourceSetUp>(
     proposed
 }
 
+/// Checks that a source, as far as it can tell, has nothing to read beyond this position.
+async fn assert_settled<S: SourceSetUp>(set_up: &S, stored: &SourcePosition) {
+    let discovery = discover(set_up, Some(stored), false).await;
+    assert_eq!(discovery.unchanged, set_up.tells_unchanged(), "{discovery:?}");
+}
+
 async fn discover<S: SourceSetUp>(set_up: &S, stored: Option<&SourcePosition>, reread: bool) -> Discovery {
     set_up.source().discover(Discover { stored, reread }).await.unwrap()
 }
 
-/// Reads all splits to their ends, and checks what holds for every stream on the way.
+/// Reads all splits to their ends, and checks what holds for every split on the way.
 async fn read_all<S: SourceSetUp>(set_up: &S, discovery: &Discovery) -> (Vec<SuiteRecord>, Vec<SplitOutcome>) {
+    let schema = set_up.source().describe().await.unwrap().schema;
     let (mut records, mut outcomes) = (Vec::new(), Vec::new());
     for split in &discovery.splits {
-        let mut stream = set_up.source().read(split).await.unwrap();
-        let before = records.len();
-        let (mut last_position, mut fingerprint) = (0, None);
-        while let Some(item) = stream.next().await {
-            assert!(fingerprint.is_none(), "nothing may follow the end of split `{}`", split.name);
-            match item.unwrap() {
-                SplitItem::Records(batch) => {
-                    assert_eq!(batch.positions.len(), batch.records.num_rows());
-                    for &position in &batch.positions {
-                        assert!(position > last_position, "positions rise from 1");
-                        last_position = position;
-                    }
-                    let column = |name: &str| batch.records.column_by_name(name).unwrap().as_string::<i32>().clone();
-                    let (ids, names) = (column("id"), column("name"));
-                    let pairs = ids.iter().zip(names.iter());
-                    records.extend(pairs.map(|(id, name)| (id.unwrap().to_owned(), name.unwrap().to_owned())));
-                }
-                SplitItem::End { fingerprint: found } => fingerprint = Some(found),
-                other => panic!("unexpected {other:?}"),
+        let (read, fingerprint) = match set_up.source().read(split).await.unwrap() {
+            SplitContent::Stream(stream) => read_stream(stream, split, &schema).await,
+            SplitContent::Parquet(parquet) => {
+                let fingerprint = parquet.file.fingerprint().to_owned();
+                assert_eq!(split.bytes, Some(parquet.file.size()));
+                (set_up.read_parquet(parquet).await, fingerprint)
             }
-        }
-        let fingerprint = fingerprint.expect("a split ends with its fingerprint");
-        let count = (records.len() - before) as u64;
-        outcomes.push(SplitOutcome { split: split.clone(), result: SplitResult::Read { fingerprint, records: count } });
+        };
+        assert!(!fingerprint.is_empty(), "something identifies the contents of `{}`", split.name);
+        let result = SplitResult::Read { fingerprint, records: read.len() as u64 };
+        outcomes.push(SplitOutcome { split: split.clone(), result });
+        records.extend(read);
     }
     (records, outcomes)
+}
+
+async fn read_stream(mut stream: SplitStream, split: &Split, schema: &SchemaRef) -> (Vec<SuiteRecord>, String) {
+    let (mut records, mut last_position, mut fingerprint) = (Vec::new(), 0, None);
+    while let Some(item) = stream.next().await {
+        assert!(fingerprint.is_none(), "nothing may follow the end of split `{}`", split.name);
+        match item.unwrap() {
+            SplitItem::Records(batch) => {
+                assert_eq!(batch.positions.len(), batch.records.num_rows());
+                for &position in &batch.positions {
+                    assert!(position > last_position, "positions rise from 1");
+                    last_position = position;
+                }
+                records.extend(suite_records(&batch, schema));
+            }
+            SplitItem::End { fingerprint: found } => fingerprint = Some(found),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    (records, fingerprint.expect("a split ends with its fingerprint"))
+}
+
+fn suite_records(batch: &SourceBatch, schema: &SchemaRef) -> Vec<SuiteRecord> {
+    for field in batch.records.schema().fields() {
+        let described = schema.field_with_name(field.name()).expect("what is read was described");
+        assert_eq!(described.data_type(), field.data_type(), "of column `{}`", field.name());
+    }
+    let column = |name: &str| batch.records.column_by_name(name).unwrap().as_string::<i32>().clone();
+    let (ids, names) = (column("id"), column("name"));
+    let pairs = ids.iter().zip(names.iter());
+    pairs.map(|(id, name)| (id.unwrap().to_owned(), name.unwrap().to_owned())).collect()
+}
+
+/// Reads every byte or record of a split.
+async fn read_whole<S: SourceSetUp>(set_up: &S, split: &Split) -> Result<(), SourceError> {
+    match set_up.source().read(split).await? {
+        SplitContent::Stream(mut stream) => {
+            while let Some(item) = stream.next().await {
+                item?;
+            }
+            Ok(())
+        }
+        SplitContent::Parquet(parquet) => {
+            let whole = 0..parquet.file.size();
+            parquet.file.read(std::slice::from_ref(&whole)).await.map(drop)
+        }
+    }
 }
 
 fn record_count(outcome: &SplitOutcome) -> u64 {

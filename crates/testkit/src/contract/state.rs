@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use convoke_core::state::StateStore;
 
 pub mod audiences;
+pub mod audit;
 pub mod journal;
 pub mod leases;
 pub mod ledgers;
@@ -19,6 +20,7 @@ pub mod plans;
 pub mod rejects;
 pub mod runs;
 mod samples;
+pub mod schedules;
 
 /// An empty database of one test.
 #[async_trait]
@@ -49,11 +51,16 @@ macro_rules! state_contract {
                 budgets_are_kept_per_credential,
                 a_provision_stays_open_until_it_is_closed,
                 a_provision_is_told_from_another_one_by_its_time,
+                only_one_of_many_intends_to_make_a_thing,
+            }
+            audit {
+                the_audit_trail_is_kept_newest_first,
             }
             journal {
                 an_entry_is_open_until_it_is_closed_once,
                 an_entry_cannot_be_closed_with_too_few_outcomes,
                 fifty_concurrent_intents_are_all_kept,
+                entries_appear_in_the_order_of_their_ids,
                 entries_are_paged_in_order,
                 one_refused_operation_leaves_the_others_alone,
                 only_folded_entries_are_forgotten,
@@ -69,14 +76,17 @@ macro_rules! state_contract {
                 renewing_extends_a_lease_and_fails_once_it_is_lost,
                 every_write_with_a_lost_lease_is_refused,
                 every_write_with_an_expired_lease_is_refused,
+                nothing_of_a_stale_holder_s_stands_after_that_of_its_successor,
             }
             ledgers {
                 a_fold_replaces_the_manifest_and_marks_entries,
                 a_fold_on_another_version_changes_nothing,
+                of_two_folds_at_once_one_is_refused,
                 concurrent_first_calls_agree_on_the_hash_key,
             }
             plans {
                 a_new_plan_supersedes_those_that_wait,
+                of_plans_added_at_once_one_waits,
                 a_plan_moves_only_from_the_state_it_is_in,
                 plans_expire_by_how_they_ended,
                 an_expired_plan_is_forgotten_once_its_entries_are_folded,
@@ -84,6 +94,7 @@ macro_rules! state_contract {
                 settling_ends_run_plan_and_checkpoint_together,
                 settling_on_another_checkpoint_changes_nothing,
                 settling_without_a_checkpoint_leaves_it,
+                of_two_that_settle_at_once_one_is_refused,
             }
             rejects {
                 a_reject_is_kept_once,
@@ -93,6 +104,10 @@ macro_rules! state_contract {
             runs {
                 a_run_is_replaced_but_never_made_twice,
                 runs_are_listed_newest_first,
+            }
+            schedules {
+                a_schedule_s_mark_is_replaced,
+                of_two_that_serve_a_schedule_one_marks_it,
             }
         }
     };

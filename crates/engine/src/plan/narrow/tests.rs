@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
-use convoke_core::source::{Coverage, SourceBatch, Split, SplitItem};
+use convoke_core::source::{Coverage, SourceBatch, Split, SplitContent, SplitItem};
 use convoke_core::spec::{ColumnSpec, Dedupe, Expression, Keep, OrderBy, SyncSpec};
 use convoke_core::{DataType, HashKey, Timestamp};
 use datafusion::physical_plan::displayable;
@@ -43,7 +43,7 @@ async fn diff_plan(segments: &[&str], compares_order: bool) -> String {
     let records = SourceBatch { records: RecordBatch::new_empty(schema), positions: vec![], bytes_read: 0 };
     let items = [SplitItem::Records(records), SplitItem::End { fingerprint: String::new() }];
     let split = Split { name: "a.csv".to_owned(), detail: serde_json::Value::Null, bytes: None };
-    writer.split(&split, futures::stream::iter(items.map(Ok)).boxed(), &|_| {}).await.unwrap();
+    writer.split(&split, SplitContent::Stream(futures::stream::iter(items.map(Ok)).boxed()), &|_| {}).await.unwrap();
     let spool = writer.finish().unwrap();
     let (spec, hash_key) = (spec(), HashKey::from_bytes([1; 32]));
     let segments: Vec<PathBuf> = segments.iter().map(|name| folder.path().join(name)).collect();

@@ -4,6 +4,7 @@ use convoke_core::ids::ConnectionName;
 use convoke_core::sink::{AudienceBinding, KeyLookUp};
 use convoke_core::state::OpenProvision;
 use convoke_core::{SyncName, Timestamp};
+use futures::future::join_all;
 use serde_json::json;
 
 use super::StateFixture;
@@ -88,4 +89,17 @@ pub async fn a_provision_is_told_from_another_one_by_its_time(fixture: &dyn Stat
     let made = Some(OpenProvision { intended_at: own, made_id: Some("audience-7".to_owned()) });
     assert_eq!(fixture.open().await.open_provision(&connection, what).await.unwrap(), made);
     assert_eq!(store.intend_provision(&connection, what, other).await.unwrap(), made);
+}
+
+pub async fn only_one_of_many_intends_to_make_a_thing(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let connection = ConnectionName::new("zoominfo");
+    let intents = (0..10).map(|number| {
+        let store = if number % 2 == 0 { &one } else { &two };
+        store.intend_provision(&connection, "folder `Events`", Timestamp(number))
+    });
+    let found: Vec<_> = join_all(intents).await.into_iter().map(Result::unwrap).collect();
+    let open = one.open_provision(&connection, "folder `Events`").await.unwrap().unwrap();
+    assert_eq!(found.iter().filter(|earlier| earlier.is_none()).count(), 1);
+    assert!(found.iter().flatten().all(|earlier| *earlier == open), "{found:?}");
 }

@@ -61,6 +61,29 @@ pub async fn fifty_concurrent_intents_are_all_kept(fixture: &dyn StateFixture) {
     }
 }
 
+/// Folding goes on after the last entry that it has seen: one that appeared below it later would be passed over.
+pub async fn entries_appear_in_the_order_of_their_ids(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let (plan, audience) = (new_plan_id(), audience("one"));
+    let lease = leased(&one, &audience).await;
+    let intents: Vec<_> = (0..60).map(|batch| intent(plan, &audience, batch)).collect();
+    let writing = join_all(intents.iter().map(|intent| {
+        let store = if intent.batch % 2 == 0 { &one } else { &two };
+        store.intend(intent, &lease)
+    }));
+    let reader = fixture.open().await;
+    let watching = async {
+        let mut seen: Vec<EntryId> = Vec::new();
+        while seen.len() < intents.len() {
+            let now: Vec<_> = reader.open_entries(&audience).await.unwrap().iter().map(|entry| entry.id).collect();
+            assert_eq!(now[..seen.len()], seen, "an entry appeared below one that was there before");
+            seen = now;
+        }
+    };
+    let (written, ()) = tokio::join!(writing, watching);
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+}
+
 pub async fn entries_are_paged_in_order(fixture: &dyn StateFixture) {
     let store = fixture.open().await;
     let (plan, other_plan) = (new_plan_id(), new_plan_id());

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use convoke_core::StateError;
 use convoke_core::hash::KeyHash;
 use convoke_core::sink::{AttemptTag, JobId};
-use convoke_core::state::{Lease, Settlement, StateStore, audience_resource};
+use convoke_core::state::{Lease, ScheduleMark, Settlement, StateStore, audience_resource};
+use convoke_core::{StateError, Timestamp};
 use futures::future::join_all;
 
 use super::StateFixture;
 use super::audiences::binding;
-use super::samples::{TTL, audience, intent, leased, ledger, new_plan_id, outcomes, plan, run, sync};
-
-const PAST_TTL: Duration = Duration::from_secs(61);
+use super::samples::{PAST_TTL, TTL, audience, intent, leased, ledger, new_plan_id, outcomes, plan, run, sync};
 
 pub async fn a_held_lease_is_busy_for_everybody_else(fixture: &dyn StateFixture) {
     let (one, two) = (fixture.open().await, fixture.open().await);
@@ -93,9 +91,36 @@ pub async fn every_write_with_an_expired_lease_is_refused(fixture: &dyn StateFix
     assert_refuses_every_write(&*store, &expired).await;
 }
 
+/// Writes of the one and the take-over of the other meet in every order; what the one was told is what the other finds.
+pub async fn nothing_of_a_stale_holder_s_stands_after_that_of_its_successor(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let audience = audience("one");
+    let stale = leased(&one, &audience).await;
+    let plan_id = new_plan_id();
+    fixture.advance(TTL - Duration::from_secs(1));
+    let intents: Vec<_> = (0..40).map(|batch| intent(plan_id, &audience, batch)).collect();
+    let writing = join_all(intents.iter().map(|intent| one.intend(intent, &stale)));
+    let taking_over = async {
+        fixture.advance(PAST_TTL);
+        let lease = two.acquire(&audience_resource(&audience), "worker two", TTL).await.unwrap();
+        (two.open_entries(&audience).await.unwrap(), lease)
+    };
+    let (written, (found, lease)) = tokio::join!(writing, taking_over);
+    assert!(lease.taken_over);
+    let told: Vec<_> = written.iter().filter_map(|written| written.as_ref().ok()).copied().collect();
+    let mut seen: Vec<_> = found.iter().map(|entry| entry.id).collect();
+    let (mut told, last) = (told, two.open_entries(&audience).await.unwrap());
+    told.sort();
+    seen.sort();
+    assert_eq!(told, seen, "what was confirmed was there when the successor looked, and nothing came later");
+    assert_eq!(last.len(), found.len());
+    assert!(written.iter().all(|written| matches!(written, Ok(_) | Err(StateError::LeaseLost { .. }))));
+}
+
 async fn assert_refuses_every_write(store: &dyn StateStore, lease: &Lease) {
     let audience = audience("one");
     let key = KeyHash([1; 16]);
+    let mark = ScheduleMark { schedule: "daily".to_owned(), served_to: Timestamp(1) };
     let settlement = Settlement { run: run(1), plan: plan(1).id, checkpoint: None };
     let refusals = [
         store.bind(&sync(), &binding("one"), lease).await,
@@ -107,6 +132,7 @@ async fn assert_refuses_every_write(store: &dyn StateStore, lease: &Lease) {
         store.note_job(convoke_core::journal::EntryId(1), &JobId("job".to_owned()), lease).await,
         store.settle_run(&settlement, lease).await,
         store.commit_fold(&ledger(&audience, 1), None, lease).await,
+        store.set_schedule_mark(&sync(), &mark, lease).await,
     ];
     for (index, refusal) in refusals.iter().enumerate() {
         assert!(matches!(refusal, Err(StateError::LeaseLost { .. })), "write {index}: {refusal:?}");
@@ -114,4 +140,5 @@ async fn assert_refuses_every_write(store: &dyn StateStore, lease: &Lease) {
     assert_eq!(store.binding(&sync()).await.unwrap(), None);
     assert_eq!(store.open_entries(&audience).await.unwrap(), []);
     assert_eq!(store.ledger(&audience).await.unwrap(), None);
+    assert_eq!(store.schedule_mark(&sync()).await.unwrap(), None);
 }

@@ -47,6 +47,20 @@ pub async fn a_fold_on_another_version_changes_nothing(fixture: &dyn StateFixtur
     assert_eq!(store.ledger(&audience).await.unwrap(), Some(ledger(&audience, 1)));
 }
 
+pub async fn of_two_folds_at_once_one_is_refused(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let audience = audience("one");
+    let lease = leased(&one, &audience).await;
+    for version in 1..4 {
+        let manifest = ledger(&audience, version);
+        let (first, second) =
+            tokio::join!(one.commit_fold(&manifest, None, &lease), two.commit_fold(&manifest, None, &lease));
+        let refused = if first.is_ok() { second } else { first };
+        assert!(matches!(refused, Err(StateError::Conflict { .. })), "{refused:?}");
+        assert_eq!(two.ledger(&audience).await.unwrap(), Some(manifest));
+    }
+}
+
 pub async fn concurrent_first_calls_agree_on_the_hash_key(fixture: &dyn StateFixture) {
     let (one, two) = (fixture.open().await, fixture.open().await);
     let calls = (0..10).map(|number| if number % 2 == 0 { one.hash_key() } else { two.hash_key() });

@@ -5,6 +5,7 @@ use convoke_core::plan::{ChangeSample, PlanCounts, PlanManifest};
 use convoke_core::source::SourcePosition;
 use convoke_core::state::{Checkpoint, PlanState, RunRecord, RunState, Settlement, StateStore};
 use convoke_core::{StateError, Timestamp};
+use futures::future::join_all;
 use serde_json::json;
 
 use super::StateFixture;
@@ -26,6 +27,19 @@ pub async fn a_new_plan_supersedes_those_that_wait(fixture: &dyn StateFixture) {
     assert_eq!(reopened.plan(waiting.id).await.unwrap().unwrap().state, PlanState::Superseded);
     assert_eq!(reopened.plan(applying.id).await.unwrap().unwrap().state, PlanState::Applying);
     assert_eq!(reopened.plan(plan(4).id).await.unwrap(), None);
+}
+
+pub async fn of_plans_added_at_once_one_waits(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let plans: Vec<_> = (0..10).map(plan).collect();
+    let additions = plans.iter().enumerate().map(|(number, plan)| {
+        let store = if number % 2 == 0 { &one } else { &two };
+        store.add_plan(plan, "aa")
+    });
+    let added = join_all(additions).await;
+    assert!(added.iter().all(Result::is_ok), "{added:?}");
+    assert_eq!(one.plans_in(&sync(), PlanState::Waiting).await.unwrap().len(), 1);
+    assert_eq!(one.plans_in(&sync(), PlanState::Superseded).await.unwrap().len(), 9);
 }
 
 pub async fn a_plan_moves_only_from_the_state_it_is_in(fixture: &dyn StateFixture) {
@@ -143,6 +157,19 @@ pub async fn settling_without_a_checkpoint_leaves_it(fixture: &dyn StateFixture)
     store.settle_run(&settlement, &lease).await.unwrap();
     assert_eq!(store.checkpoint(&sync()).await.unwrap().version, 0);
     assert_eq!(store.plan(settlement.plan).await.unwrap().unwrap().state, PlanState::Settled);
+}
+
+pub async fn of_two_that_settle_at_once_one_is_refused(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let lease = leased(&one, &audience("one")).await;
+    for version in 0..3 {
+        let (first, second) = (applying(&*one, version).await, applying(&*one, version).await);
+        let (settled, refused) = tokio::join!(one.settle_run(&first, &lease), two.settle_run(&second, &lease));
+        let (settled, refused) = if settled.is_ok() { (settled, refused) } else { (refused, settled) };
+        assert!(settled.is_ok() && matches!(refused, Err(StateError::Conflict { .. })), "{settled:?} {refused:?}");
+        assert_eq!(one.checkpoint(&sync()).await.unwrap().version, version + 1);
+    }
+    assert_eq!(one.plans_in(&sync(), PlanState::Applying).await.unwrap().len(), 3, "those refused changed nothing");
 }
 
 /// Starts a run whose plan is being applied, and tells how it would end.

@@ -15,6 +15,7 @@ use convoke_core::{AudienceKey, RowId, SyncName, Timestamp};
 use uuid::Uuid;
 
 pub(super) const TTL: Duration = Duration::from_secs(60);
+pub(super) const PAST_TTL: Duration = Duration::from_secs(61);
 
 pub(super) fn audience(id: &str) -> AudienceKey {
     AudienceKey { connection: ConnectionName::new("zoominfo"), audience_id: id.to_owned() }
@@ -92,6 +93,7 @@ pub(super) fn plan(created_at: i64) -> PlanManifest {
         counts: PlanCounts { read: 7, creates: 7, ..PlanCounts::default() },
         first_load: true,
         limit: Some(5),
+        backfill: None,
         upsert_rows: 500,
         delete_rows: 1000,
         source: PlannedSource {

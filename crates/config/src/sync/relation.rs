@@ -1,0 +1,140 @@
+//! Decodes what of a database is read.
+
+use convoke_core::spec::{PostgresSpec, Relation};
+
+use super::Surroundings;
+use crate::connection::{self, DATABASES};
+use crate::field::Field;
+use crate::report::Report;
+
+pub(super) fn decode(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<PostgresSpec> {
+    let connection = connection::reference(&block.field("connection"), DATABASES, surroundings.connections, report);
+    let relation = relation(block, report);
+    Some(PostgresSpec {
+        connection: connection?,
+        relation: relation?,
+        time_column: block.field("time_column").text().map(str::to_owned),
+    })
+}
+
+fn relation(block: &Field<'_>, report: &mut Report) -> Option<Relation> {
+    let (table, query) = (block.field("table"), block.field("query"));
+    match (table.is_given(), query.is_given()) {
+        (true, false) => {
+            let parsed = parse_table(table.text()?.trim());
+            parsed.map_err(|message| report.problem(table.place, &table.path, message)).ok()
+        }
+        (false, true) => parse_query(&query, report),
+        (true, true) => {
+            report.problem(query.place, &query.path, "give either `table` or `query`, not both");
+            None
+        }
+        (false, false) => {
+            report.problem(block.place, &block.path, "says nothing about what is read; give `table` or `query`");
+            None
+        }
+    }
+}
+
+/// A query without the semicolon that people end it with.
+fn parse_query(field: &Field<'_>, report: &mut Report) -> Option<Relation> {
+    let text = field.text()?.trim();
+    let query = text.strip_suffix(';').map_or(text, str::trim_end);
+    if query.is_empty() || query.contains('\0') {
+        report.problem(field.place, &field.path, "is no query; give one SELECT");
+    }
+    Some(Relation::Query(query.to_owned()))
+}
+
+fn parse_table(text: &str) -> Result<Relation, &'static str> {
+    let (first, rest) = part(text)?;
+    let Some(rest) = rest.strip_prefix('.') else {
+        return ended(rest, Relation::Table { schema: None, name: first });
+    };
+    let (second, rest) = part(rest)?;
+    if rest.starts_with('.') {
+        return Err("has more parts than `schema.name`; the database stands in the connection");
+    }
+    ended(rest, Relation::Table { schema: Some(first), name: second })
+}
+
+fn ended(rest: &str, relation: Relation) -> Result<Relation, &'static str> {
+    if rest.is_empty() { Ok(relation) } else { Err(ODD) }
+}
+
+const ODD: &str = "is not `name` or `schema.name`; a name that holds more than letters, digits, `_` and `$` stands in \
+                   double quotes, and a SELECT under `query`";
+
+/// Reads one name, quoted or not, and returns it with what follows.
+fn part(text: &str) -> Result<(String, &str), &'static str> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        return quoted_part(quoted);
+    }
+    let is_plain = |character: char| character.is_alphanumeric() || matches!(character, '_' | '$');
+    let end = text.find(|character| !is_plain(character)).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    if name.is_empty() { Err(ODD) } else { Ok((name.to_owned(), rest)) }
+}
+
+/// Reads up to the closing quote; a doubled one stands for itself.
+fn quoted_part(text: &str) -> Result<(String, &str), &'static str> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let Some((inside, after)) = rest.split_once('"') else {
+            return Err("has an opening double quote and no closing one");
+        };
+        name.push_str(inside);
+        let Some(doubled) = after.strip_prefix('"') else {
+            let is_name = !name.is_empty() && !name.contains('\0');
+            return if is_name { Ok((name, after)) } else { Err("has an empty name in double quotes") };
+        };
+        name.push('"');
+        rest = doubled;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_named_as_they_are_stored() {
+        let table = |schema: Option<&str>, name: &str| {
+            Ok(Relation::Table { schema: schema.map(str::to_owned), name: name.to_owned() })
+        };
+        let cases = [
+            ("people", table(None, "people")),
+            ("Crm.People_2026", table(Some("Crm"), "People_2026")),
+            ("\"Odd Name\".\"x.y\"", table(Some("Odd Name"), "x.y")),
+            ("crm.\"say \"\"hi\"\"\"", table(Some("crm"), "say \"hi\"")),
+            ("größe$1", table(None, "größe$1")),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_table(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_of_a_table_is_refused() {
+        let cases = [
+            "",
+            ".",
+            "crm.",
+            ".people",
+            "a.b.c",
+            "a b",
+            "a; drop table b",
+            "\"a",
+            "\"\"",
+            "\"a\"b",
+            "a\"b\"",
+            "a.\"b\".c",
+            "(select 1)",
+            "\"\0\"",
+        ];
+        for text in cases {
+            assert!(parse_table(text).is_err(), "{text}");
+        }
+    }
+}

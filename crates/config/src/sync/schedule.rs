@@ -1,0 +1,50 @@
+//! Decodes `schedule`.
+
+use convoke_core::spec::{CronSpec, ScheduleSpec};
+use convoke_schedule::Schedule;
+
+use crate::field::Field;
+use crate::report::Report;
+use crate::yaml::Value;
+
+/// The presets as cron expressions; `manual` has none.
+const PRESETS: &[(&str, Option<&str>)] =
+    &[("daily", Some("0 9 * * *")), ("weekly", Some("0 18 * * 6")), ("manual", None)];
+
+const CATCH_UP: &[(&str, bool)] = &[("latest", true), ("none", false)];
+
+pub(super) fn decode(schedule: &Field<'_>, report: &mut Report) -> Option<ScheduleSpec> {
+    let Some(node) = schedule.given() else { return Some(ScheduleSpec::Manual) };
+    let cron = schedule.field("cron");
+    let expression = match &node.value {
+        Value::Map(_) => {
+            check(&cron, |expression| Schedule::cron(expression, "UTC"), "a cron expression of five fields", report);
+            cron.text()?
+        }
+        _ => match schedule.choice(PRESETS)? {
+            Some(expression) => expression,
+            None => return Some(ScheduleSpec::Manual),
+        },
+    };
+    let timezone = schedule.field("timezone");
+    check(&timezone, |zone| Schedule::cron("0 0 * * *", zone), "a time zone of the IANA database", report);
+    Some(ScheduleSpec::Cron(CronSpec {
+        expression: expression.trim().to_owned(),
+        timezone: timezone.text()?.to_owned(),
+        jitter: schedule.field("jitter").duration()?,
+        catch_up: schedule.field("catch_up").choice(CATCH_UP)?,
+    }))
+}
+
+/// Reports what the scheduler says of a text, but nothing of a text that came in by reference.
+fn check<T, E: std::fmt::Display>(
+    field: &Field<'_>,
+    parse: impl Fn(&str) -> Result<T, E>,
+    expected: &str,
+    report: &mut Report,
+) {
+    let Some(Err(error)) = field.text().map(parse) else { return };
+    let came_by_reference = field.given_scalar().is_some_and(|scalar| scalar.written.is_some());
+    let message = if came_by_reference { format!("`{}` is not {expected}", field.shown()) } else { error.to_string() };
+    report.problem(field.place, &field.path, message);
+}

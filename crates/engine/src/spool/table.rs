@@ -1,0 +1,140 @@
+//! The spool as a table of a query.
+//!
+//! Spooled files are a listing of Parquet files; pinned files are streams of row groups, shared out among the threads.
+//! Row groups whose statistics rule out every record that the filter lets through are not read; their records count as
+//! filtered all the same.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::{DataFrame, SessionContext};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::pinned::PinnedSplit;
+use super::pruning;
+use super::{Held, POSITION_COLUMN, Spool};
+use crate::engine::{BATCH_ROWS, table_of};
+
+impl Spool {
+    /// The records with the columns of `wanted` and their positions, but for those that `filter` certainly rules out.
+    pub(crate) fn records(
+        &self,
+        context: &SessionContext,
+        wanted: &SchemaRef,
+        filter: Option<&Expr>,
+    ) -> Result<DataFrame, DataFusionError> {
+        let spooled: Vec<_> = self.splits.iter().filter_map(|split| split.held.path().cloned()).collect();
+        let pinned = self.pinned_groups(context, filter)?;
+        if pinned.is_empty() {
+            return context.read_table(table_of(&spooled, &self.stored, &[])?);
+        }
+        let mut fields: Vec<_> =
+            wanted.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        fields.push(Field::new(POSITION_COLUMN, DataType::Int64, false));
+        let schema = Arc::new(Schema::new(fields));
+        let partitions = share_out(pinned, context.state().config().target_partitions());
+        let partitions = partitions.into_iter().map(|groups| {
+            Arc::new(PinnedPartition { groups, wanted: Arc::clone(wanted), schema: Arc::clone(&schema) })
+                as Arc<dyn PartitionStream>
+        });
+        let table = StreamingTable::try_new(Arc::clone(&schema), partitions.collect())?;
+        let records = context.read_table(Arc::new(table))?;
+        if spooled.is_empty() {
+            return Ok(records);
+        }
+        let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        records.union(context.read_table(table_of(&spooled, &self.stored, &[])?)?.select_columns(&names)?)
+    }
+
+    fn pinned_groups(&self, context: &SessionContext, filter: Option<&Expr>) -> Result<Vec<Group>, DataFusionError> {
+        let filter = filter.map(|filter| pruning::Filter::new(context, filter, &self.schema)).transpose()?;
+        let mut groups = Vec::new();
+        for split in &self.splits {
+            let Held::Pinned(pinned) = &split.held else { continue };
+            let kept = filter.as_ref().map(|filter| filter.groups_of(pinned, &self.schema));
+            let mut position = split.first_position;
+            for (index, rows) in pinned.group_rows().enumerate() {
+                if rows > 0 && kept.as_ref().is_none_or(|kept| kept[index]) {
+                    groups.push(Group { split: Arc::clone(pinned), index, first_position: position, rows });
+                }
+                position += rows;
+            }
+        }
+        Ok(groups)
+    }
+}
+
+/// A row group to be read.
+#[derive(Clone, Debug)]
+struct Group {
+    split: Arc<PinnedSplit>,
+    index: usize,
+    first_position: u64,
+    rows: u64,
+}
+
+/// Shares groups out so that all partitions have about as many rows; there is at least one partition.
+fn share_out(mut groups: Vec<Group>, partitions: usize) -> Vec<Vec<Group>> {
+    let mut shares: Vec<(u64, Vec<Group>)> = vec![(0, Vec::new()); partitions.clamp(1, groups.len().max(1))];
+    groups.sort_by_key(|group| std::cmp::Reverse(group.rows));
+    for group in groups {
+        let least = shares.iter_mut().min_by_key(|(rows, _)| *rows).expect("there is at least one partition");
+        least.0 += group.rows;
+        least.1.push(group);
+    }
+    shares.into_iter().map(|(_, groups)| groups).collect()
+}
+
+#[derive(Debug)]
+struct PinnedPartition {
+    groups: Vec<Group>,
+    wanted: SchemaRef,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for PinnedPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (wanted, schema) = (Arc::clone(&self.wanted), Arc::clone(&self.schema));
+        let batches = futures::stream::iter(self.groups.clone())
+            .flat_map(move |group| group.batches(Arc::clone(&wanted), Arc::clone(&schema)));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+impl Group {
+    fn batches(self, wanted: SchemaRef, schema: SchemaRef) -> BoxStream<'static, Result<RecordBatch, DataFusionError>> {
+        let Self { split, index, first_position, .. } = self;
+        let damaged = {
+            let split = Arc::clone(&split);
+            move |error| {
+                split.note_damage();
+                DataFusionError::ParquetError(Box::new(error))
+            }
+        };
+        let opened = split.group(index, &wanted, None, BATCH_ROWS);
+        let mut position = first_position.cast_signed();
+        let mut adapt = move |batch: RecordBatch| {
+            let mut columns = split.adapt(&batch, &wanted)?;
+            let next = position + batch.num_rows() as i64;
+            columns.push(Arc::new(Int64Array::from_iter_values(position..next)) as ArrayRef);
+            position = next;
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        };
+        match opened {
+            Ok(stream) => stream.map(move |batch| batch.map_err(&damaged).and_then(&mut adapt)).boxed(),
+            Err(error) => futures::stream::once(futures::future::ready(Err(damaged(error)))).boxed(),
+        }
+    }
+}

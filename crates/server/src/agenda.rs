@@ -1,0 +1,245 @@
+//! What the loop does next: pure decisions over what it knows of each sync.
+//!
+//! The store decides whether a time is still to be served; the agenda only knows when asking is worth while.
+
+use std::time::Duration;
+
+use convoke_core::{SyncName, Timestamp};
+
+use crate::scheduled::Scheduled;
+
+/// The first wait after something that stands in the way; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// Everything the loop looks after.
+pub(crate) struct Agenda<'a> {
+    entries: Vec<Entry<'a>>,
+    /// No wait is longer, but for quota: a holder that died is gone after one lease.
+    longest_wait: Duration,
+}
+
+/// One sync.
+struct Entry<'a> {
+    scheduled: &'a Scheduled,
+    under_way: Option<Step>,
+    /// As last seen in the store; none until looked at.
+    served_to: Option<Timestamp>,
+    /// When the first time after that starts.
+    starts_at: Option<Timestamp>,
+    /// Since when its plan is known to be unfinished, if it is to go on.
+    unfinished_since: Option<Timestamp>,
+    /// Whether the last run ended by itself: what it left unfinished waits for the sync's next time.
+    had_its_turn: bool,
+    /// Whether somebody else had the turn when it was last asked for.
+    is_elsewhere: bool,
+    /// Nothing is begun before this monotonic time.
+    not_before: Duration,
+    wait: Duration,
+}
+
+/// What can be begun for a sync, by its place in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Learn from the store how far it is served.
+    Look(usize),
+    /// Take its turn.
+    Turn(usize),
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StepEnd {
+    /// How far the sync is served, where that was seen.
+    pub(crate) served_to: Option<Timestamp>,
+    pub(crate) then: Then,
+}
+
+/// What follows from a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// A run ended by itself, well or not.
+    Ran,
+    /// There was nothing to run.
+    Idle,
+    /// The run goes on at this time.
+    At(Timestamp),
+    /// Somebody else has the turn until then, unless they renew it.
+    Elsewhere(Timestamp),
+    /// Something stood in the way.
+    Soon(Setback),
+}
+
+/// What stood in the way of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setback {
+    AudienceBusy,
+    Interrupted,
+    LeaseLost,
+    StoreDown,
+}
+
+/// A moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    pub(crate) elapsed: Duration,
+}
+
+/// How a sync stands, for the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing<'a> {
+    pub(crate) sync: &'a SyncName,
+    pub(crate) starts_at: Option<Timestamp>,
+    /// For how long a run is due that nobody is known to make.
+    pub(crate) overdue: Duration,
+}
+
+impl<'a> Agenda<'a> {
+    pub(crate) fn new(syncs: &'a [Scheduled], longest_wait: Duration) -> Self {
+        Self { entries: syncs.iter().map(Entry::new).collect(), longest_wait }
+    }
+
+    /// Begins the next step, if there is one now. Turns are for those that are due longest, as long as slots are free.
+    pub(crate) fn begin_next(&mut self, at: Moment, slots: usize) -> Option<Step> {
+        let has_slot = self.turns_under_way() < slots;
+        let entries = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_free(at));
+        let look = entries.clone().find(|(_, entry)| entry.must_look()).map(|(index, _)| Step::Look(index));
+        let due = entries.filter(|(_, entry)| has_slot && !entry.must_look());
+        let due = due.filter_map(|(index, entry)| Some((entry.wanted_at()?, index)));
+        let turn = due.filter(|(wanted_at, _)| *wanted_at <= at.now).min().map(|(_, index)| Step::Turn(index));
+        let step = look.or(turn)?;
+        self.entries[step.index()].under_way = Some(step);
+        Some(step)
+    }
+
+    /// Takes note of a step's end. Returns whether it met a setback for the first time since a run went through.
+    pub(crate) fn end(&mut self, step: Step, end: StepEnd, at: Moment) -> bool {
+        let longest_wait = self.longest_wait;
+        let entry = &mut self.entries[step.index()];
+        entry.under_way = None;
+        entry.is_elsewhere = matches!(end.then, Then::Elsewhere(_));
+        if let Some(served_to) = end.served_to {
+            entry.serve_to(served_to);
+        }
+        let is_over = matches!(end.then, Then::Ran | Then::Idle);
+        if is_over && matches!(step, Step::Turn(_)) {
+            entry.unfinished_since = None;
+            entry.had_its_turn |= end.then == Then::Ran;
+        }
+        let is_first = entry.wait == FIRST_WAIT;
+        let wait = match end.then {
+            Then::Ran | Then::Idle => Duration::ZERO,
+            // Not at all without a wait, whatever the clocks of others say.
+            Then::At(time) => time.since(at.now).max(FIRST_WAIT),
+            Then::Elsewhere(until) => until.since(at.now).clamp(FIRST_WAIT, longest_wait),
+            Then::Soon(_) => entry.wait,
+        };
+        entry.wait = match end.then {
+            Then::Soon(_) => (entry.wait * 2).min(longest_wait),
+            _ => FIRST_WAIT,
+        };
+        entry.not_before = at.elapsed + wait;
+        is_first
+    }
+
+    /// Takes note of which syncs have an unfinished plan.
+    pub(crate) fn unfinished(&mut self, syncs: &[SyncName], now: Timestamp) {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.has_turn()) {
+            let is_unfinished = syncs.contains(&entry.scheduled.sync);
+            entry.had_its_turn &= is_unfinished;
+            let goes_on = is_unfinished && !entry.had_its_turn;
+            entry.unfinished_since = goes_on.then(|| entry.unfinished_since.unwrap_or(now));
+        }
+    }
+
+    /// Whether the sync's turn is also for finishing a plan.
+    pub(crate) fn is_unfinished(&self, index: usize) -> bool {
+        self.entries[index].unfinished_since.is_some()
+    }
+
+    /// How long there is nothing to begin, as far as is known; at most `longest`.
+    pub(crate) fn pause(&self, at: Moment, longest: Duration) -> Duration {
+        let idle = self.entries.iter().filter(|entry| entry.under_way.is_none());
+        idle.filter_map(|entry| entry.startable_in(at)).fold(longest, Duration::min)
+    }
+
+    pub(crate) fn turns_under_way(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.has_turn()).count()
+    }
+
+    /// The syncs whose turn is under way.
+    pub(crate) fn turns(&self) -> Vec<SyncName> {
+        let entries = self.entries.iter().filter(|entry| entry.has_turn());
+        entries.map(|entry| entry.scheduled.sync.clone()).collect()
+    }
+
+    pub(crate) fn standings(&self, now: Timestamp) -> impl Iterator<Item = Standing<'a>> {
+        self.entries.iter().map(move |entry| {
+            let is_served = entry.has_turn() || entry.is_elsewhere;
+            let overdue = entry.starts_at.filter(|_| !is_served).map_or(Duration::ZERO, |at| now.since(at));
+            Standing { sync: &entry.scheduled.sync, starts_at: entry.starts_at, overdue }
+        })
+    }
+}
+
+impl Step {
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Look(index) | Self::Turn(index) => index,
+        }
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn new(scheduled: &'a Scheduled) -> Self {
+        Self {
+            scheduled,
+            under_way: None,
+            served_to: None,
+            starts_at: None,
+            unfinished_since: None,
+            had_its_turn: false,
+            is_elsewhere: false,
+            not_before: Duration::ZERO,
+            wait: FIRST_WAIT,
+        }
+    }
+
+    fn serve_to(&mut self, served_to: Timestamp) {
+        if self.served_to == Some(served_to) {
+            return;
+        }
+        self.served_to = Some(served_to);
+        self.starts_at = self.scheduled.times.as_ref().and_then(|times| {
+            let next = times.schedule.after(served_to).next()?;
+            Some(times.jitter.start_of(next.at))
+        });
+    }
+
+    fn has_turn(&self) -> bool {
+        matches!(self.under_way, Some(Step::Turn(_)))
+    }
+
+    fn is_free(&self, at: Moment) -> bool {
+        self.under_way.is_none() && self.not_before <= at.elapsed
+    }
+
+    fn must_look(&self) -> bool {
+        self.scheduled.times.is_some() && self.served_to.is_none()
+    }
+
+    /// Since when, or from when on, it is to run.
+    fn wanted_at(&self) -> Option<Timestamp> {
+        [self.starts_at, self.unfinished_since].into_iter().flatten().min()
+    }
+
+    /// When its next step can begin; none if it has none, or only waits for a slot.
+    fn startable_in(&self, at: Moment) -> Option<Duration> {
+        let blocked = self.not_before.saturating_sub(at.elapsed);
+        if self.must_look() {
+            return Some(blocked);
+        }
+        let wait = self.wanted_at()?.since(at.now).max(blocked);
+        (!wait.is_zero()).then_some(wait)
+    }
+}

@@ -1,0 +1,88 @@
+//! An object as it was listed, and the pin under which it is read.
+
+use convoke_core::source::Split;
+use convoke_core::{Origin, SourceError, Timestamp};
+use object_store::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+/// An object that a listing showed.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedObject {
+    /// Its key without what all keys of the source begin with.
+    pub(crate) name: String,
+    pub(crate) pin: Pin,
+    pub(crate) modified: Timestamp,
+}
+
+/// What an object must still be when it is read. Stands in the split.
+///
+/// When an object was last written is part of it only where the store gives no ETag: contents that were put again unchanged
+/// are the same contents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pin {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) e_tag: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) modified: Option<Timestamp>,
+}
+
+impl ListedObject {
+    pub(crate) fn new(name: &str, meta: ObjectMeta) -> Self {
+        let modified = Timestamp(meta.last_modified.timestamp_millis());
+        let pin = Pin {
+            key: meta.location.to_string(),
+            size: meta.size,
+            modified: meta.e_tag.is_none().then_some(modified),
+            e_tag: meta.e_tag,
+            version: meta.version,
+        };
+        Self { name: name.to_owned(), pin, modified }
+    }
+
+    /// The order in which objects were written.
+    pub(crate) fn age_order(&self) -> (Timestamp, &str) {
+        (self.modified, &self.name)
+    }
+
+    pub(crate) fn split(&self) -> Split {
+        Split { name: self.name.clone(), detail: serde_json::json!(self.pin), bytes: Some(self.pin.size) }
+    }
+}
+
+impl Pin {
+    pub(crate) fn of(split: &Split) -> Result<Self, SourceError> {
+        serde_json::from_value(split.detail.clone()).map_err(|error| {
+            let message = format!("split `{}` is not one of an object store", split.name);
+            SourceError::new(Origin::Internal, message).caused_by(error)
+        })
+    }
+
+    /// What tells these contents from others under the same key.
+    pub(crate) fn fingerprint(&self) -> String {
+        match (&self.e_tag, self.modified) {
+            (Some(e_tag), _) => bare(e_tag).to_owned(),
+            (None, Some(modified)) => format!("{}-{}", modified.0, self.size),
+            (None, None) => self.size.to_string(),
+        }
+    }
+
+    /// Whether this is what a store says of the object now.
+    pub(crate) fn fits(&self, meta: &ObjectMeta) -> bool {
+        let is_same = match (&self.e_tag, &meta.e_tag) {
+            (Some(pinned), Some(found)) => bare(pinned) == bare(found),
+            // To the second: a header says no more.
+            (None, _) => self.modified.is_none_or(|at| at.0 / 1_000 == meta.last_modified.timestamp()),
+            (Some(_), None) => true,
+        };
+        is_same && self.size == meta.size
+    }
+}
+
+/// An ETag without the quotes, which some stores leave out of their listings.
+fn bare(e_tag: &str) -> &str {
+    e_tag.trim_matches('"')
+}

@@ -1,0 +1,120 @@
+//! Objects whose columns are not all the same.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array,
+    Int64Array, LargeStringArray, NullArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    UInt8Array,
+};
+use arrow::datatypes::{DataType, Int32Type, TimeUnit};
+use convoke_core::spec::ObjectsMode;
+use convoke_testkit::contract::source::SourceSetUp;
+
+use crate::fixture::{TestObjects, parquet_file, small_file, texts};
+
+fn array<A: arrow::array::Array + 'static>(array: A) -> ArrayRef {
+    Arc::new(array)
+}
+
+/// The type of a column that an older and a newer object hold in these forms, or why there is none.
+async fn merged(older: ArrayRef, newer: ArrayRef) -> Result<DataType, String> {
+    let objects = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
+    objects.put_at(1, "older.parquet", &parquet_file([("value", older)]));
+    objects.put_at(2, "newer.parquet", &parquet_file([("value", newer)]));
+    objects.discover(None).await;
+    let described = objects.source().describe().await.map_err(|error| error.to_string())?;
+    Ok(described.schema.field(0).data_type().clone())
+}
+
+#[tokio::test]
+async fn types_that_fit_together_are_widened() {
+    let decimal = |digits| array(Decimal128Array::from(vec![1]).with_precision_and_scale(digits, 2).unwrap());
+    let dictionary: DictionaryArray<Int32Type> = ["a"].into_iter().collect();
+    let cases = [
+        (array(Int8Array::from(vec![1])), array(Int64Array::from(vec![1])), DataType::Int64),
+        (array(UInt8Array::from(vec![1])), array(Int32Array::from(vec![1])), DataType::Int32),
+        (array(Int32Array::from(vec![1])), array(Float64Array::from(vec![1.5])), DataType::Float64),
+        (array(Float32Array::from(vec![1.5])), array(Float64Array::from(vec![1.5])), DataType::Float64),
+        (texts(["a"]), array(LargeStringArray::from(vec!["a"])), DataType::Utf8),
+        (texts(["a"]), array(StringViewArray::from(vec!["a"])), DataType::Utf8),
+        (array(dictionary), texts(["a"]), DataType::Utf8),
+        (array(NullArray::new(1)), texts(["a"]), DataType::Utf8),
+        (decimal(9), decimal(20), DataType::Decimal128(20, 2)),
+        (
+            array(TimestampMillisecondArray::from(vec![1]).with_timezone("Europe/Berlin")),
+            array(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC")),
+            DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
+        ),
+    ];
+    for (older, newer, expected) in cases {
+        let types = format!("{} and {}", older.data_type(), newer.data_type());
+        assert_eq!(merged(Arc::clone(&older), Arc::clone(&newer)).await.as_ref(), Ok(&expected), "{types}");
+        assert_eq!(merged(newer, older).await, Ok(expected), "{types}, the other way round");
+    }
+}
+
+#[tokio::test]
+async fn types_that_do_not_fit_are_told_with_both_objects() {
+    let cases = [
+        (texts(["a"]), array(Int64Array::from(vec![1]))),
+        (array(Int64Array::from(vec![1])), array(Float64Array::from(vec![1.0]))),
+        (array(Date32Array::from(vec![1])), array(TimestampMillisecondArray::from(vec![1]))),
+        (
+            array(TimestampMillisecondArray::from(vec![1])),
+            array(TimestampMillisecondArray::from(vec![1]).with_timezone("UTC")),
+        ),
+    ];
+    for (older, newer) in cases {
+        let types = format!("is {} in `newer.parquet` and {} in `older.parquet`", newer.data_type(), older.data_type());
+        let error = merged(older, newer).await.unwrap_err();
+        assert!(error.contains(&format!("column `value` {types}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn columns_that_come_and_go_are_described_together_with_the_newest_in_front() {
+    let objects = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
+    objects.put_at(1, "a.parquet", &parquet_file([("id", texts(["1"])), ("fax", texts(["2"]))]));
+    objects.put_at(2, "b.parquet", &parquet_file([("phone", texts(["3"])), ("id", texts(["4"]))]));
+    objects.discover(None).await;
+    let columns = objects.columns().await;
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["phone", "id", "fax"]);
+    let origin = objects.source().describe().await.unwrap().origin;
+    assert!(origin.ends_with("b.parquet and 1 more objects"), "{origin}");
+}
+
+#[tokio::test]
+async fn names_that_differ_only_in_case_are_refused() {
+    let objects = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
+    objects.put_at(1, "a.parquet", &small_file("Email", "1"));
+    objects.put_at(2, "b.parquet", &small_file("email", "1"));
+    objects.discover(None).await;
+    let error = objects.source().describe().await.unwrap_err().to_string();
+    assert!(
+        error.contains("columns `email` and `Email` differ only in case, in `b.parquet` and in `a.parquet`"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn additions_are_described_by_their_own_columns_and_not_by_those_read_before() {
+    let objects = TestObjects::in_folder(ObjectsMode::Append, "*.parquet");
+    objects.put_at(1, "a.parquet", &small_file("old", "1"));
+    let stored = objects.run(None, &[]).await;
+    objects.put_at(2, "b.parquet", &small_file("new", "1"));
+    objects.discover(Some(&stored)).await;
+    assert_eq!(objects.columns().await, [("new".to_owned(), DataType::Utf8)]);
+}
+
+#[tokio::test]
+async fn before_a_discovery_the_newest_object_that_can_be_read_is_described() {
+    let objects = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
+    let error = objects.source().describe().await.unwrap_err().to_string();
+    assert!(error.contains("no object matches"), "{error}");
+    objects.put_at(1, "a.parquet", &small_file("a", "1"));
+    objects.put_at(2, "b.parquet", &small_file("b", "1"));
+    objects.put_at(3, "torn.parquet", b"PAR1 and no end");
+    assert_eq!(objects.columns().await, [("b".to_owned(), DataType::Utf8)]);
+}

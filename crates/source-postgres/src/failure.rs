@@ -1,0 +1,361 @@
+//! What goes wrong with a database, in words that say what to do.
+//!
+//! PostgreSQL's own words are passed on only where they speak of names and syntax: those of an error in a value would
+//! show the value.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoke_core::spec::{PostgresConnection, Relation, TlsMode};
+use convoke_core::{Origin, SourceError};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
+
+use crate::batch::Misread;
+use crate::columns::Columns;
+use crate::relation::{label_of, quoted};
+
+/// Turns errors into a source's, for one relation of one database.
+#[derive(Clone)]
+pub(crate) struct Failures {
+    setting: Arc<Setting>,
+}
+
+struct Setting {
+    /// `host:port`.
+    server: String,
+    database: String,
+    user: String,
+    has_password: bool,
+    tls: TlsMode,
+    statement_timeout: Duration,
+    relation: Relation,
+    /// The relation and where it is.
+    described: String,
+}
+
+impl Failures {
+    pub(crate) fn new(connection: &PostgresConnection, relation: &Relation) -> Self {
+        let PostgresConnection { host, port, database, user, .. } = connection;
+        let server = format!("{host}:{port}");
+        let what = match relation {
+            Relation::Table { .. } => format!("table `{}`", label_of(relation)),
+            Relation::Query(_) => "the query".to_owned(),
+        };
+        let setting = Setting {
+            described: format!("{what} in database `{database}` on `{server}`"),
+            server,
+            database: database.clone(),
+            user: user.clone(),
+            has_password: connection.password.is_some(),
+            tls: connection.tls,
+            statement_timeout: connection.statement_timeout,
+            relation: relation.clone(),
+        };
+        Self { setting: Arc::new(setting) }
+    }
+
+    /// The relation and where it is.
+    pub(crate) fn relation(&self) -> &str {
+        &self.setting.described
+    }
+
+    pub(crate) fn statement_timeout(&self) -> Duration {
+        self.setting.statement_timeout
+    }
+
+    /// A connection did not come about.
+    pub(crate) fn connecting(&self, error: sqlx::Error) -> SourceError {
+        let Setting { server, database, user, .. } = self.setting.as_ref();
+        let (origin, message) = match &error {
+            sqlx::Error::Database(refusal) => self.refused(refusal.as_ref()),
+            sqlx::Error::Tls(_) => self.tls(),
+            sqlx::Error::Io(cause) if cause.kind() == ErrorKind::InvalidData => self.tls(),
+            sqlx::Error::Io(cause) if is_closing(cause.kind()) => (
+                Origin::External,
+                format!(
+                    "`{server}` closed the connection before the login of `{user}`; check that the server is not just \
+                     starting or stopping, and that it is PostgreSQL that answers there"
+                ),
+            ),
+            sqlx::Error::Io(_) => (
+                Origin::External,
+                format!(
+                    "cannot reach PostgreSQL at `{server}`; check `host` and `port`, that the server runs and that no \
+                     firewall is between"
+                ),
+            ),
+            sqlx::Error::Configuration(_) => {
+                (Origin::User, format!("the connection to database `{database}` on `{server}` cannot be set up"))
+            }
+            _ => (
+                Origin::External,
+                format!("cannot log in to `{server}` as `{user}`; check that it is PostgreSQL that answers there"),
+            ),
+        };
+        SourceError::new(origin, message).caused_by(error)
+    }
+
+    /// Why the server did not let us in.
+    fn refused(&self, refusal: &dyn DatabaseError) -> (Origin, String) {
+        let Setting { server, database, user, has_password, tls, .. } = self.setting.as_ref();
+        let code = refusal.code().unwrap_or_default();
+        let user_error = |message| (Origin::User, message);
+        match code.as_ref() {
+            "28P01" if *has_password => user_error(format!(
+                "PostgreSQL at `{server}` refuses the password of user `{user}`; check `user` and the password of the \
+                 connection"
+            )),
+            "28P01" => user_error(format!(
+                "PostgreSQL at `{server}` asks for the password of user `{user}`; give the connection one"
+            )),
+            "28000" => {
+                let hint = if *tls == TlsMode::Disable { ", or that it asks for TLS (`tls: require`)" } else { "" };
+                user_error(format!(
+                    "PostgreSQL at `{server}` does not let user `{user}` into database `{database}` from here; check \
+                     that the role exists and may log in, and what pg_hba.conf says{hint}"
+                ))
+            }
+            "3D000" => user_error(format!("PostgreSQL at `{server}` has no database `{database}`; check `database`")),
+            "42501" => user_error(format!(
+                "user `{user}` may not connect to database `{database}` on `{server}`; its owner can say `GRANT \
+                 CONNECT ON DATABASE {} TO {}`",
+                quoted(database),
+                quoted(user)
+            )),
+            "53300" => (
+                Origin::External,
+                format!("PostgreSQL at `{server}` has no connection left; raise its `max_connections`, or try later"),
+            ),
+            "57P03" => {
+                (Origin::External, format!("PostgreSQL at `{server}` is starting or stopping; run again when it is up"))
+            }
+            _ => (Origin::External, format!("PostgreSQL at `{server}` does not take the connection (SQLSTATE {code})")),
+        }
+    }
+
+    fn tls(&self) -> (Origin, String) {
+        let server = &self.setting.server;
+        let remedy = match self.setting.tls {
+            TlsMode::VerifyFull => {
+                "check that it has TLS, that `ca_file` holds the authority of its certificate, and that the \
+                 certificate is for the name in `host`"
+            }
+            TlsMode::VerifyCa => "check that it has TLS, and that `ca_file` holds the authority of its certificate",
+            TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
+                "switch TLS on there, or choose `tls: disable` if the way to it is trusted"
+            }
+        };
+        (Origin::User, format!("no TLS with PostgreSQL at `{server}`; {remedy}"))
+    }
+
+    /// The server did not answer in time.
+    pub(crate) fn silent(&self, waited: Duration) -> SourceError {
+        let message = format!(
+            "PostgreSQL at `{}` did not answer within {waited:?}; check `host`, `port` and the firewall, or raise \
+             `connect_timeout`",
+            self.setting.server
+        );
+        SourceError::new(Origin::External, message)
+    }
+
+    pub(crate) fn ca_file(&self, path: &Path, cause: Option<std::io::Error>) -> SourceError {
+        let path = path.display();
+        match cause {
+            Some(cause) => {
+                let message = format!("cannot read `ca_file: {path}`; name a PEM file that this process may read");
+                SourceError::new(Origin::User, message).caused_by(cause)
+            }
+            None => {
+                let message = format!("`ca_file: {path}` holds no certificate; name a PEM file with certificates");
+                SourceError::new(Origin::User, message)
+            }
+        }
+    }
+
+    /// A question before the first record failed.
+    pub(crate) fn asking(&self, error: sqlx::Error) -> SourceError {
+        let place = match (&self.setting.relation, &error) {
+            (Relation::Query(query), sqlx::Error::Database(failure)) => place_in(query, failure.as_ref()),
+            _ => None,
+        };
+        self.failed(error, place)
+    }
+
+    /// The read failed.
+    pub(crate) fn reading(&self, error: sqlx::Error) -> SourceError {
+        self.failed(error, None)
+    }
+
+    fn failed(&self, error: sqlx::Error, place: Option<String>) -> SourceError {
+        let sqlx::Error::Database(failure) = &error else {
+            return match error {
+                sqlx::Error::Io(_) => self.cut().caused_by(error),
+                _ => SourceError::new(
+                    Origin::Internal,
+                    format!("PostgreSQL's answer about {} is not understood", self.relation()),
+                )
+                .caused_by(error),
+            };
+        };
+        let code = failure.code().unwrap_or_default();
+        match self.explained(&code, place) {
+            Some((origin, message)) => SourceError::new(origin, message).caused_by(error),
+            // The words of the server may hold a value here.
+            None => SourceError::new(
+                Origin::User,
+                format!(
+                    "PostgreSQL fails at a value of {} (SQLSTATE {code}); its log says at which; mend the query or the \
+                     row",
+                    self.relation()
+                ),
+            ),
+        }
+    }
+
+    /// Says what a code means, if PostgreSQL's own words may stand behind it.
+    fn explained(&self, code: &str, place: Option<String>) -> Option<(Origin, String)> {
+        let Setting { user, relation, statement_timeout, .. } = self.setting.as_ref();
+        let what = self.relation();
+        let message = match code {
+            "42P01" => match relation {
+                Relation::Table { .. } => format!(
+                    "there is no {what}, or user `{user}` does not see it; names are taken as they stand, upper and \
+                     lower case apart, and without a schema the user's `search_path` decides: write `schema.table`"
+                ),
+                Relation::Query(_) => format!(
+                    "{what} names a table that is not there{}; check its name, and its schema against the \
+                     `search_path` of user `{user}`",
+                    place.unwrap_or_default()
+                ),
+            },
+            "42501" => self.forbidden(),
+            "25001" | "25006" => format!("{what} writes, and the session may only read; take the write out of it"),
+            "57014" => format!(
+                "reading {what} took longer than `statement_timeout` ({statement_timeout:?}), or somebody cancelled \
+                 it; nothing was planned; raise the time-out or read less"
+            ),
+            "55P03" => format!(
+                "somebody holds a table of {what} exclusively; nothing was planned; run again when they are done"
+            ),
+            "40001" | "40P01" => format!(
+                "the replica gave up reading {what} in favour of what came from its primary; nothing was planned; run \
+                 again, or raise its `max_standby_streaming_delay`"
+            ),
+            "57P01" | "57P02" | "57P03" => return Some((Origin::External, self.cut().message)),
+            _ if code.starts_with("08") => return Some((Origin::External, self.cut().message)),
+            _ if code.starts_with("42") => {
+                format!("PostgreSQL does not understand {what}{}; mend it", place.unwrap_or_default())
+            }
+            _ if code.starts_with("53") => {
+                format!("PostgreSQL has not what it needs to read {what} (SQLSTATE {code}); nothing was planned")
+            }
+            _ => return None,
+        };
+        let is_external = matches!(code, "57014" | "55P03" | "40001" | "40P01") || code.starts_with("53");
+        Some((if is_external { Origin::External } else { Origin::User }, message))
+    }
+
+    fn forbidden(&self) -> String {
+        let user = quoted(&self.setting.user);
+        let (table, schema) = match &self.setting.relation {
+            Relation::Table { schema: Some(schema), name } => {
+                (format!("{}.{}", quoted(schema), quoted(name)), quoted(schema))
+            }
+            Relation::Table { schema: None, name } => (quoted(name), "…".to_owned()),
+            Relation::Query(_) => ("…".to_owned(), "…".to_owned()),
+        };
+        format!(
+            "user `{}` may not read {}; its owner can say `GRANT SELECT ON {table} TO {user}` and `GRANT USAGE ON \
+             SCHEMA {schema} TO {user}`",
+            self.setting.user,
+            self.relation()
+        )
+    }
+
+    fn cut(&self) -> SourceError {
+        let message = format!(
+            "the connection was cut while {} was read: the server stopped, or somebody ended the session; nothing was \
+             planned of it; run again",
+            self.relation()
+        );
+        SourceError::new(Origin::External, message)
+    }
+
+    /// The COPY ended without its end mark.
+    pub(crate) fn cut_short(&self) -> SourceError {
+        self.cut()
+    }
+
+    pub(crate) fn out_of_time(&self) -> SourceError {
+        let message = format!(
+            "reading {} took longer than `statement_timeout` ({:?}), and the server did not say so; nothing was \
+             planned; check the network to it",
+            self.relation(),
+            self.setting.statement_timeout
+        );
+        SourceError::new(Origin::External, message)
+    }
+
+    /// The relation has other columns than when it was discovered.
+    pub(crate) fn reshaped(&self) -> SourceError {
+        SourceError::changed(format!(
+            "the columns of {} have changed since it was looked at; plan again",
+            self.relation()
+        ))
+    }
+
+    /// A table was emptied or replaced in the moment that its read began.
+    pub(crate) fn rewritten(&self) -> SourceError {
+        let message = format!(
+            "a table of {} was emptied, replaced or rewritten in the moment that reading began, so that rows may be \
+             missing; nothing was planned; run again",
+            self.relation()
+        );
+        SourceError::changed(message)
+    }
+
+    pub(crate) fn misread(&self, misread: Misread, columns: &Columns) -> SourceError {
+        let what = match misread {
+            Misread::Framing => "records".to_owned(),
+            Misread::Field(index) => format!("column `{}`", columns.names().nth(index).unwrap_or_default()),
+        };
+        SourceError::new(Origin::Internal, format!("PostgreSQL sent {what} of {} in an unknown form", self.relation()))
+    }
+
+    pub(crate) fn named_twice(&self, column: &str) -> SourceError {
+        let message = format!("{} has two columns `{column}`; name one of them otherwise, with AS", self.relation());
+        SourceError::new(Origin::User, message)
+    }
+
+    pub(crate) fn without_columns(&self) -> SourceError {
+        SourceError::new(Origin::User, format!("{} has no columns; it must give at least one", self.relation()))
+    }
+
+    pub(crate) fn unreadable_type(&self, column: &str, written: &str) -> SourceError {
+        let name = quoted(column);
+        let message = format!(
+            "column `{column}` of {} has the type `{written}`, which cannot be read; cast it in a query: `{name}::text \
+             AS {name}`",
+            self.relation()
+        );
+        SourceError::new(Origin::User, message)
+    }
+}
+
+/// Whether the other side has closed the connection.
+fn is_closing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+/// Where in the query an error is.
+fn place_in(query: &str, failure: &dyn DatabaseError) -> Option<String> {
+    let position = failure.try_downcast_ref::<PgDatabaseError>()?.position()?;
+    let PgErrorPosition::Original(position) = position else { return None };
+    let before: String = query.chars().take(position.saturating_sub(1)).collect();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+    Some(format!(" at line {line}, column {column} of it"))
+}

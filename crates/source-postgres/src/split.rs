@@ -1,0 +1,93 @@
+//! What stands in a split and in a position.
+
+use chrono::{DateTime, Datelike};
+use convoke_core::source::{SourcePosition, Split, SplitOutcome, SplitResult};
+use convoke_core::{Origin, SourceError, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::columns::Columns;
+use crate::relation::quoted;
+use crate::scalar::Scalar;
+
+/// The detail of a split. It says nothing of the rows: a table has no version that could be asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SplitDetail {
+    /// Digest of the relation and its columns, see [`Columns::shape`].
+    pub(crate) shape: String,
+    /// The rows of a backfill.
+    pub(crate) between: Option<Bounds>,
+}
+
+/// A span of time: from the first on, before the second.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Bounds {
+    pub(crate) from: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
+}
+
+impl SplitDetail {
+    pub(crate) fn of(split: &Split) -> Result<Self, SourceError> {
+        Self::deserialize(&split.detail).map_err(|error| {
+            let message = format!("the split `{}` is not one of a PostgreSQL source; plan again", split.name);
+            SourceError::new(Origin::Internal, message).caused_by(error)
+        })
+    }
+
+    pub(crate) fn split(&self, name: String) -> Split {
+        let detail = serde_json::to_value(self).expect("texts and numbers are JSON");
+        Split { name, detail, bytes: None }
+    }
+}
+
+impl Bounds {
+    /// The condition of SQL that says the same of this column. A column without a time zone is in UTC.
+    pub(crate) fn condition(&self, time_column: &str, columns: &Columns) -> Result<String, SourceError> {
+        let wrong = |problem: String| Err(SourceError::new(Origin::User, problem));
+        let (word, zone) = match columns.scalar(time_column) {
+            Some(Scalar::TimestampTz) => ("TIMESTAMPTZ", "+00"),
+            // PostgreSQL compares a day by its midnight.
+            Some(Scalar::Timestamp | Scalar::Date) => ("TIMESTAMP", ""),
+            _ if columns.names().any(|name| name == time_column) => {
+                return wrong(format!(
+                    "`time_column: {time_column}` is neither a timestamp nor a date; name a column that is one, or \
+                     cast it in a query"
+                ));
+            }
+            _ => {
+                let known = columns.names().collect::<Vec<_>>().join("`, `");
+                return wrong(format!(
+                    "there is no column `{time_column}`, which `time_column` names; there are `{known}`"
+                ));
+            }
+        };
+        let mut parts = Vec::new();
+        for (operator, time) in [(">=", self.from), ("<", self.to)] {
+            let Some(time) = time else { continue };
+            let Some(text) = written(time) else {
+                return wrong("a time of a backfill lies outside the years 1 to 9999".to_owned());
+            };
+            parts.push(format!("{} {operator} {word} '{text}{zone}'", quoted(time_column)));
+        }
+        if parts.is_empty() {
+            return wrong("a backfill between two times needs one of them; give --from, --to or --all".to_owned());
+        }
+        Ok(parts.join(" AND "))
+    }
+}
+
+fn written(time: Timestamp) -> Option<String> {
+    let time = DateTime::from_timestamp_millis(time.0).filter(|time| (1..=9999).contains(&time.year()))?;
+    Some(time.format("%Y-%m-%d %H:%M:%S%.3f").to_string())
+}
+
+/// What was read last, by its fingerprint. Nothing is decided by it: it is there to be compared by people.
+pub(crate) fn position_after(outcomes: &[SplitOutcome]) -> SourcePosition {
+    let read = outcomes.iter().filter_map(|outcome| match &outcome.result {
+        SplitResult::Read { fingerprint, records } => {
+            Some(json!({ "relation": outcome.split.name, "fingerprint": fingerprint, "records": records }))
+        }
+        SplitResult::Broken { .. } => None,
+    });
+    SourcePosition(json!({ "read": read.collect::<Vec<_>>() }))
+}

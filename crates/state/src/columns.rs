@@ -1,0 +1,165 @@
+//! How records are read back from the columns of a row, whichever database it stands in.
+//!
+//! The tuples name the columns in the order in which queries give them.
+
+use convoke_core::hash::KeyHash;
+use convoke_core::ids::ConnectionName;
+use convoke_core::journal::{Entry, EntryId, Intent, Operation, unpack_outcomes, unpack_rows};
+use convoke_core::sink::AttemptTag;
+use convoke_core::state::{
+    AuditRecord, Checkpoint, PlanRecord, PlanState, Recreated, RejectRecord, RejectStage, RunRecord, RunState,
+};
+use convoke_core::{AudienceKey, SyncName, Timestamp};
+
+use crate::fault::Fault;
+use crate::stored;
+
+pub(crate) const COUNTS: &str = "the counts of a run";
+pub(crate) const PLAN_MANIFEST: &str = "the manifest of a plan";
+pub(crate) const POSITION: &str = "the position of a source";
+pub(crate) const CHECKPOINT_COUNTS: &str = "the counts of a checkpoint";
+pub(crate) const CELLS: &str = "the cells of a reject";
+pub(crate) const LEDGER_MANIFEST: &str = "the manifest of a ledger";
+pub(crate) const BINDING: &str = "the audience binding of a sync";
+pub(crate) const SPENT: &str = "the budget of a credential";
+const ENTRY: &str = "a damaged journal entry";
+const KEY: &str = "a key hash";
+
+/// Id, plan, sync, connection, audience id, batch, operation, attempt, tag, time of the intent, number of rows, packed
+/// rows, packed outcomes.
+pub(crate) type EntryColumns =
+    (i64, String, String, String, String, i64, String, i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>);
+
+pub(crate) fn entry_from(columns: EntryColumns) -> Result<Entry, Fault> {
+    let (id, plan, sync, connection, audience_id, batch, operation, attempt, tag, intended_at, count, rows, outcomes) =
+        columns;
+    let rows = stored::known(unpack_rows(&rows), ENTRY)?;
+    let outcomes = outcomes.map(|packed| stored::known(unpack_outcomes(&packed), ENTRY)).transpose()?;
+    let is_whole = usize::try_from(count) == Ok(rows.len())
+        && outcomes.as_ref().is_none_or(|outcomes| outcomes.len() == rows.len());
+    stored::known(is_whole.then_some(()), ENTRY)?;
+    let intent = Intent {
+        plan: stored::plan_id(&plan)?,
+        sync: SyncName::new(sync),
+        audience: AudienceKey { connection: ConnectionName::new(connection), audience_id },
+        batch: stored::small(batch, ENTRY)?,
+        operation: stored::known(Operation::parse(&operation), ENTRY)?,
+        attempt: stored::small(attempt, ENTRY)?,
+        tag: AttemptTag(stored::small(tag, ENTRY)?),
+        intended_at: Timestamp(intended_at),
+        rows,
+    };
+    Ok(Entry { id: EntryId(id), intent, outcomes })
+}
+
+/// Brings the tags of each key together; rows of key, sweeps and tag come ordered by key.
+pub(crate) fn recreated_from(rows: Vec<(Vec<u8>, i64, i64)>) -> Result<Vec<Recreated>, Fault> {
+    let mut found: Vec<Recreated> = Vec::new();
+    for (key, sweeps, tag) in rows {
+        let key = KeyHash(stored::hash(&key, KEY)?);
+        let tag = AttemptTag(stored::small(tag, "the tag of an attempt")?);
+        match found.last_mut() {
+            Some(last) if last.key == key => last.tags.push(tag),
+            _ => found.push(Recreated { key, tags: vec![tag], sweeps: stored::small(sweeps, "a number of sweeps")? }),
+        }
+    }
+    Ok(found)
+}
+
+/// Id, sync, start, end, state, plan, message, counts, delivery, ledger.
+pub(crate) type RunColumns = (
+    String,
+    String,
+    i64,
+    Option<i64>,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
+
+pub(crate) fn run_from(columns: RunColumns) -> Result<RunRecord, Fault> {
+    let (id, sync, started_at, ended_at, state, plan, message, counts, delivery, ledger) = columns;
+    Ok(RunRecord {
+        id: stored::run_id(&id)?,
+        sync: SyncName::new(sync),
+        started_at: Timestamp(started_at),
+        ended_at: ended_at.map(Timestamp),
+        state: stored::known(RunState::parse(&state), "the state of a run")?,
+        plan: plan.as_deref().map(stored::plan_id).transpose()?,
+        message,
+        counts: stored::optional_from_json(counts, COUNTS)?,
+        delivery: stored::optional_from_json(delivery, COUNTS)?,
+        ledger: stored::optional_from_json(ledger, COUNTS)?,
+    })
+}
+
+/// Manifest, hash, state.
+pub(crate) type PlanColumns = (String, String, String);
+
+pub(crate) fn plan_from((manifest, hash, state): PlanColumns) -> Result<PlanRecord, Fault> {
+    Ok(PlanRecord {
+        manifest: stored::from_json(&manifest, PLAN_MANIFEST)?,
+        hash,
+        state: stored::known(PlanState::parse(&state), "the state of a plan")?,
+    })
+}
+
+/// Version, position, configuration hash, ledger version, counts, whether it is clean.
+pub(crate) type CheckpointColumns = (i64, Option<String>, Option<String>, i64, Option<String>, bool);
+
+/// A sync without a row has settled nothing yet.
+pub(crate) fn checkpoint_from(columns: Option<CheckpointColumns>) -> Result<Checkpoint, Fault> {
+    let (version, position, config_hash, ledger_version, counts, clean) =
+        columns.unwrap_or((0, None, None, 0, None, false));
+    Ok(Checkpoint {
+        version: version.cast_unsigned(),
+        position: stored::optional_from_json(position, POSITION)?,
+        config_hash,
+        ledger_version: ledger_version.cast_unsigned(),
+        counts: stored::optional_from_json(counts, CHECKPOINT_COUNTS)?,
+        clean,
+    })
+}
+
+/// Sync, run, plan, time, stage, key, origin, code, column, reason, cells.
+pub(crate) type RejectColumns =
+    (String, String, String, i64, String, Option<Vec<u8>>, Option<String>, String, Option<String>, String, String);
+
+pub(crate) fn reject_from(columns: RejectColumns) -> Result<RejectRecord, Fault> {
+    let (sync, run, plan, at, stage, key, origin, code, column, reason, cells) = columns;
+    let key = key.map(|key| stored::hash(&key, KEY)).transpose()?;
+    Ok(RejectRecord {
+        sync: SyncName::new(sync),
+        run: stored::run_id(&run)?,
+        plan: stored::plan_id(&plan)?,
+        at: Timestamp(at),
+        stage: stored::known(stage_from(&stage), "the stage of a reject")?,
+        key: key.map(KeyHash),
+        origin,
+        code,
+        column,
+        reason,
+        cells: stored::from_json(&cells, CELLS)?,
+    })
+}
+
+pub(crate) fn stage_name(stage: RejectStage) -> &'static str {
+    match stage {
+        RejectStage::Invalid => "invalid",
+        RejectStage::Refused => "refused",
+    }
+}
+
+fn stage_from(name: &str) -> Option<RejectStage> {
+    [RejectStage::Invalid, RejectStage::Refused].into_iter().find(|stage| stage_name(*stage) == name)
+}
+
+/// Time, actor, action, detail.
+pub(crate) type AuditColumns = (i64, String, String, String);
+
+pub(crate) fn audit_from((at, actor, action, detail): AuditColumns) -> AuditRecord {
+    AuditRecord { at: Timestamp(at), actor, action, detail }
+}
