@@ -91,6 +91,11 @@ def writing(file_format, rows):
     return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {min(MAX_ROW_GROUP_ROWS, rows // 8)}"
 
 
+def typed(query, file_format):
+    """Parquet has a type for times, and sources use it."""
+    return query if file_format == "csv" else f"SELECT * REPLACE (updated_at::TIMESTAMP AS updated_at) FROM ({query})"
+
+
 def main():
     rows, folder, file_format = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     os.makedirs(folder, exist_ok=True)
@@ -99,7 +104,7 @@ def main():
 
     def write(query, name):
         path = f"{folder}/{name}.{file_format}"
-        connection.execute(f"COPY ({query}) TO '{path}.part' ({writing(file_format, rows)})")
+        connection.execute(f"COPY ({typed(query, file_format)}) TO '{path}.part' ({writing(file_format, rows)})")
         os.replace(f"{path}.part", path)
 
     first, changed = records(rows, changed=False), records(rows, changed=True)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from cluster import DATABASE, PORT, USER, running
-from measuring import SIZES, best, data_folder, measure, peak
+from measuring import SIZES, best, data_folder, measure
 
 COLUMNS = {
     "id": "integer",
@@ -68,17 +68,16 @@ def run_round(cluster, reader, rows, results):
         if count != rows:
             sys.exit(f"{name} saw {count} rows of {rows}")
         results.setdefault(name, []).append(result)
-        print(f"  {name:13} {result['cpu']:7.2f} CPU s {result['wall']:7.2f} s {result['rss']:6.0f} MB", file=sys.stderr)
+        print(f"  {name:13} {result['cpu']:7.2f} CPU s {result['wall']:7.2f} s", file=sys.stderr)
 
 
 def table(results):
-    lines = ["| | client's CPU s | wall s | client's peak MB |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| | client's CPU s | wall s |", "| --- | ---: | ---: |"]
     for name in (PSQL, CONVOKE):
-        figures = results[name]
-        lines.append(f"| {name} | {best(figures, 'cpu'):.2f} | {best(figures, 'wall'):.2f} | {peak(figures):.0f} |")
+        lines.append(f"| {name} | {best(results[name], 'cpu'):.2f} | {best(results[name], 'wall'):.2f} |")
     cpu, wall = (best(results[CONVOKE], figure) / best(results[PSQL], figure) for figure in ("cpu", "wall"))
-    lines.append(f"| {CONVOKE} / {PSQL} | {cpu:.2f} | {wall:.2f} | |")
-    lines.append(f"| {SERVER}, common to both | | {best(results[SERVER], 'wall'):.2f} | |")
+    lines.append(f"| {CONVOKE} / {PSQL} | {cpu:.2f} | {wall:.2f} |")
+    lines.append(f"| {SERVER}, common to both | | {best(results[SERVER], 'wall'):.2f} |")
     return "\n".join(lines)
 
 

@@ -390,7 +390,7 @@ pub struct PostgresConnection {
     /// None: the environment's or the password file's, as libpq has it, else none is given.
     pub password: Option<SecretString>,
     pub tls: TlsMode,
-    /// PEM file with the certificate authorities to trust; none: the system's.
+    /// PEM file with certificate authorities to trust besides the system's.
     pub ca_file: Option<PathBuf>,
     pub connect_timeout: Duration,
     /// Longest time for one statement; a read of a source counts from its first to its last row.

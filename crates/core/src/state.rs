@@ -21,18 +21,7 @@ use crate::time::Timestamp;
 
 /// All roles of a checkpoint store.
 pub trait StateStore:
-    Leases
-    + Audiences
-    + Runs
-    + Plans
-    + Journal
-    + Checkpoints
-    + Ledgers
-    + Budgets
-    + Rejects
-    + Provisions
-    + Schedules
-    + Audit
+    Leases + Audiences + Runs + Plans + Journal + Checkpoints + Ledgers + Budgets + Rejects + Provisions + Schedules + Audit
 {
 }
 

@@ -142,7 +142,7 @@ impl Pipeline {
             state.close(entry.id, &outcomes, &keeper.lease()).await?;
         }
         self.services.segments.remove(&adopted.folded.obsolete).await?;
-        self.remove_orphan_segments(audience).await
+        self.remove_orphan_segments(audience, keeper).await
     }
 
     async fn scan_into_ledger(&self, binding: &AudienceBinding, books: Books) -> Result<Adopted, Error> {

@@ -92,11 +92,23 @@ impl Pipeline {
     }
 
     /// Removes segments that a crash left behind between sealing and committing.
-    pub(crate) async fn remove_orphan_segments(&self, audience: &AudienceKey) -> Result<(), Error> {
+    ///
+    /// A process that was paused may have a successor, whose segments it must not take for orphans. Those it lists were there
+    /// before the ledger is read; and the lease is asked for in the store last, so that what is neither in the ledger nor ours
+    /// to come was left behind.
+    pub(crate) async fn remove_orphan_segments(
+        &self,
+        audience: &AudienceKey,
+        keeper: &LeaseKeeper,
+    ) -> Result<(), Error> {
+        let mut orphans = self.services.segments.list(audience).await?;
         let ledger = self.services.state.ledger(audience).await?;
         let live: Vec<_> = ledger.into_iter().flat_map(|ledger| ledger.segments).map(|segment| segment.name).collect();
-        let mut orphans = self.services.segments.list(audience).await?;
         orphans.retain(|name| !live.contains(name));
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        keeper.confirm().await?;
         Ok(self.services.segments.remove(&orphans).await?)
     }
 }

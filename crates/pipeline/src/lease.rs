@@ -18,6 +18,7 @@ use crate::error::Error;
 pub(crate) struct LeaseKeeper {
     held: Arc<Held>,
     state: Arc<dyn StateStore>,
+    ttl: Duration,
     renewal: JoinHandle<()>,
 }
 
@@ -52,7 +53,7 @@ impl LeaseKeeper {
         let clock = Arc::clone(&services.clock);
         let held = Arc::new(Held { clock, current: Mutex::new((lease, asked_at + ttl)) });
         let renewal = tokio::spawn(renew(Arc::clone(&held), Arc::clone(&services.state), ttl));
-        Ok(Self { held, state: Arc::clone(&services.state), renewal })
+        Ok(Self { held, state: Arc::clone(&services.state), ttl, renewal })
     }
 
     pub(crate) fn lease(&self) -> Lease {
@@ -61,6 +62,14 @@ impl LeaseKeeper {
 
     pub(crate) fn view(&self) -> Arc<dyn LeaseView> {
         Arc::clone(&self.held) as Arc<dyn LeaseView>
+    }
+
+    /// Asks the store whether this lease is still the newest; an error if it is not.
+    pub(crate) async fn confirm(&self) -> Result<(), Error> {
+        let asked_at = self.held.clock.elapsed();
+        let lease = self.state.renew(&self.lease(), self.ttl).await?;
+        self.held.replace(lease, asked_at + self.ttl);
+        Ok(())
     }
 
     /// Gives the lease back. Failing to is no harm: it expires.

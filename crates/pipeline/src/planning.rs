@@ -11,7 +11,7 @@ use convoke_core::sink::{AudienceBinding, Survey};
 use convoke_core::source::{Coverage, SplitOutcome};
 use convoke_core::spec::Filter;
 use convoke_core::state::{Checkpoint, PlanRecord, PlanState, RunRecord};
-use convoke_core::{PlanId, RunId, Timestamp};
+use convoke_core::{PlanId, RunId, StateError, Timestamp};
 use convoke_delivery::provision::outlook;
 use convoke_engine::{PlanBatches, PlanRequest, Planned, SuppressionList, ledger_identity, load_suppression};
 use uuid::Uuid;
@@ -358,7 +358,16 @@ impl Pipeline {
     pub(crate) async fn open_segments(&self, ledger: &LedgerManifest) -> Result<Vec<PathBuf>, Error> {
         let mut paths = Vec::with_capacity(ledger.segments.len());
         for segment in &ledger.segments {
-            paths.push(self.services.segments.open(&segment.name).await?);
+            let path = self.services.segments.open(&segment.name).await?;
+            let found = std::fs::metadata(&path).map(|file| file.len()).unwrap_or_default();
+            if found != segment.bytes {
+                let message = format!(
+                    "segment `{}` of the ledger has {found} bytes where {} were noted; restore a backup, or take the audience's rows over with `convoke adopt {}`",
+                    segment.name, segment.bytes, self.sync.spec.name
+                );
+                return Err(StateError::Unusable { message }.into());
+            }
+            paths.push(path);
         }
         Ok(paths)
     }

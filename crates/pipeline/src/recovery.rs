@@ -41,7 +41,7 @@ impl Pipeline {
         }
         self.sweep(&courier, &binding).await?;
         self.fold(&binding.key, keeper).await?;
-        self.remove_orphan_segments(&binding.key).await
+        self.remove_orphan_segments(&binding.key, keeper).await
     }
 
     /// Settles the entries that are open, of an earlier run or of a delivery that was cut short; returns how many rows

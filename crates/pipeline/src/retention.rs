@@ -64,6 +64,13 @@ impl Pipeline {
             }
         }
         let previews_before = self.ago(LONGEST_PREVIEW);
+        // What is brought from the archive stands beside the plan's folder until it is whole.
+        for name in services.folders.list("plans") {
+            let Some(id) = name.strip_suffix(".fetched").and_then(PlanId::parse) else { continue };
+            if made_at(id.0).is_none_or(|made_at| made_at < previews_before) {
+                services.folders.remove("plans", &name);
+            }
+        }
         for name in services.folders.list("spool") {
             let Some(id) = RunId::parse(&name) else { continue };
             let is_left = match services.state.run(id).await? {

@@ -20,7 +20,7 @@ pub(crate) fn select_files(
     let wanted = Wanted::of(selection)?;
     if mode == DropMode::Snapshot && !matches!(wanted, Wanted::All) {
         let message = "each file of this drop folder replaces the one before, so older ones cannot be read again; \
-                       ask for everything (`--all`) to read the newest, or set `drop_mode: append` if each file adds";
+                       ask for everything (`--all`) to read the newest, or set `mode: append` if each file adds";
         return Err(SourceError::new(Origin::User, message));
     }
     let here = settled.into_iter().map(|file| (Place::Folder, file));

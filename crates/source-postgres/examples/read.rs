@@ -13,7 +13,7 @@ use convoke_core::spec::{PostgresConnection, PostgresSpec, Relation, TlsMode};
 use convoke_source_postgres::PostgresSource;
 use futures::StreamExt;
 
-const USAGE: &str = "read HOST PORT DATABASE USER TABLE";
+const USAGE: &str = "usage: read HOST PORT DATABASE USER TABLE";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// More than any table of the benchmark takes.

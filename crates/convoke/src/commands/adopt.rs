@@ -1,6 +1,5 @@
 //! `adopt`: takes over rows that the audience already holds.
 
-
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;

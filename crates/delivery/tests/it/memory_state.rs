@@ -12,8 +12,8 @@ use convoke_core::plan::PlanManifest;
 use convoke_core::sink::{AttemptTag, AudienceBinding, JobId};
 use convoke_core::state::{
     Audiences, Audit, AuditRecord, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers, OpenProvision,
-    PlanRecord, PlanState, Plans, Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, ScheduleMark, Schedules,
-    Settlement,
+    PlanRecord, PlanState, Plans, Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, ScheduleMark,
+    Schedules, Settlement,
 };
 use convoke_core::{AudienceKey, ConnectionName, KeyHash, PlanId, RunId, StateError, SyncName, Timestamp};
 
