@@ -82,18 +82,20 @@ async fn a_backfill_by_time_reads_what_was_written_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_needs_an_order_of_values_while_live_runs_are_made() {
-    let scene = Scene::new().await;
-    let sync = sync_yaml("upsert", "").replace(crate::feeds::DROP, &lake_source("*.parquet", "append"));
-    let unordered = sync.replace("dedupe: { keep: latest, by: updated_at }\n", "");
-    assert_ne!(unordered, sync);
-    scene.workspace.write("config/syncs/people.yaml", &unordered);
-    scene.put("a.parquet", &people(0..5));
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    let ordered = sync_yaml("upsert", "").replace("mode: snapshot", "mode: append");
+    let unordered = ordered.replace("dedupe: { keep: latest, by: updated_at }\n", "");
+    assert_ne!(unordered, ordered);
+    workspace.write("config/syncs/people.yaml", &unordered);
+    workspace.drop_csv("1.csv", &people(0..5));
     // Nothing live yet: a first load by backfill is fine.
-    scene.workspace.convoke(&["backfill", SYNC, "--all"]).expect(0, &["5 created"]);
-    scene.workspace.run(0);
-    scene.workspace.convoke(&["backfill", SYNC, "--all"]).expect(2, &["dedupe"]);
-    scene.configure("");
-    scene.workspace.convoke(&["backfill", SYNC, "--all"]).expect(0, &[]);
+    workspace.convoke(&["backfill", SYNC, "--all"]).expect(0, &["5 created"]);
+    workspace.run(0);
+    workspace.convoke(&["backfill", SYNC, "--all"]).expect(2, &["dedupe"]);
+    workspace.write("config/syncs/people.yaml", &ordered);
+    workspace.convoke(&["backfill", SYNC, "--all"]).expect(0, &[]);
+    assert_holds(&store.base_url, &store.client, &people(0..5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

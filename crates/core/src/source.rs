@@ -56,6 +56,18 @@ pub trait Source: Send + Sync {
     /// [`Changed`](crate::error::SourceErrorKind::Changed): another discovery will see what there is now.
     async fn read(&self, split: &Split) -> Result<SplitContent, SourceError>;
 
+    /// Asked once all splits are read: an error of kind [`Changed`](crate::error::SourceErrorKind::Changed) if others have
+    /// come, or some have gone, since they were listed. A source whose splits cannot be torn apart has nothing to ask.
+    async fn still_holds(&self, _splits: &[Split]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Whether a discovery can tell that a snapshot which was read is still the truth. Where it cannot, an interrupted plan
+    /// deletes nothing for want of a record.
+    fn confirms_snapshots(&self) -> bool {
+        true
+    }
+
     /// Tells the checkpoint that holds once the given splits are settled. Pure.
     fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition;
 

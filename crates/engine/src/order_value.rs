@@ -3,7 +3,9 @@
 //! The bytes of two values compare like the values only if the same criteria made both, in the same encoding. A value
 //! under another mark, or under none, is unknown.
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use convoke_core::hash::encode_part;
 use convoke_core::spec::{Dedupe, Expression, Keep};
 use datafusion::common::DFSchema;
@@ -24,6 +26,24 @@ pub(crate) struct Criteria {
     mark: [u8; MARK_BYTES],
 }
 
+/// The type in which values of this type are compared, from one run to the next: sources change the width of their
+/// numbers and the unit of their times, and the same moment must stay the same order value.
+pub(crate) fn comparable_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
+            DataType::Int64
+        }
+        DataType::Float16 | DataType::Float32 => DataType::Float64,
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Date64 => DataType::Date32,
+        DataType::Timestamp(_, zone) => {
+            DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| Arc::from("UTC")))
+        }
+        DataType::Dictionary(_, values) => comparable_type(values),
+        other => other.clone(),
+    }
+}
+
 impl Criteria {
     /// The criteria of `dedupe`, compiled as `order` against the source's columns; none if there are none.
     pub(crate) fn of(
@@ -32,7 +52,7 @@ impl Criteria {
         schema: &SchemaRef,
     ) -> Result<Option<Self>, DataFusionError> {
         let columns = DFSchema::try_from(schema.as_ref().clone())?;
-        let types = order.iter().map(|placed| Ok(placed.expr.get_type(&columns)?.to_string()));
+        let types = order.iter().map(|placed| Ok(comparable_type(&placed.expr.get_type(&columns)?).to_string()));
         Ok(Self::of_types(dedupe, &types.collect::<Result<Vec<_>, DataFusionError>>()?))
     }
 
@@ -61,6 +81,11 @@ impl Criteria {
     pub(crate) fn mark(self, order: &[u8], buffer: &mut Vec<u8>) {
         buffer.extend_from_slice(&self.mark);
         buffer.extend_from_slice(order);
+    }
+
+    /// Whether a stored value is under this mark, so that it can be compared.
+    pub(crate) fn knows(self, stored: &[u8]) -> bool {
+        stored.starts_with(&self.mark)
     }
 
     /// Whether a fresh value tells more than a stored one: it is later, or nothing comparable is known.
@@ -158,6 +183,11 @@ mod tests {
         let numbers = hexes(Arc::new(Int64Array::from(vec![Some(-2), Some(7), None])));
         assert_eq!(numbers, ["017ffffffffffffffe", "018000000000000007", "000000000000000000"]);
         let times = hexes(Arc::new(TimestampMillisecondArray::from(vec![Some(1), None])));
-        assert_eq!(times, ["018000000000000001", "000000000000000000"]);
+        assert_eq!(times, ["0180000000000003e8", "000000000000000000"]);
+        let of_width = |column: ArrayRef| hexes(column)[0].clone();
+        let narrow = of_width(Arc::new(arrow::array::Int16Array::from(vec![7])));
+        assert_eq!(narrow, numbers[1], "a number is the same in every width");
+        let nanos = of_width(Arc::new(arrow::array::TimestampNanosecondArray::from(vec![1_000_000])));
+        assert_eq!(nanos, times[0], "a moment is the same in every unit");
     }
 }

@@ -40,6 +40,8 @@ pub struct PlanRequest<'a> {
     pub limit: Option<u64>,
     /// The plan's folder; made with mode 0700. Files of the same names are replaced.
     pub folder: &'a Path,
+    /// Whether a row whose order value is unknown stays as it is: a backfill overwrites nothing that may be newer.
+    pub keeps_unknown: bool,
     /// What rules that speak of "today" count from.
     pub now: Timestamp,
 }

@@ -4,12 +4,16 @@
 //! reading. Without: position, then content hash. The order value is cut to [`ORDER_BYTES`]; beyond that the content
 //! hash decides.
 
+use std::sync::Arc;
+
 use arrow::array::ArrayRef;
-use arrow::compute::SortOptions;
+use arrow::compute::{SortOptions, cast};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use convoke_core::ContentHash;
 use convoke_core::spec::{Dedupe, Keep};
+
+use crate::order_value::comparable_type;
 
 /// Longest order value kept; far below what the journal can pack, and far beyond any time or number.
 pub(crate) const ORDER_BYTES: usize = 256;
@@ -47,11 +51,16 @@ impl Ranking {
         if criteria.is_empty() {
             return Ok(None);
         }
+        let comparable = |column: &ArrayRef| match comparable_type(column.data_type()) {
+            data_type if data_type == *column.data_type() => Ok(Arc::clone(column)),
+            data_type => cast(column, &data_type),
+        };
+        let criteria = criteria.iter().map(comparable).collect::<Result<Vec<_>, _>>()?;
         let field = |(column, options): (&ArrayRef, &SortOptions)| {
             SortField::new_with_options(column.data_type().clone(), *options)
         };
         let converter = RowConverter::new(criteria.iter().zip(&self.options).map(field).collect())?;
-        converter.convert_columns(criteria).map(Some)
+        converter.convert_columns(&criteria).map(Some)
     }
 
     /// Appends a rank.

@@ -244,17 +244,25 @@ impl SpoolWriter {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.stored.fields().len());
         for field in self.schema.fields() {
             let column = match batch.records.column_by_name(field.name()) {
-                Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-                Some(column) => cast(column, field.data_type()),
-                None => Ok(new_null_array(field.data_type(), rows)),
+                Some(column) => cast_exactly(column, field.data_type()),
+                None => Some(new_null_array(field.data_type(), rows)),
             };
-            columns.push(column.map_err(|_| outside_contract(split, field.name()))?);
+            columns.push(column.ok_or_else(|| outside_contract(split, field.name()))?);
         }
         let first = i64::try_from(position).expect("nobody reads 2^63 records");
         columns.push(Arc::new(Int64Array::from_iter_values(first..first + rows as i64)));
         columns.push(Arc::new(UInt64Array::from(batch.positions.clone())));
         RecordBatch::try_new(Arc::clone(&self.stored), columns).map_err(|_| outside_contract(split, LINE_COLUMN))
     }
+}
+
+/// A column in another type; none if a value got lost on the way.
+fn cast_exactly(column: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
+    if column.data_type() == data_type {
+        return Some(Arc::clone(column));
+    }
+    let converted = cast(column, data_type).ok()?;
+    (converted.logical_null_count() == column.logical_null_count()).then_some(converted)
 }
 
 #[derive(Default)]

@@ -6,6 +6,7 @@ use convoke_core::boundary::Boundary;
 use convoke_core::journal::Operation;
 use convoke_core::plan::{DeliveryCounts, LedgerCounts, PlanContent, PlanManifest, PlannedBatch};
 use convoke_core::sink::AudienceBinding;
+use convoke_core::source::Coverage;
 use convoke_core::state::{
     Checkpoint, PlanRecord, PlanState, RejectRecord, RejectStage, RunRecord, RunState, Settlement, audience_resource,
 };
@@ -142,7 +143,7 @@ impl Pipeline {
     }
 
     /// What a plan has confirmed without sending anything.
-    async fn confirmed_by(&self, plan: &PlanRecord) -> Result<Option<ConfirmedRecords>, Error> {
+    pub(crate) async fn confirmed_by(&self, plan: &PlanRecord) -> Result<Option<ConfirmedRecords>, Error> {
         let PlanManifest { id, files, .. } = &plan.manifest;
         let (folder, files) = (self.services.folders.plan(*id), files.clone());
         let opening = tokio::task::spawn_blocking(move || ConfirmedRecords::open(&folder, &files));
@@ -371,6 +372,8 @@ impl Pipeline {
         let Some(proposed) = manifest.source.proposed.clone().filter(|_| manifest.moves_checkpoint()) else {
             return Ok(None);
         };
+        // A broken part of what only adds is remembered as such; a snapshot has to be read again for its sake.
+        let is_whole = manifest.source.complete || manifest.source.coverage == Coverage::Delta;
         let incomplete: u64 = Operation::ALL.iter().map(|operation| counts.of(*operation).incomplete).sum();
         Ok(Some(Checkpoint {
             version: manifest.basis.checkpoint_version,
@@ -378,7 +381,7 @@ impl Pipeline {
             config_hash: Some(self.settled_under(&manifest.basis.config_hash, manifest.created_at)),
             ledger_version: self.ledger_version().await?,
             counts: Some(manifest.counts),
-            clean: counts.rejected() + counts.cancelled() + incomplete == 0 && manifest.source.complete,
+            clean: counts.rejected() + counts.cancelled() + incomplete == 0 && is_whole,
         }))
     }
 }

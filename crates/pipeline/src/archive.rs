@@ -28,12 +28,16 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Removes a plan's files here and in the archive.
-    pub(crate) async fn remove_plan(&self, id: PlanId) {
+    /// Removes a plan's files here and in the archive; false if some may be left there.
+    pub(crate) async fn remove_plan(&self, id: PlanId) -> bool {
         self.services.folders.remove("plans", &id.to_string());
-        let Some(archive) = &self.services.archive else { return };
-        if let Err(error) = archive.remove(id).await {
-            tracing::warn!(plan = %id, error = %chain(&error), "an expired plan could not be removed from the archive");
+        let Some(archive) = &self.services.archive else { return true };
+        match archive.remove(id).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(plan = %id, error = %chain(&error), "a plan could not be removed from the archive");
+                false
+            }
         }
     }
 }

@@ -189,6 +189,7 @@ impl Pipeline {
             hash_key: &self.services.hash_key,
             suppressions: &basis.suppressions,
             limit: extent.limit,
+            keeps_unknown: extent.backfill.is_some(),
             folder: &self.services.folders.plan(id),
             now: basis.now,
         };

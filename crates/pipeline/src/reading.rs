@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use convoke_core::RunId;
 use convoke_core::source::{Coverage, Discover, Discovery, Selection, SourcePosition, SplitOutcome, SplitResult};
+use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
 use convoke_engine::{Spool, SpoolProgress, SpoolWriter};
 
@@ -41,6 +42,9 @@ impl Pipeline {
         }
         let (spool, mut outcomes) = self.spool(run, &discovery, reread).await?;
         self.refuse_if_all_broken(&discovery, &outcomes).await?;
+        if discovery.coverage == Coverage::Snapshot {
+            self.unless_cancelled(source.still_holds(&discovery.splits)).await??;
+        }
         let complete = outcomes.iter().all(|outcome| matches!(outcome.result, SplitResult::Read { .. }));
         let proposed = source.propose(position, &outcomes);
         let Discovery { coverage, notices, settled, .. } = discovery;
@@ -104,6 +108,9 @@ impl Pipeline {
         let broken = broken_splits(outcomes);
         for text in &broken {
             self.notice(format!("quarantined {text}"));
+        }
+        if !broken.is_empty() && self.sync.spec.mode == SyncMode::Mirror {
+            self.notice("until all of the source can be read, no row is deleted for want of a record");
         }
         if broken.is_empty() || broken.len() < discovery.splits.len() {
             return Ok(());

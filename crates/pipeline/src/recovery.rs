@@ -9,7 +9,7 @@ use convoke_core::journal::Operation;
 use convoke_core::plan::DeliveryCounts;
 use convoke_core::sink::AudienceBinding;
 use convoke_core::state::{PlanRecord, PlanState};
-use convoke_core::{KeyHash, RowId, RunId};
+use convoke_core::{KeyHash, RowId, RunId, StateError};
 use convoke_delivery::Courier;
 use convoke_delivery::courier::tally;
 use convoke_engine::ledger_identity;
@@ -137,8 +137,15 @@ impl Pipeline {
         if self.services.state.checkpoint(&self.sync.spec.name).await?.version != basis.checkpoint_version {
             return Ok(Some("the source's checkpoint has moved since".to_owned()));
         }
-        self.fetch_plan(plan.manifest.id).await?;
-        if self.verify_manifest(plan).is_err() || self.open_batches(plan).await.is_err() {
+        let are_gone = match self.fetch_plan(plan.manifest.id).await {
+            Err(Error::State(StateError::Missing { .. } | StateError::Unusable { .. })) => true,
+            fetched => fetched.map(|()| false)?,
+        };
+        if are_gone
+            || self.verify_manifest(plan).is_err()
+            || self.confirmed_by(plan).await.is_err()
+            || self.open_batches(plan).await.is_err()
+        {
             return Ok(Some("its files are gone or damaged".to_owned()));
         }
         if self.was_written_by_others(plan).await? {

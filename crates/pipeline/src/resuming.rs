@@ -82,6 +82,10 @@ impl Pipeline {
         if planned.coverage == Coverage::Delta {
             return Ok(Standing::Same);
         }
+        if !self.sync.source.confirms_snapshots() {
+            let reason = "the source does not tell whether it has changed since".to_owned();
+            return Ok(Standing::Unconfirmed { reason });
+        }
         let request = Discover { stored: Some(proposed), reread: true };
         let found = match self.unless_cancelled(self.sync.source.discover(request)).await? {
             Ok(found) => found,

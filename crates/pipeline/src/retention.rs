@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoke_core::state::RunState;
+use convoke_core::state::{PlanRecord, PlanState, RunState};
 use convoke_core::{PlanId, RunId, StateError, Timestamp};
 use uuid::Uuid;
 
@@ -43,7 +43,10 @@ impl Pipeline {
         let Retention { plans_settled, plans_waiting, .. } = self.services.retention;
         let state = &self.services.state;
         for id in state.expired_plans(self.ago(plans_settled), self.ago(plans_waiting)).await? {
-            self.remove_plan(id).await;
+            // What is forgotten is never named again, so it must be gone.
+            if !self.remove_plan(id).await {
+                continue;
+            }
             match state.forget_plan(id).await {
                 // Somebody applies it at this moment, and will find its files gone.
                 Ok(()) | Err(StateError::Conflict { .. }) => {}
@@ -56,10 +59,13 @@ impl Pipeline {
     /// Removes what processes left that were killed before anything named their files.
     async fn remove_leftovers(&self) -> Result<(), Error> {
         let Self { services, .. } = self;
-        let plans_before = self.ago(services.retention.plans_waiting);
+        let plans_before = self.ago(services.retention.plans_waiting.max(services.retention.plans_settled));
         for name in services.folders.list("plans") {
             let Some(id) = PlanId::parse(&name) else { continue };
-            if made_at(id.0).is_some_and(|made_at| made_at < plans_before) && services.state.plan(id).await?.is_none() {
+            // With replicas, one of them forgets a plan, and each has to remove its own copy of the files.
+            let is_ended = |plan: &PlanRecord| !matches!(plan.state, PlanState::Waiting | PlanState::Applying);
+            let is_old = made_at(id.0).is_some_and(|made_at| made_at < plans_before);
+            if is_old && services.state.plan(id).await?.as_ref().is_none_or(is_ended) {
                 services.folders.remove("plans", &name);
             }
         }

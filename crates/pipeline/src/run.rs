@@ -60,6 +60,10 @@ impl Pipeline {
             let next = self.continue_as_new(run).await?;
             *resumed = Some(RunRecord { state, ..std::mem::replace(run, next) });
         }
+        if resumed.is_some() {
+            // What was finished on the way may have been the first live run.
+            self.refuse_unsafe_backfill(extent).await?;
+        }
         let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
         hold_for_approval(&plan, None)?;
         let state = Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await?;
@@ -67,6 +71,25 @@ impl Pipeline {
         let Some(resumed) = resumed else { return Ok(state) };
         run.message = Some(ending_of(resumed));
         Ok(if state == RunState::Succeeded { resumed.state } else { state })
+    }
+
+    /// Finishes what an interrupted run left, and nothing else; none if there is nothing to finish.
+    pub async fn finish(&self) -> Result<Option<Ended>, Error> {
+        let name = &self.sync.spec.name;
+        if self.services.state.plans_in(name, PlanState::Applying).await?.is_empty() {
+            return Ok(None);
+        }
+        let ended = self.recorded(async |run, keeper| {
+            Box::pin(self.recover(run.id, keeper)).await?;
+            let state = match self.leftover_plan(run.id).await? {
+                Some(plan) => Box::pin(self.resume(run, &plan, keeper)).await?,
+                None => None,
+            };
+            state.ok_or_else(|| Error::Stopped {
+                message: format!("the interrupted plan of `{name}` can no longer go on; the next run plans anew"),
+            })
+        });
+        ended.await.map(Some)
     }
 
     /// Plans and stops.
@@ -180,8 +203,10 @@ impl Pipeline {
             Ok(()) => work(&mut run, &keeper).await,
             Err(error) => Err(error.into()),
         };
+        // Whoever takes the lease next finds this run ended.
+        let ended = self.end_run(run, outcome).await;
         keeper.release().await;
-        self.end_run(run, outcome).await
+        ended
     }
 
     async fn end_run(&self, mut run: RunRecord, outcome: Result<RunState, Error>) -> Result<Ended, Error> {

@@ -175,7 +175,7 @@ impl Figures {
     pub(crate) fn job_ended(&self, sync: &SyncName, end: &JobEnd) {
         self.running.get_or_create(&of(sync)).set(0);
         match end {
-            JobEnd::Busy { .. } => {}
+            JobEnd::Busy { .. } | JobEnd::Nothing => {}
             JobEnd::Failed { .. } => {
                 self.runs.get_or_create(&of_state(sync, RunState::Failed)).inc();
             }

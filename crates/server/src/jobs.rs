@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 /// Runs syncs.
 #[async_trait]
 pub trait Jobs: Send + Sync {
-    /// Runs a sync once, and finishes first what an interrupted run of it left.
+    /// Does the task for a sync.
     ///
     /// The daemon calls this for one sync at a time, while it holds the sync's turn. `cancel` drains: the run finishes the
     /// requests in flight and ends as interrupted. A panic ends this run alone. The future is polled on the daemon's own
     /// task: an implementation that computes for long spawns a task, and passes the panic of that task on.
-    async fn run(&self, sync: &SyncName, cancel: CancellationToken) -> JobEnd;
+    async fn run(&self, sync: &SyncName, task: Task, cancel: CancellationToken) -> JobEnd;
 
     /// Names the syncs with a plan that was begun and cut short: see [`unfinished`](crate::unfinished), which reads them
     /// from the store. Somebody may be at work on it just now; then the audience is busy, which does no harm.
@@ -22,6 +22,15 @@ pub trait Jobs: Send + Sync {
     ///
     /// The store did not answer; the daemon asks again.
     async fn unfinished(&self) -> Result<Vec<SyncName>, StateError>;
+}
+
+/// What is to be done for a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Run it, and finish first what an interrupted run of it left.
+    Run,
+    /// Finish what an interrupted run left, and nothing else: nobody has asked for more.
+    Finish,
 }
 
 /// How a job ended.
@@ -34,6 +43,8 @@ pub enum JobEnd {
         /// Who, and until when.
         message: String,
     },
+    /// There was nothing to finish any more.
+    Nothing,
     /// No run came about.
     Failed {
         /// What was tried, and the remedy.

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use daemon::{Daemon, Drained, Ports, Settings};
 pub use endpoint::Endpoint;
 pub use facts::{Facts, Quota, SyncFacts, unfinished};
-pub use jobs::{JobEnd, Jobs, Ran};
+pub use jobs::{JobEnd, Jobs, Ran, Task};
 pub use scheduled::Scheduled;
 pub use surface::Surface;
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agenda::{Setback, StepEnd, Then};
 use crate::figures::Figures;
-use crate::jobs::{JobEnd, Jobs};
+use crate::jobs::{JobEnd, Jobs, Task};
 use crate::lease::Hold;
 use crate::scheduled::{Scheduled, Times};
 use crate::watched_store::WatchedStore;
@@ -140,7 +140,7 @@ impl Turns {
         let sync = &held.scheduled.sync;
         let late = self.clock.now().since(due.starts_at);
         tracing::info!(%sync, due_at = %due.latest.at, late_seconds = late.as_secs(), skipped = due.earlier, "due");
-        match self.run(held).await {
+        match self.run(held, Task::Run).await {
             Then::Ran => {
                 self.figures.times_skipped(sync, due.earlier);
                 self.move_mark(held, times, due.latest.at, Then::Ran).await
@@ -158,20 +158,20 @@ impl Turns {
         match self.store.note(self.jobs.unfinished().await) {
             Ok(unfinished) if unfinished.contains(sync) => {
                 tracing::info!(%sync, "an interrupted plan goes on");
-                StepEnd { served_to, then: self.run(held).await }
+                StepEnd { served_to, then: self.run(held, Task::Finish).await }
             }
             Ok(_) => StepEnd { served_to, then: Then::Idle },
             Err(error) => met(&error),
         }
     }
 
-    async fn run(&self, held: &Held<'_>) -> Then {
+    async fn run(&self, held: &Held<'_>, task: Task) -> Then {
         let sync = &held.scheduled.sync;
         if held.cancel.is_cancelled() {
             return Then::Soon(Setback::Interrupted);
         }
         self.figures.run_began(sync);
-        let job = AssertUnwindSafe(self.jobs.run(sync, held.cancel.clone())).catch_unwind();
+        let job = AssertUnwindSafe(self.jobs.run(sync, task, held.cancel.clone())).catch_unwind();
         let end = job.await.unwrap_or_else(|_| JobEnd::Failed {
             message: "the run panicked, which is a bug; standard error tells where".to_owned(),
         });
@@ -183,7 +183,7 @@ impl Turns {
     fn follows(&self, end: &JobEnd) -> Then {
         match end {
             JobEnd::Busy { .. } => Then::Soon(Setback::AudienceBusy),
-            JobEnd::Failed { .. } => Then::Ran,
+            JobEnd::Failed { .. } | JobEnd::Nothing => Then::Ran,
             JobEnd::Ran(ran) => match ran.run.state {
                 RunState::WaitingForQuota => {
                     Then::At(ran.retry_at.unwrap_or_else(|| self.clock.now().after(QUOTA_WAIT)))
@@ -258,6 +258,7 @@ fn tell(sync: &SyncName, end: &JobEnd) {
         JobEnd::Ran(ran) => tell_run(sync, &ran.run),
         // Said louder where it is known that it is the first time.
         JobEnd::Busy { message } => tracing::debug!(%sync, message, "the audience is held"),
+        JobEnd::Nothing => tracing::debug!(%sync, "nothing was left to finish"),
         JobEnd::Failed { message } => tracing::error!(%sync, message, "no run came about"),
     }
 }

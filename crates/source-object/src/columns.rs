@@ -89,8 +89,8 @@ fn only_case(known: &Column, object: &str, name: &str) -> SourceError {
 
 fn no_fit(known: &Column, object: &str, data_type: &DataType) -> SourceError {
     let message = format!(
-        "column `{}` is {} in `{}` and {data_type} in `{object}`, and no type holds both without loss; \
-         write both with one type, or have `url` name one kind of them only",
+        "column `{}` is {} in `{}` and {data_type} in `{object}`, and no type holds both as they are; \
+         write the column in one type, or have `url` name one kind of them only",
         known.name, known.data_type, known.object
     );
     SourceError::new(Origin::User, message)

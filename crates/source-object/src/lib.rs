@@ -5,9 +5,9 @@
 //! is not opened again.
 //!
 //! Promises: an object is pinned as it was listed, and what is read of it is of that object or an error of kind
-//! [`Changed`](convoke_core::error::SourceErrorKind::Changed), never a mixture; schemas that drift are merged without
-//! loss or refused with both objects named; an object that is no whole Parquet file does not hide the others; no message
-//! shows a key, a token or a request.
+//! [`Changed`](convoke_core::error::SourceErrorKind::Changed), never a mixture; objects that count only together are listed
+//! again once they are read; schemas that drift are merged so that values stay as they are, or refused with both objects
+//! named; an object that is no whole Parquet file does not hide the others; no message shows a key, a token or a request.
 //!
 //! Nothing is written, moved or marked. Left out: `gs://` and `az://`.
 

@@ -16,8 +16,8 @@ pub(crate) struct ListedObject {
 
 /// What an object must still be when it is read. Stands in the split.
 ///
-/// When an object was last written is part of it only where the store gives no ETag: contents that were put again unchanged
-/// are the same contents.
+/// When an object was last written, and as which version, is part of it only where the store gives no ETag: contents that
+/// were put again unchanged are the same contents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pin {
     pub(crate) key: String,
@@ -37,8 +37,8 @@ impl ListedObject {
             key: meta.location.to_string(),
             size: meta.size,
             modified: meta.e_tag.is_none().then_some(modified),
+            version: meta.version.filter(|_| meta.e_tag.is_none()),
             e_tag: meta.e_tag,
-            version: meta.version,
         };
         Self { name: name.to_owned(), pin, modified }
     }
@@ -70,13 +70,19 @@ impl Pin {
         }
     }
 
+    /// The ETag as it stands in a condition, if it can: a weak one never matches there.
+    pub(crate) fn condition(&self) -> Option<String> {
+        let e_tag = self.e_tag.as_deref().filter(|e_tag| !e_tag.starts_with("W/"))?;
+        Some(format!("\"{}\"", bare(e_tag)))
+    }
+
     /// Whether this is what a store says of the object now.
     pub(crate) fn fits(&self, meta: &ObjectMeta) -> bool {
         let is_same = match (&self.e_tag, &meta.e_tag) {
             (Some(pinned), Some(found)) => bare(pinned) == bare(found),
             // To the second: a header says no more.
             (None, _) => self.modified.is_none_or(|at| at.0 / 1_000 == meta.last_modified.timestamp()),
-            (Some(_), None) => true,
+            (Some(_), None) => false,
         };
         is_same && self.size == meta.size
     }

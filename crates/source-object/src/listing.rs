@@ -1,8 +1,11 @@
 //! What of a listing counts.
 
-use convoke_core::SourceError;
+use std::collections::HashMap;
 
-use crate::listed::ListedObject;
+use convoke_core::SourceError;
+use convoke_core::source::Split;
+
+use crate::listed::{ListedObject, Pin};
 use crate::location::{Location, Standing};
 use crate::store::Store;
 
@@ -30,6 +33,23 @@ impl Listing {
         hidden.sort();
         let notices = hidden.first().map(|first| told_hidden(first, hidden.len()));
         Ok(Self { objects, notices: notices.into_iter().collect() })
+    }
+
+    /// The key of an object that is not as it was when it was split off, and what befell it; none if these splits are what
+    /// is listed.
+    pub(crate) fn difference(&self, splits: &[Split]) -> Result<Option<(String, &'static str)>, SourceError> {
+        let mut pins = HashMap::with_capacity(splits.len());
+        for split in splits {
+            pins.insert(split.name.as_str(), Pin::of(split)?);
+        }
+        for object in &self.objects {
+            match pins.remove(object.name.as_str()) {
+                Some(pin) if pin == object.pin => {}
+                Some(pin) => return Ok(Some((pin.key, "was replaced"))),
+                None => return Ok(Some((object.pin.key.clone(), "has come"))),
+            }
+        }
+        Ok(pins.into_values().map(|pin| (pin.key, "has gone")).min())
     }
 }
 

@@ -45,6 +45,8 @@ pub struct ObjectSource {
 struct Run {
     /// What is to be read; none before a discovery, and where it found nothing.
     chosen: Option<Arc<Vec<ListedObject>>>,
+    /// Whether they are what a backfill asked for.
+    is_selection: bool,
     schema: Option<SourceSchema>,
     /// The names of all that was listed.
     listed: Option<HashSet<String>>,
@@ -272,6 +274,7 @@ impl Source for ObjectSource {
         let unchanged = splits.is_empty();
         if !unchanged {
             self.choose(objects);
+            self.run().is_selection = true;
         }
         Ok(Discovery { splits, coverage: Coverage::Delta, unchanged, settled: Vec::new(), notices })
     }
@@ -281,6 +284,19 @@ impl Source for ObjectSource {
         let (constants, tail) = self.constants(&pin).await?;
         let file = Arc::new(PinnedObject::new(Arc::clone(&self.store), pin, tail));
         Ok(SplitContent::Parquet(PinnedParquet { file, constants }))
+    }
+
+    /// Objects that are the truth together only are listed again.
+    async fn still_holds(&self, splits: &[Split]) -> Result<(), SourceError> {
+        if self.spec.mode == ObjectsMode::Append || self.run().is_selection {
+            return Ok(());
+        }
+        let Some((key, what)) = self.list().await?.difference(splits)? else { return Ok(()) };
+        let url = self.location.url_of(&key);
+        let message = format!(
+            "`{url}` {what} while the objects were read, which count only together; run again to read what is there now"
+        );
+        Err(SourceError::changed(message))
     }
 
     fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition {

@@ -95,6 +95,7 @@ impl Store {
         let bytes = match read {
             Ok(bytes) => bytes,
             Err(Failure::Changed) => return Err(self.changed(pin)),
+            Err(Failure::Unmarked) => return Err(self.unmarked(pin)),
             Err(Failure::Store(error)) if is_gone(&self.place, &error) => return Err(self.changed(pin)),
             Err(Failure::Store(error)) => {
                 self.check_file(pin).await?;
@@ -106,16 +107,18 @@ impl Store {
     }
 
     async fn get_unchecked(&self, pin: &Pin, range: &Range<u64>) -> Result<Bytes, Failure> {
-        // A weak tag never matches in a condition; it is compared in the answer, as all are: not every store heeds conditions.
-        let condition = pin.e_tag.clone().filter(|e_tag| !e_tag.starts_with("W/"));
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
-            if_match: condition,
+            if_match: pin.condition(),
             version: pin.version.clone(),
             ..GetOptions::default()
         };
         let path = Path::parse(&pin.key).map_err(object_store::Error::from)?;
         let answer: GetResult = self.objects().get_opts(&path, options).await?;
+        // Not every store heeds conditions.
+        if pin.e_tag.is_some() && answer.meta.e_tag.is_none() {
+            return Err(Failure::Unmarked);
+        }
         if !pin.fits(&answer.meta) {
             return Err(Failure::Changed);
         }
@@ -159,11 +162,22 @@ impl Store {
             "{object} was replaced or removed after it was listed; run again to read what is there now"
         ))
     }
+
+    fn unmarked(&self, pin: &Pin) -> SourceError {
+        let object = self.place.object(&pin.key);
+        let message = format!(
+            "an answer about {object} has no ETag, though it was listed with one, so nothing says that it is still the same \
+             object; let the store, and what stands in front of it, send ETags"
+        );
+        SourceError::new(Origin::External, message)
+    }
 }
 
 /// Why a range was not read.
 enum Failure {
     Changed,
+    /// The answer does not say of which contents it is.
+    Unmarked,
     Store(object_store::Error),
 }
 

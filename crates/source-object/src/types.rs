@@ -1,11 +1,15 @@
-//! Which type holds the values of two types without loss.
+//! Which type holds the values of two types as they are.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-/// The narrowest type into which both can be cast and nothing is lost; none if there is no such type. Values of both are
-/// compared and written as this type from then on, so text is not the common type of everything.
+/// The narrowest type into which the values of both can be cast and are still written alike; none if there is no such type.
+///
+/// Values are compared and sent as text: a `5` among floats becomes `5.0`, and a narrow float gets other digits as a wide
+/// one, so a key would be another key. Text itself is not the common type of everything either: one that stands in for
+/// numbers in one object is most likely a mistake there. Of timestamps the finer unit counts, though it spans fewer years:
+/// who casts a moment that lies outside of them has to fail.
 pub(crate) fn common_type(one: &DataType, other: &DataType) -> Option<DataType> {
     use DataType::{Decimal128, Decimal256, Null, Timestamp};
     match (one, other) {
@@ -24,7 +28,7 @@ pub(crate) fn common_type(one: &DataType, other: &DataType) -> Option<DataType> 
             Decimal128(digits, scale) | Decimal256(digits, scale),
             Decimal128(other_digits, other_scale) | Decimal256(other_digits, other_scale),
         ) if scale == other_scale => Some(Decimal256(*digits.max(other_digits), *scale)),
-        _ => common_number(one, other),
+        _ => common_integer(one, other),
     }
 }
 
@@ -52,42 +56,34 @@ fn finer(one: TimeUnit, other: TimeUnit) -> TimeUnit {
     if per_second(one) >= per_second(other) { one } else { other }
 }
 
-/// A number as far as widening is concerned.
+/// A whole number of so many bits.
 #[derive(Clone, Copy)]
-enum Number {
+enum Integer {
     Signed(u8),
     Unsigned(u8),
-    /// Bits of the mantissa: integers up to two to this power are exact.
-    Float(u8),
 }
 
-fn common_number(one: &DataType, other: &DataType) -> Option<DataType> {
-    use Number::{Float, Signed, Unsigned};
-    match (number(one)?, number(other)?) {
+fn common_integer(one: &DataType, other: &DataType) -> Option<DataType> {
+    use Integer::{Signed, Unsigned};
+    match (integer(one)?, integer(other)?) {
         (Signed(bits), Signed(other_bits)) => signed(bits.max(other_bits)),
         (Unsigned(bits), Unsigned(other_bits)) => unsigned(bits.max(other_bits)),
         (Signed(bits), Unsigned(unsigned_bits)) | (Unsigned(unsigned_bits), Signed(bits)) => {
             signed(bits.max(unsigned_bits * 2))
         }
-        (Float(bits), Float(other_bits)) => float(bits.max(other_bits)),
-        (Float(bits), Signed(integer_bits)) | (Signed(integer_bits), Float(bits)) => float(bits.max(integer_bits - 1)),
-        (Float(bits), Unsigned(integer_bits)) | (Unsigned(integer_bits), Float(bits)) => float(bits.max(integer_bits)),
     }
 }
 
-fn number(data_type: &DataType) -> Option<Number> {
+fn integer(data_type: &DataType) -> Option<Integer> {
     Some(match data_type {
-        DataType::Int8 => Number::Signed(8),
-        DataType::Int16 => Number::Signed(16),
-        DataType::Int32 => Number::Signed(32),
-        DataType::Int64 => Number::Signed(64),
-        DataType::UInt8 => Number::Unsigned(8),
-        DataType::UInt16 => Number::Unsigned(16),
-        DataType::UInt32 => Number::Unsigned(32),
-        DataType::UInt64 => Number::Unsigned(64),
-        DataType::Float16 => Number::Float(11),
-        DataType::Float32 => Number::Float(24),
-        DataType::Float64 => Number::Float(53),
+        DataType::Int8 => Integer::Signed(8),
+        DataType::Int16 => Integer::Signed(16),
+        DataType::Int32 => Integer::Signed(32),
+        DataType::Int64 => Integer::Signed(64),
+        DataType::UInt8 => Integer::Unsigned(8),
+        DataType::UInt16 => Integer::Unsigned(16),
+        DataType::UInt32 => Integer::Unsigned(32),
+        DataType::UInt64 => Integer::Unsigned(64),
         _ => return None,
     })
 }
@@ -112,16 +108,6 @@ fn unsigned(bits: u8) -> Option<DataType> {
     }
 }
 
-/// The narrowest float with at least these bits of mantissa.
-fn float(bits: u8) -> Option<DataType> {
-    match bits {
-        0..=11 => Some(DataType::Float16),
-        12..=24 => Some(DataType::Float32),
-        25..=53 => Some(DataType::Float64),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn types_widen_only_without_loss_and_whichever_comes_first() {
+    fn types_widen_only_if_values_stay_as_they_are_and_whichever_comes_first() {
         use TimeUnit::{Microsecond, Millisecond, Nanosecond};
         let cases = [
             (Int8, Int64, Some(Int64)),
@@ -141,13 +127,11 @@ mod tests {
             (UInt32, Int16, Some(Int64)),
             (UInt32, Int64, Some(Int64)),
             (UInt64, Int64, None),
-            (Int32, Float64, Some(Float64)),
-            (Int32, Float32, Some(Float64)),
-            (Int16, Float32, Some(Float32)),
-            (UInt8, Float16, Some(Float16)),
+            (Int8, Float64, None),
             (Int64, Float64, None),
-            (UInt64, Float64, None),
-            (Float32, Float64, Some(Float64)),
+            (UInt8, Float16, None),
+            (Float16, Float32, None),
+            (Float32, Float64, None),
             (Null, Utf8, Some(Utf8)),
             (Utf8, Int64, None),
             (Utf8, Binary, None),

@@ -161,6 +161,17 @@ impl Failures {
         SourceError::new(Origin::External, message)
     }
 
+    /// The server was connected, and then said nothing more.
+    pub(crate) fn frozen(&self, waited: Duration) -> SourceError {
+        let message = format!(
+            "PostgreSQL at `{}` was reached and did not tell within {waited:?} what {} holds; nothing was planned; check \
+             the network to it, and whether somebody holds several of its tables; run again",
+            self.setting.server,
+            self.relation()
+        );
+        SourceError::new(Origin::External, message)
+    }
+
     pub(crate) fn ca_file(&self, path: &Path, cause: Option<std::io::Error>) -> SourceError {
         let path = path.display();
         match cause {

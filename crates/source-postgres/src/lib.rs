@@ -3,12 +3,12 @@
 //! Each run reads everything, in one read-only REPEATABLE READ snapshot, by binary COPY into Arrow. Nothing tells
 //! cheaply that a table is as it was, so no discovery is ever `unchanged`; the fingerprint of what was read, a digest
 //! of the COPY stream, says afterwards. The one split names the relation and its columns, not its contents: a plan that
-//! was interrupted goes on although rows have changed since, and the next run corrects what it sent; it is given up
-//! when the columns have changed.
+//! was interrupted goes on although rows have changed since, but deletes nothing for want of a record, and the next run
+//! corrects what it sent; it is given up when the columns have changed.
 //!
 //! Promises: the session writes nothing, whatever the query says; what is read was all true at one moment, also if the
-//! table is emptied or replaced while the read begins; a stream that is dropped ends its query; a message never shows a
-//! value.
+//! table is emptied or replaced while the read begins; a stream that is dropped ends its query; a network that
+//! falls silent ends in an error; a message never shows a value.
 //!
 //! | PostgreSQL | Arrow | what to know |
 //! | --- | --- | --- |

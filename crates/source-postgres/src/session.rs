@@ -16,7 +16,7 @@ const APPLICATION: &str = "convoke";
 
 /// Longest wait for a table that somebody holds exclusively. Everybody else who reads it queues up behind our wait, so
 /// it is short.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest time that ending a session may take; the server ends it by itself when it sees the connection closed.
 const PARTING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects and opens the snapshot, which is taken at the first query.
+    /// Connects and opens the snapshot. How long the server takes once it is connected is not limited here.
     pub(crate) async fn open(settings: &PostgresConnection, failures: &Failures) -> Result<Self, SourceError> {
         check_ca_file(settings, failures).await?;
         let options = options_of(settings).map_err(|error| failures.connecting(error))?;
@@ -41,12 +41,13 @@ impl Session {
             Err(_) => return Err(failures.silent(connect_timeout)),
         };
         let failed = |error| failures.asking(error);
+        let begin = begin_statements(settings.statement_timeout);
+        sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection).await.map_err(failed)?;
+        // Within the transaction: a pooler may give each transaction another process.
         let backend = sqlx::query_as(
             "SELECT pid, backend_start::text FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()",
         );
         let backend = backend.persistent(false).fetch_one(&mut connection).await.map_err(failed)?;
-        let begin = begin_statements(settings.statement_timeout);
-        sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection).await.map_err(failed)?;
         Ok(Self { connection, options, connect_timeout, backend })
     }
 

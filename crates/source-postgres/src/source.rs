@@ -1,5 +1,7 @@
 //! The database behind the `Source` trait.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use convoke_core::source::{
     Coverage, Discover, Discovery, Selection, Source, SourcePosition, SourceSchema, Split, SplitContent, SplitOutcome,
@@ -13,17 +15,22 @@ use crate::columns::Columns;
 use crate::failure::Failures;
 use crate::reading::Reading;
 use crate::relation::{copy_of, label_of};
-use crate::session::Session;
+use crate::session::{LOCK_TIMEOUT, Session};
 use crate::split::{Bounds, SplitDetail, position_after};
 
 /// Items that wait between the reading task and whoever takes them: a few megabytes at most.
 const ITEMS_IN_FLIGHT: usize = 4;
+
+/// What opening and describing may take besides connecting and waiting for a lock: a few questions, each quickly answered.
+const ASKING_TIME: Duration = Duration::from_secs(15);
 
 /// A table or query of a PostgreSQL database.
 pub struct PostgresSource {
     spec: PostgresSpec,
     connection: PostgresConnection,
     failures: Failures,
+    /// How long everything before the first record may take: no time-out of the server ends what a frozen network holds.
+    look_timeout: Duration,
 }
 
 impl PostgresSource {
@@ -41,14 +48,21 @@ impl PostgresSource {
             return Err(SourceError::new(Origin::User, message));
         }
         let failures = Failures::new(&connection, &spec.relation);
-        Ok(Self { spec, connection, failures })
+        let look_timeout = connection.connect_timeout.saturating_add(LOCK_TIMEOUT).saturating_add(ASKING_TIME);
+        Ok(Self { spec, connection, failures, look_timeout })
     }
 
     /// Opens the snapshot and learns its columns.
     async fn look(&self) -> Result<(Session, Columns), SourceError> {
-        let mut session = Session::open(&self.connection, &self.failures).await?;
-        let columns = Columns::describe(session.connection(), &self.spec.relation, &self.failures).await?;
-        Ok((session, columns))
+        let looked = async {
+            let mut session = Session::open(&self.connection, &self.failures).await?;
+            let columns = Columns::describe(session.connection(), &self.spec.relation, &self.failures).await?;
+            Ok((session, columns))
+        };
+        match tokio::time::timeout(self.look_timeout, looked).await {
+            Ok(looked) => looked,
+            Err(_) => Err(self.failures.frozen(self.look_timeout)),
+        }
     }
 
     /// Learns the columns, and lets go of the snapshot.
@@ -129,6 +143,11 @@ impl Source for PostgresSource {
         Ok(SplitContent::Stream(futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed()))
     }
 
+    /// A table does not tell whether it has changed.
+    fn confirms_snapshots(&self) -> bool {
+        false
+    }
+
     fn propose(&self, _stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition {
         position_after(outcomes)
     }
@@ -137,3 +156,6 @@ impl Source for PostgresSource {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,7 +197,7 @@ const DEDUPE: &[Key] = &[
     Key::optional(
         "by",
         Shape::OneOrMany(&Shape::ScalarOrObject { scalar: &Shape::Text, object: CRITERION }),
-        "A source column or `{ sql: … }`; for `rule` a list of them. Empty values lose. Left out: the position in the source. With `mode: append` a record that loses against the one that a row was last written from is superseded too; left out, the later file wins.",
+        "A source column or `{ sql: … }`; for `rule` a list of them. Empty values lose. Left out: the position in the source. With `mode: append` a record that loses against the one that a row was last written from is superseded too; left out, the later file wins. `s3_parquet` with `mode: append` needs it.",
     ),
 ];
 

@@ -12,7 +12,7 @@ mod suppression;
 use std::path::{Path, PathBuf};
 
 use convoke_core::SyncName;
-use convoke_core::spec::{AudienceSpec, ProcessedFiles, SourceSpec, SyncMode, SyncSpec};
+use convoke_core::spec::{AudienceSpec, Dedupe, ObjectsMode, ProcessedFiles, SourceSpec, SyncMode, SyncSpec};
 
 use crate::connection::Connections;
 use crate::field::Field;
@@ -53,7 +53,8 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
     let filter = mapping::filter(&root.field("where"), report);
     let mapping = mapping::columns(&root.field("map"), report);
     let key = mapping::key(&root.field("key"), &mapping, report);
-    let dedupe = dedupe::decode(&root.field("dedupe"), report);
+    let dedupe_field = root.field("dedupe");
+    let dedupe = dedupe::decode(&dedupe_field, report);
     let audience = audience::decode(&root.field("audience").field("gtm"), &mapping, surroundings, report);
     let guards = guards::decode(&root.field("guards"), report);
     let subject = suppression::Subject { mapping: &mapping, key: key.as_deref(), base_dir: surroundings.base_dir };
@@ -62,6 +63,9 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
     let mode_field = root.field("mode");
     let mode = mode_field.choice(MODES);
     check_mode(&mode_field, mode, source.as_ref(), report);
+    if mode != Some(SyncMode::DeleteList) {
+        check_order(&dedupe_field, dedupe.as_ref(), source.as_ref(), report);
+    }
     if mode == Some(SyncMode::DeleteList) {
         warn_about_unused_columns(&mapping, key.as_deref(), report);
     }
@@ -105,6 +109,17 @@ fn check_mode(field: &Field<'_>, mode: Option<SyncMode>, source: Option<&SourceS
         let message =
             format!("`mirror` deletes what the source no longer holds, so it needs `source.{key}.mode: snapshot`");
         report.problem(field.place, &field.path, message);
+    }
+}
+
+/// A list of deletes is carried out in whatever order it comes; all else needs to know what is newer.
+fn check_order(field: &Field<'_>, dedupe: Option<&Dedupe>, source: Option<&SourceSpec>, report: &mut Report) {
+    let (Some(dedupe), Some(SourceSpec::Objects(objects))) = (dedupe, source) else { return };
+    if objects.mode == ObjectsMode::Append && dedupe.by.is_empty() {
+        let message = "is missing; with `source.s3_parquet.mode: append` objects are read again after a failure or a change \
+                       of the configuration, in whatever order they lie, so something must tell older values from newer \
+                       ones; set `dedupe: { by: … }` to a column that grows with each change";
+        report.problem(field.place, &field.field("by").path, message);
     }
 }
 

@@ -44,7 +44,8 @@ fn database(text: &str) -> PostgresSpec {
 #[test]
 fn every_key_of_an_object_source_reaches_its_spec() {
     let spec = objects(
-        "s3_parquet: { url: \"s3://b/x/**/*.parquet\", mode: append, hive_partitions: true, connection: lake }",
+        "s3_parquet: { url: \"s3://b/x/**/*.parquet\", mode: append, hive_partitions: true, connection: lake }\n\
+         dedupe: { by: updated_at }",
     );
     assert_eq!(
         (spec.url.as_str(), spec.mode, spec.hive_partitions),
@@ -130,13 +131,27 @@ fn an_audience_is_in_no_object_store() {
 fn a_mirror_needs_a_source_that_says_everything() {
     let mirror =
         |source: &str| with_source(DROP).sync("people", &format!("{}mode: mirror\n", SYNC.replacen(DROP, source, 1)));
-    let problems = mirror("s3_parquet: { url: a.parquet, mode: append }").refused();
-    let expected = "config/syncs/people.yaml:10: `mode`: `mirror` deletes what the source no longer holds, so it needs \
+    let problems = mirror("s3_parquet: { url: a.parquet, mode: append }\ndedupe: { by: updated_at }").refused();
+    let expected = "config/syncs/people.yaml:11: `mode`: `mirror` deletes what the source no longer holds, so it needs \
                     `source.s3_parquet.mode: snapshot`";
     assert_eq!(problems, [expected]);
     for source in ["s3_parquet: { url: a.parquet, mode: snapshot }", "postgres: { connection: house, table: t }"] {
         assert_eq!(mirror(source).loaded().syncs[&SyncName::new("people")].spec.mode, SyncMode::Mirror);
     }
+}
+
+#[test]
+fn objects_that_add_need_something_that_tells_older_values_from_newer_ones() {
+    let adding = "s3_parquet: { url: a.parquet, mode: append }";
+    let message = "`dedupe.by`: is missing; with `source.s3_parquet.mode: append` objects are read again after a failure \
+                   or a change of the configuration, in whatever order they lie, so something must tell older values from \
+                   newer ones; set `dedupe: { by: … }` to a column that grows with each change";
+    assert_eq!(with_source(adding).refused(), [format!("config/syncs/people.yaml:1: {message}")]);
+    let first = format!("{adding}\ndedupe: {{ keep: first }}");
+    assert_eq!(with_source(&first).refused(), [format!("config/syncs/people.yaml:4: {message}")]);
+    with_source(&format!("{adding}\ndedupe: {{ by: updated_at }}")).loaded();
+    let list = format!("{}mode: delete_list\n", SYNC.replacen(DROP, adding, 1));
+    with_source(DROP).sync("people", &list).loaded();
 }
 
 #[test]
@@ -256,12 +271,14 @@ fn the_hash_follows_what_is_read_and_not_how_it_is_reached() {
         .replace("host: db.example.com", "host: replica.example.com, port: 6432");
     let objects = "s3_parquet: { url: \"s3://b/*.parquet\", mode: snapshot, connection: lake }";
     let rows = "postgres: { connection: house, query: SELECT 1 }";
+    let ordered =
+        "s3_parquet: { url: \"s3://b/*.parquet\", mode: snapshot, connection: lake }\ndedupe: { by: updated_at }";
     for source in [objects, rows] {
         assert_eq!(hash(CONNECTIONS, source), hash(&elsewhere, source));
     }
     let changes = [
         (objects, "s3://b/*", "s3://c/*"),
-        (objects, "mode: snapshot", "mode: append"),
+        (ordered, "mode: snapshot", "mode: append"),
         (objects, "mode: snapshot", "mode: snapshot, hive_partitions: true"),
         (rows, "SELECT 1", "SELECT 2"),
         (rows, "query: SELECT 1", "table: people"),

@@ -11,7 +11,7 @@ use convoke_core::state::{Lease, StateStore};
 use convoke_core::{Clock, StateError, SyncName};
 use convoke_pipeline::{Ended, Extent, chain};
 use convoke_server::{
-    Daemon, Drained, Endpoint, Facts, JobEnd, Jobs, Ports, Quota, Ran, Scheduled, Settings, SyncFacts, unfinished,
+    Daemon, Drained, Endpoint, Facts, JobEnd, Jobs, Ports, Quota, Ran, Scheduled, Settings, SyncFacts, Task, unfinished,
 };
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -105,10 +105,10 @@ struct Workshop {
 
 #[async_trait]
 impl Jobs for Workshop {
-    async fn run(&self, sync: &SyncName, cancel: CancellationToken) -> JobEnd {
+    async fn run(&self, sync: &SyncName, task: Task, cancel: CancellationToken) -> JobEnd {
         // On a task of its own, so that what a run computes holds up neither the loop nor other runs.
         let (host, sync) = (Arc::clone(&self.host), sync.clone());
-        let run = AbortOnDrop(tokio::spawn(async move { run_once(&host, &sync, cancel).await }));
+        let run = AbortOnDrop(tokio::spawn(async move { run_once(&host, &sync, task, cancel).await }));
         run.join().await
     }
 
@@ -139,13 +139,21 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn run_once(host: &Host, sync: &SyncName, cancel: CancellationToken) -> JobEnd {
+async fn run_once(host: &Host, sync: &SyncName, task: Task, cancel: CancellationToken) -> JobEnd {
     let reporter = Box::new(LogReporter::new(sync.clone()));
     let pipeline = match host.pipeline(sync.as_str(), reporter, cancel).await {
         Ok(pipeline) => pipeline,
         Err(failure) => return JobEnd::Failed { message: failure.into_message() },
     };
-    match pipeline.run(Extent::default()).await {
+    let ended = match task {
+        Task::Run => pipeline.run(Extent::default()).await,
+        Task::Finish => match pipeline.finish().await {
+            Ok(None) => return JobEnd::Nothing,
+            Ok(Some(ended)) => Ok(ended),
+            Err(error) => Err(error),
+        },
+    };
+    match ended {
         Ok(Ended { error: Some(error), .. }) if error.is_busy() => JobEnd::Busy { message: chain(&error) },
         Ok(Ended { run, resumed, error, .. }) => {
             let retry_at = error.as_ref().and_then(convoke_pipeline::Error::retry_at);

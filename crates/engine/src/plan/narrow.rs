@@ -106,7 +106,8 @@ pub(super) async fn find_changes(
     let recipe = Recipe::new(&prepared.mapping.active, request.hash_key, ranking.clone(), lists);
     let fail = |cause: DataFusionError| engine.query_failed(ACTION, &cause);
     let criteria = criteria.map_err(fail)?;
-    let compares_order = criteria.is_some() && request.coverage == Coverage::Delta;
+    // Of a snapshot that is not whole, what is missing may be newer than what is there.
+    let compares_order = criteria.is_some() && !may_delete;
     register_records(&prepared.context, request, prepared, recipe).map_err(fail)?;
     segment::register_ledger(&prepared.context, request.segments, request.spec.name.as_str()).await.map_err(fail)?;
     let diff = prepared.context.sql(&diff_of(compares_order)).await.map_err(fail)?;
@@ -168,6 +169,7 @@ struct Sieve {
     ranking: Ranking,
     criteria: Option<Criteria>,
     listed: ListedKeys,
+    keeps_unknown: bool,
     limit: Option<u64>,
     counts: PlanCounts,
     passed: u64,
@@ -193,6 +195,7 @@ impl Sieve {
             ranking,
             criteria,
             listed,
+            keeps_unknown: request.keeps_unknown,
             limit: request.limit,
             counts,
             passed: 0,
@@ -238,10 +241,14 @@ impl Sieve {
         }
         self.counts.superseded += records - 1;
         let stored_order = joined.ledger_order(row).unwrap_or_default();
+        let outdated = |criteria: Criteria| {
+            let is_unknown = known.is_some() && !criteria.knows(stored_order);
+            criteria.wins(stored_order, rank.order) || (self.keeps_unknown && is_unknown)
+        };
         let winner = Winner {
             content: rank.content,
             is_suppressed: joined.winner.suppressed.value(row),
-            is_outdated: self.criteria.is_some_and(|criteria| criteria.wins(stored_order, rank.order)),
+            is_outdated: self.criteria.is_some_and(outdated),
         };
         let decision = decide(self.policy, Some(winner), known, self.listed_as(key));
         self.note_row(decision, DELETE, key, joined.row_id(row));
@@ -262,6 +269,10 @@ impl Sieve {
     /// Notes that a row's record was seen again under a later order value, so that none in between overwrites it.
     fn confirm(&mut self, key: &[u8], rank: &Rank<'_>, stored_order: Option<&[u8]>) {
         let (Some(criteria), Some(stored)) = (self.criteria, stored_order) else { return };
+        // What is unknown protects its row from a backfill, which an older value would not.
+        if self.keeps_unknown && !criteria.knows(stored) {
+            return;
+        }
         if criteria.raises(stored, rank.order) {
             self.marked.clear();
             criteria.mark(rank.order, &mut self.marked);

@@ -8,9 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
-use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use convoke_core::source::{PinnedFile, PinnedParquet};
 use convoke_core::{Origin, SourceError};
@@ -20,9 +18,12 @@ use futures::{FutureExt, StreamExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::schema::types::TypePtr;
 
+use super::cast_exactly;
 use crate::error::EngineError;
 
 /// Bytes read from the end of a file in the hope that its footer is among them.
@@ -52,7 +53,7 @@ impl PinnedSplit {
         let mut reader = PinReader { file: Arc::clone(&file), failure: Arc::clone(&failure) };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = reader.get_metadata(Some(&options)).await;
-        let metadata = metadata.and_then(|metadata| ArrowReaderMetadata::try_new(metadata, options));
+        let metadata = metadata.and_then(with_wide_times);
         match metadata {
             Ok(metadata) => Ok(Ok(Self { name: name.to_owned(), file, constants, metadata, failure })),
             Err(error) => match take(&failure) {
@@ -110,8 +111,9 @@ impl PinnedSplit {
         Ok(builder.build()?.boxed())
     }
 
-    /// Brings a batch of [`PinnedSplit::group`] to the types and order of `wanted`.
-    pub(crate) fn adapt(&self, batch: &RecordBatch, wanted: &SchemaRef) -> Result<Vec<ArrayRef>, ArrowError> {
+    /// Brings a batch of [`PinnedSplit::group`] to the types and order of `wanted`. A value that does not fit is an error:
+    /// it must not look like an empty cell.
+    pub(crate) fn adapt(&self, batch: &RecordBatch, wanted: &SchemaRef) -> Result<Vec<ArrayRef>, SourceError> {
         let rows = batch.num_rows();
         let adapted = wanted.fields().iter().map(|field| {
             let constant = || self.constants.iter().find(|(name, _)| name == field.name());
@@ -122,7 +124,7 @@ impl PinnedSplit {
                 }
                 (None, _) => return Ok(new_null_array(field.data_type(), rows)),
             };
-            if column.data_type() == field.data_type() { Ok(column) } else { cast(&column, field.data_type()) }
+            cast_exactly(&column, field.data_type()).ok_or_else(|| does_not_fit(field))
         });
         adapted.collect()
     }
@@ -140,9 +142,45 @@ impl PinnedSplit {
 
     /// Notes that the contents cannot be read, for [`PinnedSplit::take_failure`].
     pub(crate) fn note_damage(&self) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert_with(damaged);
+        self.note(damaged());
     }
+
+    /// Notes why reading failed, unless that is known already.
+    pub(crate) fn note(&self, cause: SourceError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(cause);
+    }
+
+    /// An error that names this file.
+    pub(crate) fn failed(&self, cause: SourceError) -> EngineError {
+        EngineError::Source { split: self.name.clone(), cause }
+    }
+}
+
+fn does_not_fit(field: &Field) -> SourceError {
+    let message = format!(
+        "column `{}` holds values that do not fit the type {}, which it has over all files; write it in one type",
+        field.name(),
+        field.data_type()
+    );
+    SourceError::new(Origin::User, message)
+}
+
+/// Reads times of the old form INT96 as microseconds: nanoseconds end in 2262, and "never" is often 9999.
+fn with_wide_times(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, ParquetError> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let plain = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone())?;
+    let roots = metadata.file_metadata().schema_descr().root_schema().get_fields();
+    let is_int96 = |root: &TypePtr| root.is_primitive() && root.get_physical_type() == PhysicalType::INT96;
+    if !roots.iter().any(is_int96) {
+        return Ok(plain);
+    }
+    let fields = plain.schema().fields().iter().zip(roots).map(|(field, root)| match is_int96(root) {
+        true => field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        false => field.as_ref().clone(),
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    ArrowReaderMetadata::try_new(metadata, options.with_schema(schema))
 }
 
 fn damaged() -> SourceError {

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, StringArray, UInt64Array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
@@ -13,6 +12,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::prelude::SessionContext;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::file::statistics::Statistics;
 
 use super::pinned::PinnedSplit;
 
@@ -56,14 +56,23 @@ impl GroupStatistics<'_> {
         if bounds.data_type().is_floating() || data_type.is_floating() {
             return None;
         }
-        cast_exactly(&bounds, data_type)
+        super::cast_exactly(&bounds, data_type)
     }
 
     fn converter(&self, column: &Column) -> Option<StatisticsConverter<'_>> {
         let parquet = self.split.metadata().file_metadata().schema_descr();
         let arrow = self.split.arrow_schema();
         arrow.field_with_name(column.name()).ok()?;
-        StatisticsConverter::try_new(column.name(), arrow, parquet).ok()
+        let converter = StatisticsConverter::try_new(column.name(), arrow, parquet).ok()?;
+        // What is not told is not nought.
+        let converter = converter.with_missing_null_counts_as_zero(false);
+        self.has_sound_bounds(converter.parquet_column_index()?).then_some(converter)
+    }
+
+    /// Old writers compared bytes as if they had signs.
+    fn has_sound_bounds(&self, column: usize) -> bool {
+        let mut groups = self.split.metadata().row_groups().iter();
+        groups.all(|group| !group.column(column).statistics().is_some_and(Statistics::is_min_max_deprecated))
     }
 
     /// The value that the file's place tells for all its records.
@@ -71,12 +80,6 @@ impl GroupStatistics<'_> {
         let found = self.split.constants().iter().find(|(name, _)| name == column.name());
         found.and_then(|(_, value)| value.as_deref())
     }
-}
-
-/// Bounds in the type of the query; none if one of them got lost on the way.
-fn cast_exactly(bounds: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
-    let converted = cast(bounds, data_type).ok()?;
-    (converted.null_count() == bounds.null_count()).then_some(converted)
 }
 
 impl PruningStatistics for GroupStatistics<'_> {

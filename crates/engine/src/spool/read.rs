@@ -183,7 +183,7 @@ impl SpoolGroup {
             }
             let found = offsets.get(start..end).ok_or_else(|| split.explain())?;
             let lines = found.iter().map(|offset| first_record + *offset as u64 + 1).collect();
-            let columns = split.adapt(&batch, wanted).map_err(|_| split.explain())?;
+            let columns = split.adapt(&batch, wanted).map_err(|cause| split.failed(cause))?;
             let options = RecordBatchOptions::new().with_row_count(Some(end - start));
             let nullable = wanted.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
             let schema = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));

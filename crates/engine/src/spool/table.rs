@@ -126,7 +126,11 @@ impl Group {
         let opened = split.group(index, &wanted, None, BATCH_ROWS);
         let mut position = first_position.cast_signed();
         let mut adapt = move |batch: RecordBatch| {
-            let mut columns = split.adapt(&batch, &wanted)?;
+            let mut columns = split.adapt(&batch, &wanted).map_err(|cause| {
+                let message = cause.message.clone();
+                split.note(cause);
+                DataFusionError::Execution(message)
+            })?;
             let next = position + batch.num_rows() as i64;
             columns.push(Arc::new(Int64Array::from_iter_values(position..next)) as ArrayRef);
             position = next;

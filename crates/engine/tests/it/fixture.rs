@@ -119,6 +119,7 @@ pub(crate) struct World {
     pub(crate) suppressions: Vec<SuppressionList>,
     /// Of what is planned next.
     pub(crate) coverage: Coverage,
+    pub(crate) keeps_unknown: bool,
     next: AtomicUsize,
 }
 
@@ -138,6 +139,7 @@ impl World {
             manifest: None,
             suppressions: vec![],
             coverage: Coverage::Snapshot,
+            keeps_unknown: false,
             next: AtomicUsize::new(0),
             folder,
         }
@@ -193,6 +195,7 @@ impl World {
             suppressions: &self.suppressions,
             limit,
             folder,
+            keeps_unknown: self.keeps_unknown,
             now: Timestamp(0),
         };
         self.engine.plan(request).await

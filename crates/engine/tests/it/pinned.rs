@@ -4,8 +4,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
+use arrow::array::{
+    ArrayRef, Date32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use bytes::Bytes;
 use convoke_core::SourceError;
@@ -16,7 +18,7 @@ use convoke_core::spec::{Dedupe, Filter, Keep, SyncMode, SyncSpec};
 use convoke_core::{DataType, Origin};
 use convoke_engine::*;
 use parquet::arrow::ArrowWriter;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::fixture::*;
 
@@ -289,4 +291,45 @@ async fn damage_before_the_footer_names_the_file() {
     let EngineError::Source { split, cause } = failed else { panic!("{failed:?}") };
     assert_eq!((split.as_str(), cause.kind), ("0.parquet", SourceErrorKind::Failed));
     assert!(cause.message.contains("damaged"), "{}", cause.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_does_not_fit_the_type_over_all_files_ends_the_plan_and_is_no_empty_cell() {
+    let world = World::new();
+    let far = 253_402_214_400_000_000;
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![far]));
+    let emails: ArrayRef = Arc::new(StringArray::from(vec!["a@x.co"]));
+    let micros = ArrowType::Timestamp(TimeUnit::Microsecond, None);
+    let own = Schema::new(vec![Field::new("email", ArrowType::Utf8, true), Field::new("until", micros, true)]);
+    let batch = RecordBatch::try_new(Arc::new(own), vec![emails, times]).unwrap();
+    let nanos = ArrowType::Timestamp(TimeUnit::Nanosecond, None);
+    let merged = Schema::new(vec![Field::new("email", ArrowType::Utf8, true), Field::new("until", nanos, true)]);
+    let spool = pinned_spool(&world, &Arc::new(merged), &[parquet_of(&batch, 10)]).await;
+    let mut sync = spec(SyncMode::Upsert);
+    sync.columns = vec![column("Email", "email", DataType::Email), column("Until", "until", DataType::Text)];
+    let failed = world.try_plan(&sync, &spool, None, &world.fresh("plan")).await.unwrap_err();
+    let EngineError::Source { cause, .. } = failed else { panic!("{failed:?}") };
+    assert!(cause.message.contains("`until`"), "{}", cause.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_for_empty_cells_reads_groups_that_do_not_tell_how_many_they_have() {
+    let world = World::new();
+    let states: ArrayRef = Arc::new(StringArray::from(vec![Some("new"), None]));
+    let emails: ArrayRef = Arc::new(StringArray::from(vec!["a@x.co", "b@x.co"]));
+    let fields = ["email", "state", "name"].map(|name| Field::new(name, ArrowType::Utf8, true));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::clone(&emails), states, emails]).unwrap();
+    let properties = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None).build();
+    let mut contents = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut contents, Arc::clone(&schema), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let mut sync = spec(SyncMode::Upsert);
+    for (filter, creates) in [("state IS NULL", 1), ("state = 'new'", 1), ("state = 'old'", 0)] {
+        sync.filter = Some(Filter::Sql(filter.to_owned()));
+        let spool = pinned_spool(&world, &schema, &[memory_file(contents.clone())]).await;
+        let (planned, _) = world.plan(&sync, &spool, None).await;
+        assert_eq!((planned.counts.creates, planned.counts.filtered), (creates, 2 - creates), "{filter}");
+    }
 }

@@ -59,6 +59,7 @@ async fn a_mirror_deletes_what_is_gone_only_from_a_complete_snapshot() {
         suppressions: &[],
         limit: None,
         folder: &plan_folder,
+        keeps_unknown: false,
         now: convoke_core::Timestamp(0),
     };
     assert_eq!(world.engine.plan(request).await.unwrap().counts.deletes, 0);
@@ -532,4 +533,21 @@ async fn a_source_without_records_and_columns_is_an_empty_snapshot() {
     let nothing = world.spool(&schema(&[]), &[]).await;
     let (planned, _) = world.plan(&sync, &nothing, None).await;
     assert_eq!(planned.counts, PlanCounts { deletes: 1, ..PlanCounts::default() });
+}
+
+#[tokio::test]
+async fn a_backfill_leaves_a_row_alone_of_which_it_is_unknown_how_new_it_is() {
+    let mut world = World::new();
+    world.coverage = Coverage::Delta;
+    world.settle(&spec(SyncMode::Upsert), &[record(&["a@b.co", "A", "2026-03"])]).await;
+    let sync = SyncSpec { dedupe: Dedupe { keep: Keep::Latest, by: vec![by("updated_at")] }, ..spec(SyncMode::Upsert) };
+    world.keeps_unknown = true;
+    let same = world.settle(&sync, &[record(&["a@b.co", "A", "2026-01"])]).await;
+    assert_eq!((same.counts.unchanged, same.files.len()), (1, 0), "an old value would protect less than none");
+    let backfilled = [record(&["a@b.co", "Older", "2026-02"]), record(&["c@d.co", "C", "2026-02"])];
+    let planned = world.settle(&sync, &backfilled).await;
+    assert_eq!((planned.counts.superseded, planned.counts.creates, planned.counts.updates), (1, 1, 0));
+    world.keeps_unknown = false;
+    let live = world.settle(&sync, &[record(&["a@b.co", "Newer", "2026-04"])]).await;
+    assert_eq!(live.counts.updates, 1);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use convoke_core::state::{RunRecord, RunState};
 use convoke_core::{Clock, PlanId, RunId, StateError, SyncName, Timestamp};
-use convoke_server::{Facts, JobEnd, Jobs, Quota, Ran, SyncFacts};
+use convoke_server::{Facts, JobEnd, Jobs, Quota, Ran, SyncFacts, Task};
 use convoke_testkit::clock::TestClock;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ pub(crate) struct Made {
     pub(crate) from: Timestamp,
     /// None: it was dropped.
     pub(crate) to: Option<Timestamp>,
+    pub(crate) task: Task,
     pub(crate) how: String,
 }
 
@@ -92,13 +93,13 @@ pub(crate) struct ScriptedJobs {
 
 #[async_trait]
 impl Jobs for ScriptedJobs {
-    async fn run(&self, sync: &SyncName, cancel: CancellationToken) -> JobEnd {
+    async fn run(&self, sync: &SyncName, task: Task, cancel: CancellationToken) -> JobEnd {
         let act = self.script.next(sync.as_str());
         let from = self.clock.now();
         let index = {
             let (daemon, sync) = (self.daemon.clone(), sync.to_string());
             let mut made = self.script.made.lock().unwrap();
-            made.push(Made { daemon, sync, from, to: None, how: "dropped".to_owned() });
+            made.push(Made { daemon, sync, from, to: None, task, how: "dropped".to_owned() });
             made.len() - 1
         };
         let is_deaf = matches!(act.end, End::Deaf);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use convoke_core::Clock;
 use convoke_core::state::RunState;
+use convoke_server::Task;
 
 use crate::scripted_jobs::End;
 use crate::world::{HOUR, MINUTE, World, manual, sync, time};
@@ -25,7 +26,9 @@ fn an_interrupted_plan_goes_on_at_the_start_and_moves_no_mark() {
     });
     assert_eq!(world.script.runs_of("people"), ["2026-01-05T00:01:00Z succeeded"]);
     assert_eq!(world.script.runs_of("by-hand"), ["2026-01-05T00:01:00Z succeeded"]);
-    assert_eq!(world.script.made().len(), 2, "what is not configured is not run");
+    let made = world.script.made();
+    assert_eq!(made.len(), 2, "what is not configured is not run");
+    assert!(made.iter().all(|made| made.task == Task::Finish), "nobody has asked for more");
     assert_eq!(world.store.served_to("people"), Some(time("2026-01-05T00:00:00Z")));
 }
 
@@ -52,6 +55,8 @@ fn a_plan_that_fails_again_waits_for_the_next_time() {
     world.script.plan("people", [(60, End::State(RunState::Failed))]);
     world.serve(&world.daemon("a", vec![sync("people", "0 1 * * *")]), HOUR + 30 * MINUTE);
     assert_eq!(world.script.runs_of("people"), ["2026-01-05T00:00:00Z failed", "2026-01-05T01:00:00Z succeeded"]);
+    let tasks: Vec<_> = world.script.made().iter().map(|made| made.task).collect();
+    assert_eq!(tasks, [Task::Finish, Task::Run]);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Int32Type, TimeUnit};
 use convoke_core::spec::ObjectsMode;
 use convoke_testkit::contract::source::SourceSetUp;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 
 use crate::fixture::{TestObjects, parquet_file, small_file, texts};
 
@@ -34,8 +36,6 @@ async fn types_that_fit_together_are_widened() {
     let cases = [
         (array(Int8Array::from(vec![1])), array(Int64Array::from(vec![1])), DataType::Int64),
         (array(UInt8Array::from(vec![1])), array(Int32Array::from(vec![1])), DataType::Int32),
-        (array(Int32Array::from(vec![1])), array(Float64Array::from(vec![1.5])), DataType::Float64),
-        (array(Float32Array::from(vec![1.5])), array(Float64Array::from(vec![1.5])), DataType::Float64),
         (texts(["a"]), array(LargeStringArray::from(vec!["a"])), DataType::Utf8),
         (texts(["a"]), array(StringViewArray::from(vec!["a"])), DataType::Utf8),
         (array(dictionary), texts(["a"]), DataType::Utf8),
@@ -58,7 +58,8 @@ async fn types_that_fit_together_are_widened() {
 async fn types_that_do_not_fit_are_told_with_both_objects() {
     let cases = [
         (texts(["a"]), array(Int64Array::from(vec![1]))),
-        (array(Int64Array::from(vec![1])), array(Float64Array::from(vec![1.0]))),
+        (array(Int32Array::from(vec![1])), array(Float64Array::from(vec![1.0]))),
+        (array(Float32Array::from(vec![1.5])), array(Float64Array::from(vec![1.5]))),
         (array(Date32Array::from(vec![1])), array(TimestampMillisecondArray::from(vec![1]))),
         (
             array(TimestampMillisecondArray::from(vec![1])),
@@ -69,7 +70,26 @@ async fn types_that_do_not_fit_are_told_with_both_objects() {
         let types = format!("is {} in `newer.parquet` and {} in `older.parquet`", newer.data_type(), older.data_type());
         let error = merged(older, newer).await.unwrap_err();
         assert!(error.contains(&format!("column `value` {types}")), "{error}");
+        assert!(error.contains("write the column in one type"), "{error}");
     }
+}
+
+/// A file without records whose columns are declared so.
+fn declared(columns: &str) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type(&format!("message m {{ {columns} }}")).unwrap());
+    let writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_moment_in_the_form_of_old_writers_is_in_microseconds() {
+    let objects = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
+    objects.put_at(1, "old.parquet", &declared("optional int64 id; optional int96 seen_at;"));
+    objects.put_at(2, "new.parquet", &declared("optional int64 seen_at (TIMESTAMP(MICROS, false));"));
+    objects.discover(None).await;
+    let microseconds = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let expected = [("seen_at".to_owned(), microseconds), ("id".to_owned(), DataType::Int64)];
+    assert_eq!(objects.columns().await, expected);
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 
 use std::fs;
 
+use convoke_core::SourceError;
 use convoke_core::error::SourceErrorKind;
-use convoke_core::source::{Discover, Discovery, Source, SplitContent};
+use convoke_core::source::{Discover, Discovery, Selection, Source, SplitContent};
 use convoke_core::spec::{ObjectsMode, S3Connection, S3Credentials};
+use convoke_source_object::ObjectSource;
 use convoke_testkit::contract::source::SourceSetUp;
-use convoke_testkit::scripted_http::{HttpAnswer, Reply, ScriptedHttp};
+use convoke_testkit::scripted_http::{HttpAnswer, RecordedRequest, Reply, ScriptedHttp};
 use secrecy::SecretString;
 
 use crate::fixture::{TestObjects, large_file, open, parquet_file, small_file, texts};
@@ -119,41 +121,133 @@ async fn a_fingerprint_tells_contents_apart() {
     }
 }
 
-/// Some stores take no notice of conditions.
+/// What a scripted store has listed of an object, and then answers when it is read.
+struct Answers<'a> {
+    listed_e_tag: &'a str,
+    e_tag: Option<&'a str>,
+    size: u64,
+}
+
+fn scripted_source(server: &ScriptedHttp, pattern: &str) -> ObjectSource {
+    let credentials = S3Credentials {
+        access_key_id: "AKID".to_owned(),
+        secret_access_key: SecretString::from("secret"),
+        session_token: None,
+    };
+    let connection = S3Connection {
+        endpoint: Some(server.url()),
+        path_style: true,
+        credentials: Some(credentials),
+        ..S3Connection::default()
+    };
+    open(&format!("s3://lake/in/{pattern}"), ObjectsMode::Snapshot, &connection).unwrap()
+}
+
+fn range_answer(e_tag: Option<&str>, size: u64) -> HttpAnswer {
+    let answer = HttpAnswer::new(206, vec![0; 100])
+        .header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        .header("Content-Range", &format!("bytes 0-99/{size}"));
+    match e_tag {
+        Some(e_tag) => answer.header("ETag", e_tag),
+        None => answer,
+    }
+}
+
+/// Reads the beginning of the only object of a store that answers whatever stands in a condition; tells what was asked.
+async fn read_scripted(server: &ScriptedHttp, source: &ObjectSource) -> (Result<(), SourceError>, RecordedRequest) {
+    let discovery = source.discover(Discover { stored: None, reread: false }).await.unwrap();
+    let SplitContent::Parquet(parquet) = source.read(&discovery.splits[0]).await.unwrap() else { panic!() };
+    let read = parquet.file.read(std::slice::from_ref(&(0..100))).await.map(drop);
+    (read, server.requests().pop().unwrap())
+}
+
+async fn read_with(answers: Answers<'_>) -> (Result<(), SourceError>, Option<String>) {
+    let server = ScriptedHttp::start().await;
+    let listing = format!(
+        "<ListBucketResult><Contents><Key>in/a.parquet</Key><Size>1000</Size><ETag>{}</ETag>\
+         <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>",
+        answers.listed_e_tag
+    );
+    server.then(HttpAnswer::new(200, listing).into());
+    server.then(range_answer(answers.e_tag, answers.size).into());
+    let (read, asked) = read_scripted(&server, &scripted_source(&server, "*.parquet")).await;
+    (read, asked.header("if-match").map(str::to_owned))
+}
+
 #[tokio::test]
 async fn an_answer_that_does_not_fit_the_pin_is_told_as_changed_also_if_the_store_heeds_no_condition() {
     let pinned = "\"one\"";
     for (e_tag, size) in [("\"two\"", 1_000), (pinned, 2_000)] {
-        let server = ScriptedHttp::start().await;
-        let listing = format!(
-            "<ListBucketResult><Contents><Key>in/a.parquet</Key><Size>1000</Size><ETag>{pinned}</ETag>\
-             <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
-        );
-        server.then(Reply::Answer(HttpAnswer { status: 200, headers: Vec::new(), body: listing.into_bytes() }));
-        let headers = [
-            ("ETag", e_tag.to_owned()),
-            ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT".to_owned()),
-            ("Content-Range", format!("bytes 0-99/{size}")),
-        ];
-        let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        server.then(Reply::Answer(HttpAnswer { status: 206, headers, body: vec![0; 100] }));
-        let credentials = S3Credentials {
-            access_key_id: "AKID".to_owned(),
-            secret_access_key: SecretString::from("secret"),
-            session_token: None,
-        };
-        let connection = S3Connection {
-            endpoint: Some(server.url()),
-            path_style: true,
-            credentials: Some(credentials),
-            ..S3Connection::default()
-        };
-        let source = open("s3://lake/in/*.parquet", ObjectsMode::Snapshot, &connection).unwrap();
-        let discovery = source.discover(Discover { stored: None, reread: false }).await.unwrap();
-        let SplitContent::Parquet(parquet) = source.read(&discovery.splits[0]).await.unwrap() else { panic!() };
-        let error = parquet.file.read(std::slice::from_ref(&(0..100))).await.unwrap_err();
+        let (read, condition) = read_with(Answers { listed_e_tag: pinned, e_tag: Some(e_tag), size }).await;
+        let error = read.unwrap_err();
         assert_eq!(error.kind, SourceErrorKind::Changed, "{error}");
-        let asked = server.requests();
-        assert!(asked[1].headers.contains(&("if-match".to_owned(), pinned.to_owned())), "{asked:?}");
+        assert_eq!(condition.as_deref(), Some(pinned));
     }
+}
+
+#[tokio::test]
+async fn an_answer_without_an_etag_is_not_believed_for_its_size() {
+    let (read, _) = read_with(Answers { listed_e_tag: "\"one\"", e_tag: None, size: 1_000 }).await;
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("/in/a.parquet` has no ETag") && error.contains("send ETags"), "{error}");
+}
+
+#[tokio::test]
+async fn an_etag_that_is_listed_without_quotes_has_them_in_the_condition() {
+    let (read, condition) = read_with(Answers { listed_e_tag: "one", e_tag: Some("\"one\""), size: 1_000 }).await;
+    read.unwrap();
+    assert_eq!(condition.as_deref(), Some("\"one\""));
+}
+
+/// A version can be read when it is not the newest any more.
+#[tokio::test]
+async fn an_object_with_an_etag_is_not_asked_for_by_its_version() {
+    let server = ScriptedHttp::start().await;
+    let head = HttpAnswer::new(200, vec![0; 1_000])
+        .header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        .header("ETag", "\"one\"")
+        .header("x-amz-version-id", "v1");
+    server.then(Reply::Truncated { answer: head, body_bytes: 0 });
+    server.then(range_answer(Some("\"one\""), 1_000).into());
+    let (read, asked) = read_scripted(&server, &scripted_source(&server, "a.parquet")).await;
+    read.unwrap();
+    assert_eq!(asked.target, "/lake/in/a.parquet");
+}
+
+#[tokio::test]
+async fn objects_that_count_together_are_read_as_they_lay_together_or_told_as_changed() {
+    for objects in both().await {
+        objects.put_object("a.parquet", &large_file(0));
+        objects.put_object("b.parquet", &large_file(0));
+        let discovery = objects.discover(None).await;
+        let splits = &discovery.splits;
+        objects.source().still_holds(splits).await.unwrap();
+        let changed = async |words: &str| {
+            let error = objects.source().still_holds(splits).await.unwrap_err();
+            assert_eq!(error.kind, SourceErrorKind::Changed, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        };
+        objects.put_object("c.parquet", &large_file(0));
+        changed("/in/c.parquet` has come while").await;
+        objects.remove("c.parquet");
+        objects.put_object("b.parquet", &large_file(1));
+        changed("/in/b.parquet` was replaced while").await;
+        objects.remove("b.parquet");
+        changed("/in/b.parquet` has gone while").await;
+    }
+}
+
+#[tokio::test]
+async fn objects_that_add_and_those_of_a_backfill_are_torn_apart_by_nothing() {
+    let adding = TestObjects::on_s3(ObjectsMode::Append, "*.parquet").await;
+    adding.put_object("a.parquet", &large_file(0));
+    let discovery = adding.discover(None).await;
+    adding.put_object("b.parquet", &large_file(0));
+    adding.source().still_holds(&discovery.splits).await.unwrap();
+
+    let together = TestObjects::on_s3(ObjectsMode::Snapshot, "*.parquet").await;
+    together.put_object("a.parquet", &large_file(0));
+    together.put_object("b.parquet", &large_file(0));
+    let selected = together.source().select(&Selection::Objects("a*".to_owned())).await.unwrap();
+    together.source().still_holds(&selected.splits).await.unwrap();
 }

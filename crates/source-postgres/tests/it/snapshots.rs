@@ -1,6 +1,7 @@
 //! One snapshot, and nothing written.
 
 use convoke_core::error::SourceErrorKind;
+use convoke_core::source::Source;
 use convoke_testkit::postgres::{PostgresServer, TestDatabase};
 use sqlx::PgConnection;
 
@@ -52,6 +53,16 @@ async fn an_unchanged_table_has_the_same_fingerprint_and_a_changed_one_another()
     assert_eq!(source.read().await.fingerprint, before);
     database.execute("UPDATE contacts SET padding = 'y' WHERE id = 700").await;
     assert_ne!(source.read().await.fingerprint, before);
+}
+
+#[tokio::test]
+async fn a_table_that_was_read_is_not_said_to_be_as_it_was() {
+    let database = database_with(1).await;
+    let source = database.table("contacts");
+    let before = source.try_discover().await.unwrap().splits;
+    database.execute("DELETE FROM contacts").await;
+    assert_eq!(source.try_discover().await.unwrap().splits, before, "a discovery sees the columns alone");
+    assert!(!source.source.confirms_snapshots());
 }
 
 /// Reads while another session holds the table, and commits `change` to it once we wait.

@@ -10,15 +10,26 @@ use convoke_core::spec::{HttpSettings, S3Connection, S3Credentials};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
 use crate::fault::disk_fault;
 use crate::file;
 
-/// A lease lives about as long: what takes longer is given up, and the run ends with an error.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an answer may stand still. There is no limit for a whole answer: a segment may be large, and the line slow.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Attempts after the first; then the run ends with an error. A store that is down has half a minute to come back.
+const RETRIES: usize = 6;
+const BACKOFF: BackoffConfig =
+    BackoffConfig { init_backoff: Duration::from_millis(500), max_backoff: Duration::from_secs(15), base: 3.0 };
+
+/// How long after the first attempt a further one may begin. A large segment on a slow line that breaks off after minutes
+/// goes on where it broke off; a request that is sent again is signed once, and the signature lives a little longer.
+const RETRY_TIME: Duration = Duration::from_secs(10 * 60);
 
 /// Where nothing says in which region a bucket is.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -77,7 +88,7 @@ fn open_s3(url: &str, bucket: &str, connection: &S3Connection) -> Result<Arc<dyn
         let is_plain = is_plain_http(url, endpoint, connection.allow_plain_http)?;
         builder = builder.with_endpoint(endpoint).with_allow_http(is_plain);
     }
-    builder = builder.with_retry(RetryConfig { retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() });
+    builder = builder.with_retry(RetryConfig { backoff: BACKOFF, max_retries: RETRIES, retry_timeout: RETRY_TIME });
     let built = builder.build();
     let store = built.map_err(|error| {
         StateError::storage(format!("`{url}` cannot be opened with the connection as it is configured"), error)
@@ -112,10 +123,14 @@ fn is_plain_http(url: &str, endpoint: &str, is_consented: bool) -> Result<bool, 
 }
 
 fn client_options(connection: &S3Connection) -> Result<ClientOptions, StateError> {
-    let Some(HttpSettings { connect_timeout, request_timeout, proxy, ca_file }) = &connection.http else {
-        return Ok(ClientOptions::new());
-    };
-    let mut options = ClientOptions::new().with_connect_timeout(*connect_timeout).with_timeout(*request_timeout);
+    let http = connection.http.as_ref();
+    let (connect_timeout, read_timeout) =
+        http.map_or((CONNECT_TIMEOUT, READ_TIMEOUT), |http| (http.connect_timeout, http.request_timeout));
+    let mut options = ClientOptions::new()
+        .with_connect_timeout(connect_timeout)
+        .with_read_timeout(read_timeout)
+        .with_timeout_disabled();
+    let Some(HttpSettings { proxy, ca_file, .. }) = http else { return Ok(options) };
     if let Some(proxy) = proxy {
         options = options.with_proxy_url(proxy);
     }
@@ -142,6 +157,10 @@ fn unusable(url: &str, problem_and_remedy: &str) -> StateError {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -170,6 +189,50 @@ mod tests {
             let opened = open_object_store("s3://bucket/prefix", Some(&connection(endpoint, consent)));
             assert_eq!(opened.is_ok(), is_open, "{endpoint}");
         }
+    }
+
+    /// Longest that the answers of these tests stand still, and may.
+    const STEP: Duration = Duration::from_millis(250);
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Answers one request with a body of so many bytes, one after each step.
+    async fn answer_slowly(listener: TcpListener, bytes: u32) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut request).await.unwrap();
+        }
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+             Content-Length: {bytes}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..bytes {
+            tokio::time::sleep(STEP).await;
+            stream.write_all(b"x").await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_take_longer_than_it_may_stand_still() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = HttpSettings { connect_timeout: PATIENCE, request_timeout: PATIENCE, proxy: None, ca_file: None };
+        let credentials =
+            S3Credentials { access_key_id: "AKID".to_owned(), secret_access_key: "secret".into(), session_token: None };
+        let connection = S3Connection {
+            endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+            path_style: true,
+            credentials: Some(credentials),
+            http: Some(http),
+            ..S3Connection::default()
+        };
+        let (store, _) = open_object_store("s3://bucket", Some(&connection)).unwrap();
+        let length = 10;
+        assert!(STEP * length > PATIENCE);
+        let answering = tokio::spawn(answer_slowly(listener, length));
+        let read = store.get(&Path::from("segment")).await.unwrap().bytes().await.unwrap();
+        assert_eq!(read.len(), length as usize);
+        answering.await.unwrap();
     }
 
     #[test]

@@ -60,6 +60,7 @@ async fn diff_plan(segments: &[&str], compares_order: bool) -> String {
         suppressions: &[],
         limit: None,
         folder: folder.path(),
+        keeps_unknown: false,
         now: Timestamp(0),
     };
     let prepared = engine.prepare(&spec, spool.schema(), Timestamp(0)).unwrap();
