@@ -1,5 +1,7 @@
 //! The daemon: schedules, several replicas on one PostgreSQL, kills, drains, health and metrics.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use convoke_testkit::fault_proxy::{Fault, FaultProxy, FaultScript, Rule};
@@ -60,6 +62,18 @@ impl Cluster {
     }
 }
 
+/// Plans hold personal data, wherever they are published.
+fn assert_private(folder: &Path) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let mode = std::fs::metadata(&path).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} can be read by others", path.display());
+        if path.is_dir() {
+            assert_private(&path);
+        }
+    }
+}
+
 fn runs(workspace: &Workspace) -> Vec<Value> {
     let ended = workspace.convoke(&["runs", SYNC, "--json"]);
     assert_eq!(ended.code, Some(0), "{}", ended.text());
@@ -84,6 +98,7 @@ async fn of_two_replicas_one_runs_what_is_due_and_both_tell_how_they_are() {
     })
     .await;
     assert_holds(&cluster.store.base_url, &cluster.store.client, &people(0..60)).await;
+    assert_private(&cluster.shared.path().join("ledger"));
     // Whoever did not get the turn looks at the mark and lets it be.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(runs(&one).len(), 1, "one time, one run: {:?}", runs(&one));

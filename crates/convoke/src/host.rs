@@ -61,6 +61,8 @@ impl Host {
     /// Opens the state, making it if it is not there yet. `cancel` ends waits for quota.
     pub(crate) async fn open(config: Config, cancel: CancellationToken) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // Whatever is written from here on may hold personal data, also by libraries that choose no rights of their own.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let settings = &config.settings;
         make_private(settings)?;
         let state = open_state(&config, StateUse::Write).await?;
