@@ -217,7 +217,10 @@ async fn a_database_that_refuses_is_told_with_the_remedy() {
     let refused = |connection: &str, source: &str, words: &[&str]| {
         workspace.write("config/connections.yaml", &format!("{local}{connection}"));
         workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "").replace(crate::feeds::DROP, source));
-        workspace.run(1).expect(1, words);
+        let ended = workspace.run(1);
+        ended.expect(1, words);
+        let driver = "error returned from database";
+        assert!(!ended.stderr.contains(driver), "the server's words are told once: {}", ended.text());
     };
     let table = "postgres: { connection: crm, table: people }";
     refused(&right.replace("user: convoke", "user: nobody"), table, &["nobody"]);

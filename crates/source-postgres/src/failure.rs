@@ -36,6 +36,24 @@ struct Setting {
     described: String,
 }
 
+/// What the server said: the driver says it twice, with a line of the server's own source.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} (SQLSTATE {code})")]
+struct Said {
+    message: String,
+    code: String,
+}
+
+fn told_once(error: sqlx::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match &error {
+        sqlx::Error::Database(failure) => {
+            let code = failure.code().unwrap_or_default().into_owned();
+            Box::new(Said { message: failure.message().to_owned(), code })
+        }
+        _ => Box::new(error),
+    }
+}
+
 impl Failures {
     pub(crate) fn new(connection: &PostgresConnection, relation: &Relation) -> Self {
         let PostgresConnection { host, port, database, user, .. } = connection;
@@ -95,7 +113,7 @@ impl Failures {
                 format!("cannot log in to `{server}` as `{user}`; check that it is PostgreSQL that answers there"),
             ),
         };
-        SourceError::new(origin, message).caused_by(error)
+        SourceError::new(origin, message).caused_by(told_once(error))
     }
 
     /// Why the server did not let us in.
@@ -213,7 +231,7 @@ impl Failures {
         };
         let code = failure.code().unwrap_or_default();
         match self.explained(&code, place) {
-            Some((origin, message)) => SourceError::new(origin, message).caused_by(error),
+            Some((origin, message)) => SourceError::new(origin, message).caused_by(told_once(error)),
             // The words of the server may hold a value here.
             None => SourceError::new(
                 Origin::User,

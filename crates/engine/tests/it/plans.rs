@@ -551,3 +551,30 @@ async fn a_backfill_leaves_a_row_alone_of_which_it_is_unknown_how_new_it_is() {
     let live = world.settle(&sync, &[record(&["a@b.co", "Newer", "2026-04"])]).await;
     assert_eq!(live.counts.updates, 1);
 }
+
+#[tokio::test]
+async fn of_a_snapshot_that_is_not_whole_no_older_value_is_taken() {
+    let mut world = World::new();
+    let dedupe = Dedupe { keep: Keep::Latest, by: vec![by("updated_at")] };
+    let sync = SyncSpec { dedupe, ..spec(SyncMode::Mirror) };
+    world.settle(&sync, &[record(&["a@b.co", "New", "2026-02"])]).await;
+    let spool = world.spool(&columns(), &[&[record(&["a@b.co", "Older", "2026-01"])]]).await;
+    let (segments, folder) = (world.segments(), world.fresh("plan"));
+    for (complete, superseded, updates) in [(false, 1, 0), (true, 0, 1)] {
+        let request = convoke_engine::PlanRequest {
+            spec: &sync,
+            spool: &spool,
+            coverage: Coverage::Snapshot,
+            complete,
+            segments: &segments,
+            hash_key: &world.hash_key,
+            suppressions: &[],
+            limit: None,
+            folder: &folder,
+            keeps_unknown: false,
+            now: convoke_core::Timestamp(0),
+        };
+        let counts = world.engine.plan(request).await.unwrap().counts;
+        assert_eq!((counts.superseded, counts.updates), (superseded, updates), "whole: {complete}");
+    }
+}
