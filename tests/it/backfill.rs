@@ -77,6 +77,7 @@ async fn a_backfill_by_time_reads_what_was_written_then() {
     scene.workspace.convoke(&["backfill", SYNC, "--from", "2020-01-01"]).expect(0, &["nothing"]);
     scene.workspace.convoke(&["backfill", SYNC, "--to", "2020-01-01"]).expect(2, &["nothing to backfill"]);
     scene.workspace.convoke(&["backfill", SYNC, "--objects", "nothing*"]).expect(2, &["nothing to backfill"]);
+    scene.workspace.convoke(&["backfill", SYNC, "--objects", "[2026"]).expect(2, &["is no pattern of names"]);
     scene.workspace.convoke(&["backfill", SYNC, "--from", "2026-02-01", "--to", "2026-01-01"]).expect(2, &["before"]);
 }
 

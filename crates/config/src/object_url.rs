@@ -64,12 +64,8 @@ fn parse(text: &str, names: Names, base_dir: &Path) -> Result<ObjectUrl, String>
         }
         Some(_) => return Err("is no URL of a kind that is known; use `s3://` or `file:///`".to_owned()),
     };
-    match names {
-        Names::Objects => check_pattern(&url)?,
-        Names::Folder if url.text.contains(['#', '?']) => {
-            return Err("names a folder with `#` or `?` in its path, which end a path there; choose another".to_owned());
-        }
-        Names::Folder => {}
+    if names == Names::Objects {
+        check_pattern(&url)?;
     }
     Ok(url)
 }
@@ -149,12 +145,7 @@ mod tests {
         let folder = |text| parse(text, Names::Folder, Path::new("/project/[a]")).map(|url| url.text);
         assert_eq!(folder("ledger/"), Ok("file:///project/[a]/ledger".to_owned()));
         assert_eq!(folder("s3://bucket"), Ok("s3://bucket/".to_owned()));
-        for text in ["s3://bucket/of #1", "s3://bucket/ledger?", "file:///ledger#1", "led?ger"] {
-            let message = folder(text).expect_err(text);
-            assert!(message.contains("`#` or `?`") && !message.contains("led"), "{text}: {message}");
-        }
-        let beneath = parse("ledger", Names::Folder, Path::new("/project #1"));
-        assert!(beneath.expect_err("a folder beneath such a one").contains("`#` or `?`"));
+        assert_eq!(folder("s3://bucket/of #1?"), Ok("s3://bucket/of #1?".to_owned()));
     }
 
     #[test]

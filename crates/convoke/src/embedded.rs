@@ -14,7 +14,6 @@ use convoke_core::Clock;
 use convoke_core::spec::GtmEndpoint;
 use convoke_store::Store;
 use convoke_store_api::{ServeSettings, serve};
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,10 +25,8 @@ const CLIENT_ID: &str = "convoke-embedded";
 
 /// A store that is being served.
 pub(crate) struct EmbeddedStore {
-    base_url: String,
-    token_url: String,
-    client_id: String,
-    client_secret: SecretString,
+    /// How the store is reached: like any other.
+    pub(crate) endpoint: GtmEndpoint,
     shutdown: CancellationToken,
     server: JoinHandle<io::Result<()>>,
 }
@@ -48,23 +45,15 @@ impl EmbeddedStore {
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(store, listener, ServeSettings::default(), shutdown.clone()));
         Ok(Self {
-            base_url: format!("http://{bound}/gtm/studio/v1"),
-            token_url: format!("http://{bound}/gtm/oauth/v1/token"),
-            client_id: CLIENT_ID.to_owned(),
-            client_secret: secret.into(),
+            endpoint: GtmEndpoint::Remote {
+                base_url: format!("http://{bound}/gtm/studio/v1"),
+                token_url: format!("http://{bound}/gtm/oauth/v1/token"),
+                client_id: CLIENT_ID.to_owned(),
+                client_secret: secret.into(),
+            },
             shutdown,
             server,
         })
-    }
-
-    /// How the store is reached: like any other.
-    pub(crate) fn endpoint(&self) -> GtmEndpoint {
-        GtmEndpoint::Remote {
-            base_url: self.base_url.clone(),
-            token_url: self.token_url.clone(),
-            client_id: self.client_id.clone(),
-            client_secret: self.client_secret.clone(),
-        }
     }
 
     /// Lets running requests finish, then stops.

@@ -100,7 +100,7 @@ impl Host {
         let sync = Sync {
             spec: loaded.spec.clone(),
             config_hash,
-            source: self.source(&loaded.spec.source).await?,
+            source: self.source(&loaded.spec.source)?,
             destination: self.destination(connection).await?,
             rate: connection.rate,
             allow_blind_creates: connection.allow_blind_creates,
@@ -130,7 +130,7 @@ impl Host {
         }
     }
 
-    async fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, Failure> {
+    fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, Failure> {
         let failed = |error: convoke_core::SourceError| Failure::caused("the source cannot be opened", &error);
         Ok(match spec {
             SourceSpec::CsvDrop(spec) => Arc::new(CsvDrop::new(spec.clone(), Arc::clone(&self.clock))),
@@ -164,7 +164,7 @@ impl Host {
             GtmEndpoint::Embedded { data } => Some(EmbeddedStore::start(data, Arc::clone(&self.clock)).await?),
             GtmEndpoint::Remote { .. } => None,
         };
-        let endpoint = embedded.as_ref().map_or_else(|| connection.endpoint.clone(), EmbeddedStore::endpoint);
+        let endpoint = embedded.as_ref().map_or(&connection.endpoint, |embedded| &embedded.endpoint).clone();
         let budgets = Arc::clone(&self.state) as Arc<dyn convoke_core::state::Budgets>;
         let clock = Arc::clone(&self.clock);
         let limiter = Limiter::open(connection.name.as_str(), connection.rate, budgets, clock).await?;

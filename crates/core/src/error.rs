@@ -27,6 +27,8 @@ pub enum SourceErrorKind {
     Failed,
     /// What was listed is no longer there as it was: a new discovery sees what there is now.
     Changed,
+    /// This kind of source cannot make the selection that was asked for.
+    Selection,
 }
 
 /// Why a source could not be described, listed or read.
@@ -50,6 +52,11 @@ impl SourceError {
     /// A split is no longer what was listed.
     pub fn changed(message: impl Into<String>) -> Self {
         Self { kind: SourceErrorKind::Changed, ..Self::new(Origin::External, message) }
+    }
+
+    /// What was asked for cannot be selected.
+    pub fn selection(message: impl Into<String>) -> Self {
+        Self { kind: SourceErrorKind::Selection, ..Self::new(Origin::User, message) }
     }
 
     /// Adds what lies beneath.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use convoke_core::RunId;
+use convoke_core::error::{SourceError, SourceErrorKind};
 use convoke_core::source::{Coverage, Discover, Discovery, Selection, SourcePosition, SplitOutcome, SplitResult};
 use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
 use convoke_engine::{Spool, SpoolProgress, SpoolWriter};
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::{Event, Pipeline};
 
 /// What a source had to say.
@@ -55,7 +56,7 @@ impl Pipeline {
 
     /// Reads what a backfill asks for; the position stays where it is, and nothing is deleted for want of a record.
     pub(crate) async fn read_selection(&self, run: RunId, selection: &Selection) -> Result<ReadSource, Error> {
-        let discovery = self.unless_cancelled(self.sync.source.select(selection)).await??;
+        let discovery = self.unless_cancelled(self.sync.source.select(selection)).await?.map_err(unselected)?;
         if discovery.unchanged {
             let told = discovery.notices.join("; ");
             let told = if told.is_empty() { "the source has nothing of that kind".to_owned() } else { told };
@@ -118,6 +119,14 @@ impl Pipeline {
         self.sync.source.acknowledge(outcomes).await?;
         let message = format!("nothing was planned, the audience is as it was; quarantined {}", broken.join("; "));
         Err(Error::Unusable { message })
+    }
+}
+
+/// A selection that the source cannot make was asked for by somebody; nothing has failed.
+fn unselected(error: SourceError) -> Error {
+    match error.kind {
+        SourceErrorKind::Selection => Error::Request { message: chain(&error) },
+        _ => Error::Source(error),
     }
 }
 

@@ -10,6 +10,8 @@ mod jitter;
 mod next_run;
 mod zone;
 
+use std::time::Duration;
+
 use chrono::NaiveDateTime;
 use chrono_tz::Tz;
 use convoke_core::Timestamp;
@@ -56,6 +58,9 @@ pub enum Shift {
     Repeated,
 }
 
+/// Among how many times the shortest gap is looked for.
+const GAPS: usize = 100;
+
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -93,6 +98,14 @@ impl Schedule {
             last = last.max(occurrence.at);
             is_new.then_some(occurrence)
         })
+    }
+
+    /// The shortest time between two of its next times on the clocks of its zone, daylight saving left aside; none if
+    /// there are no two.
+    pub fn shortest_gap(&self, after: Timestamp) -> Option<Duration> {
+        let regular = self.after(after).take(GAPS).filter(|occurrence| occurrence.shift.is_none());
+        let times: Vec<_> = regular.map(|occurrence| occurrence.local).collect();
+        times.windows(2).filter_map(|pair| (pair[1] - pair[0]).to_std().ok()).min()
     }
 
     /// What has come due of the occurrences after `since`; none if nothing has.

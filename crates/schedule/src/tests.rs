@@ -173,6 +173,16 @@ fn what_was_missed_is_due_once() {
 }
 
 #[test]
+fn the_shortest_gap_leaves_daylight_saving_aside() {
+    let gap = |expression, zone| schedule(expression, zone).shortest_gap(time("2026-03-28T00:00:00Z"));
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+    assert_eq!(gap("0 9,18 * * *", "UTC"), hours(9));
+    assert_eq!(gap("0 18 * * 6", "UTC"), hours(7 * 24));
+    assert_eq!(gap("0 1,2 * * *", "Europe/Berlin"), hours(1));
+    assert_eq!(gap("0 2 * * *", "Europe/Berlin"), hours(24));
+}
+
+#[test]
 fn a_run_is_due_once_its_delay_is_over() {
     let nightly = schedule("0 2 * * *", "UTC");
     let jitter = Jitter::new("nightly", Duration::from_secs(600));

@@ -1,4 +1,4 @@
-//! Holds a turn for as long as something takes.
+//! Holds a lease for as long as something takes.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,19 +8,19 @@ use convoke_core::state::{Lease, Leases};
 use convoke_core::{Clock, StateError};
 
 /// A lease, and how to keep it.
-pub(crate) struct Hold<'a> {
-    pub(crate) leases: &'a dyn Leases,
-    pub(crate) clock: &'a dyn Clock,
-    pub(crate) lease: &'a Lease,
-    pub(crate) ttl: Duration,
+pub struct Hold<'a> {
+    pub leases: &'a dyn Leases,
+    pub clock: &'a dyn Clock,
+    pub lease: &'a Lease,
+    pub ttl: Duration,
     /// Monotonic time from before the store was asked for the lease.
-    pub(crate) asked_at: Duration,
+    pub asked_at: Duration,
 }
 
 impl Hold<'_> {
     /// Renews the lease while the work goes on, and calls `on_loss` if it is lost meanwhile; the work is waited for all
     /// the same.
-    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>, on_loss: impl FnOnce()) -> T {
+    pub async fn during<T>(&self, work: impl Future<Output = T>, on_loss: impl FnOnce()) -> T {
         let mut work = pin!(work);
         tokio::select! {
             biased;

@@ -36,6 +36,7 @@ pub use daemon::{Daemon, Drained, Ports, Settings};
 pub use endpoint::Endpoint;
 pub use facts::{Facts, Quota, SyncFacts, unfinished};
 pub use jobs::{JobEnd, Jobs, Ran, Task};
+pub use lease::Hold;
 pub use scheduled::Scheduled;
 pub use surface::Surface;
 

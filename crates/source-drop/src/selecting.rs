@@ -2,7 +2,7 @@
 
 use convoke_core::source::{Selection, Split};
 use convoke_core::spec::DropMode;
-use convoke_core::{Origin, SourceError, Timestamp};
+use convoke_core::{SourceError, Timestamp};
 use glob::Pattern;
 
 use crate::file::DroppedFile;
@@ -21,7 +21,7 @@ pub(crate) fn select_files(
     if mode == DropMode::Snapshot && !matches!(wanted, Wanted::All) {
         let message = "each file of this drop folder replaces the one before, so older ones cannot be read again; \
                        ask for everything (`--all`) to read the newest, or set `mode: append` if each file adds";
-        return Err(SourceError::new(Origin::User, message));
+        return Err(SourceError::selection(message));
     }
     let here = settled.into_iter().map(|file| (Place::Folder, file));
     let processed = folder.list_processed()?.into_iter().map(|file| (Place::Processed, file));
@@ -46,7 +46,7 @@ impl Wanted {
             Selection::All => Self::All,
             Selection::Objects(glob) => Self::Named(Pattern::new(glob).map_err(|error| {
                 let message = format!("`{glob}` is no file name pattern; write for example `2026-01-*.csv`");
-                SourceError::new(Origin::User, message).caused_by(error)
+                SourceError::selection(message).caused_by(error)
             })?),
             Selection::Between { from, to } => Self::Written { from: *from, to: *to },
         })

@@ -41,6 +41,14 @@ impl Place {
         Self::S3 { bucket: bucket.to_owned(), settings, address }
     }
 
+    /// What says how the store is reached.
+    pub(crate) fn settings(&self) -> &str {
+        match self {
+            Self::Local => "this machine",
+            Self::S3 { settings, .. } => settings,
+        }
+    }
+
     /// An object, for messages.
     pub(crate) fn object(&self, key: &str) -> String {
         match self {

@@ -12,7 +12,6 @@
 //! Nothing is written, moved or marked. Left out: `gs://` and `az://`.
 
 mod columns;
-mod connection;
 mod fault;
 mod footer;
 mod listed;

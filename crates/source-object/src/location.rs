@@ -127,7 +127,7 @@ impl Location {
 pub(crate) fn name_pattern(glob: &str) -> Result<impl Fn(&str) -> bool, SourceError> {
     let pattern = Pattern::new(glob).map_err(|error| {
         let message = format!("`{glob}` is no pattern of names; write for example `2026-01-*.parquet`");
-        SourceError::new(Origin::User, message).caused_by(error)
+        SourceError::selection(message).caused_by(error)
     })?;
     Ok(move |name: &str| pattern.matches_with(name, PATH_MATCHING))
 }

@@ -1,8 +1,10 @@
 //! The store behind a source: listing it, and reading objects under their pins.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
+use convoke_clients::s3;
 use convoke_core::spec::{ObjectsSpec, S3Connection};
 use convoke_core::{Origin, SourceError};
 use futures::TryStreamExt;
@@ -10,12 +12,20 @@ use object_store::aws::AmazonS3;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{
+    BackoffConfig, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
+};
 
-use crate::connection;
 use crate::fault::{Attempt, Place, explained, is_code_hidden, is_gone};
 use crate::listed::Pin;
 use crate::location::Location;
+
+/// Attempts after the first, and how long after the first a further one may begin. A store that is down is told within half
+/// a minute, one that accepts requests and does not answer in one; a read that breaks off goes on where it broke off.
+const RETRIES: usize = 3;
+const RETRY_TIME: Duration = Duration::from_secs(45);
+const BACKOFF: BackoffConfig =
+    BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(4), base: 3.0 };
 
 /// Where the objects are.
 pub(crate) struct Store {
@@ -43,7 +53,8 @@ impl Store {
             return Ok(Self { backend: Backend::Local(LocalFileSystem::new()), place: Place::local() });
         };
         let place = Place::s3(bucket, spec.connection.as_ref(), connection);
-        let client = connection::build(bucket, connection, &place)?;
+        let retry = RetryConfig { backoff: BACKOFF, max_retries: RETRIES, retry_timeout: RETRY_TIME };
+        let client = s3::client(bucket, connection, retry).map_err(|error| error.of_source(place.settings()))?;
         Ok(Self { backend: Backend::S3(Box::new(client)), place })
     }
 

@@ -1,18 +1,14 @@
 //! A connection with one read-only snapshot.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
+use convoke_clients::postgres;
 use convoke_core::SourceError;
 use convoke_core::spec::{PostgresConnection, TlsMode};
-use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 use crate::failure::Failures;
-
-/// Who we are in `pg_stat_activity`.
-const APPLICATION: &str = "convoke";
 
 /// Longest wait for a table that somebody holds exclusively. Everybody else who reads it queues up behind our wait, so
 /// it is short.
@@ -112,36 +108,6 @@ async fn check_ca_file(settings: &PostgresConnection, failures: &Failures) -> Re
 const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 fn options_of(settings: &PostgresConnection) -> Result<PgConnectOptions, sqlx::Error> {
-    let PostgresConnection { host, port, database, user, .. } = settings;
-    let [encoded_host, encoded_user, encoded_database] = [host, user, database].map(|text| percent_encoded(text));
-    // From a URL, because only so the driver looks up the password file for this host and user.
-    let url = format!("postgres:///?host={encoded_host}&port={port}&user={encoded_user}&dbname={encoded_database}");
-    let mut options: PgConnectOptions = url.parse()?;
-    if let Some(password) = &settings.password {
-        options = options.password(password.expose_secret());
-    }
-    if let Some(ca_file) = &settings.ca_file {
-        options = options.ssl_root_cert(ca_file);
-    }
-    let mode = match settings.tls {
-        TlsMode::Disable => PgSslMode::Disable,
-        TlsMode::Prefer => PgSslMode::Prefer,
-        TlsMode::Require => PgSslMode::Require,
-        TlsMode::VerifyCa => PgSslMode::VerifyCa,
-        TlsMode::VerifyFull => PgSslMode::VerifyFull,
-    };
-    // Statements of users do not belong into our log, and poolers refuse the start parameter that is left out.
-    Ok(options.ssl_mode(mode).application_name(APPLICATION).extra_float_digits(None).disable_statement_logging())
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("a string takes every text");
-        }
-    }
-    encoded
+    // Poolers refuse the start parameter that is left out.
+    Ok(postgres::options(settings)?.extra_float_digits(None))
 }

@@ -86,7 +86,7 @@ impl PostgresSource {
                 "a backfill from or to a time needs a column that tells when a row of `{label}` was written; set \
                  `time_column` of the source, or backfill with --all"
             );
-            SourceError::new(Origin::User, message)
+            SourceError::selection(message)
         })
     }
 }
@@ -109,7 +109,7 @@ impl Source for PostgresSource {
             Selection::Objects(_) => {
                 let message = "a PostgreSQL source has no objects to choose from; backfill with --all, or with --from \
                                and --to";
-                return Err(SourceError::new(Origin::User, message));
+                return Err(SourceError::selection(message));
             }
         };
         let columns = match between {

@@ -43,7 +43,7 @@ impl SplitDetail {
 impl Bounds {
     /// The condition of SQL that says the same of this column. A column without a time zone is in UTC.
     pub(crate) fn condition(&self, time_column: &str, columns: &Columns) -> Result<String, SourceError> {
-        let wrong = |problem: String| Err(SourceError::new(Origin::User, problem));
+        let wrong = |problem: String| Err(SourceError::selection(problem));
         let (word, zone) = match columns.scalar(time_column) {
             Some(Scalar::TimestampTz) => ("TIMESTAMPTZ", "+00"),
             // PostgreSQL compares a day by its midnight.

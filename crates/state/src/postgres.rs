@@ -99,7 +99,8 @@ impl PostgresState {
         clock: DatabaseClock,
     ) -> Result<Self, StateError> {
         let server = Server::new(connection);
-        let options = connecting::options(connection).map_err(|error| server.explain("connecting", error.into()))?;
+        let options = convoke_clients::postgres::options(connection)
+            .map_err(|error| server.explain("connecting", error.into()))?;
         let limits = connecting::Limits::of(connection);
         migrations::prepare(&server, &options, limits, mode).await?;
         let pool = connecting::pool(options, limits, mode);

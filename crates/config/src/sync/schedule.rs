@@ -1,5 +1,6 @@
 //! Decodes `schedule`.
 
+use convoke_core::Timestamp;
 use convoke_core::spec::{CronSpec, ScheduleSpec};
 use convoke_schedule::Schedule;
 
@@ -28,12 +29,23 @@ pub(super) fn decode(schedule: &Field<'_>, report: &mut Report) -> Option<Schedu
     };
     let timezone = schedule.field("timezone");
     check(&timezone, |zone| Schedule::cron("0 0 * * *", zone), "a time zone of the IANA database", report);
+    let (timezone, jitter) = (timezone.text()?, schedule.field("jitter"));
+    check_jitter(&jitter, expression, timezone, report);
     Some(ScheduleSpec::Cron(CronSpec {
         expression: expression.trim().to_owned(),
-        timezone: timezone.text()?.to_owned(),
-        jitter: schedule.field("jitter").duration()?,
+        timezone: timezone.to_owned(),
+        jitter: jitter.duration()?,
         catch_up: schedule.field("catch_up").choice(CATCH_UP)?,
     }))
+}
+
+/// A run that may start after the next one is due is a run less.
+fn check_jitter(jitter: &Field<'_>, expression: &str, timezone: &str, report: &mut Report) {
+    let (Some(up_to), Ok(schedule)) = (jitter.duration(), Schedule::cron(expression, timezone)) else { return };
+    let Some(gap) = schedule.shortest_gap(Timestamp(0)).filter(|gap| up_to > *gap) else { return };
+    let minutes = gap.as_secs() / 60;
+    let message = format!("is longer than the time between two runs, {minutes}m; make it shorter");
+    report.problem(jitter.place, &jitter.path, message);
 }
 
 /// Reports what the scheduler says of a text, but nothing of a text that came in by reference.

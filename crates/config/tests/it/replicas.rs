@@ -75,10 +75,6 @@ fn wrong_state_and_serve_settings_are_refused() {
             "`state.ledger.url`: names a kind of store that is not built yet; use `s3://` or `file:///`",
         ),
         (
-            format!("state: {{ {database}, ledger: {{ url: \"s3://state/ledger#1\" }} }}"),
-            "`state.ledger.url`: names a folder with `#` or `?` in its path",
-        ),
-        (
             format!("state: {{ {database}, ledger: {{ url: \"s3://state\", connection: lak }} }}"),
             "`state.ledger.connection`: there is no connection `lak`; did you mean `lake`?",
         ),

@@ -83,6 +83,10 @@ fn a_schedule_that_never_comes_or_means_nothing_is_refused_at_its_place() {
         ("schedule: { cron: 0 2 * * *, overlap: allow }", "`schedule.overlap`: expected one of `skip`, not `allow`"),
         ("schedule: { cron: 0 2 * * *, jitter: 5 }", "`schedule.jitter`: expected a duration"),
         (
+            "schedule: { cron: \"0 9,18 * * *\", jitter: 10h }",
+            "`schedule.jitter`: is longer than the time between two runs, 540m; make it shorter",
+        ),
+        (
             "schedule: { cron: \"${env:WHEN}\" }",
             "`schedule.cron`: `${env:WHEN}` is not a cron expression of five fields",
         ),

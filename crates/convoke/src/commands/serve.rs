@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use convoke_config::Config;
-use convoke_core::state::{Lease, StateStore};
-use convoke_core::{Clock, StateError, SyncName};
+use convoke_core::{StateError, SyncName};
 use convoke_pipeline::{Ended, Extent, chain};
 use convoke_server::{
-    Daemon, Drained, Endpoint, Facts, JobEnd, Jobs, Ports, Quota, Ran, Scheduled, Settings, SyncFacts, Task, unfinished,
+    Daemon, Drained, Endpoint, Facts, Hold, JobEnd, Jobs, Ports, Quota, Ran, Scheduled, Settings, SyncFacts, Task,
+    unfinished,
 };
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -43,8 +43,6 @@ pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>) -> Result
     let is_shared = config.settings.state.postgres.is_some();
     let lease_ttl = config.settings.state.lease;
     let host = Arc::new(Host::open(config, signals.cancel()).await?);
-    let sole = if is_shared { None } else { Some(SoleDaemon::claim(&host, lease_ttl, &signals).await?) };
-    announce(global, endpoint.address(), syncs.len());
     let workshop = Arc::new(Workshop { host: Arc::clone(&host) });
     let ports = Ports {
         leases: Arc::clone(&host.state) as _,
@@ -60,17 +58,18 @@ pub(crate) async fn serve(global: &Global, listen: Option<SocketAddr>) -> Result
         drain_timeout: settings.drain,
         grace: GRACE,
     };
+    let (address, count) = (endpoint.address(), syncs.len());
     let daemon = Daemon::new(ports, syncs, settings, signals.cancel());
-    let drained = convoke_server::serve(daemon, endpoint).await;
-    let is_lost = match sole {
-        Some(sole) => sole.release().await,
-        None => false,
+    let work = async {
+        announce(global, address, count);
+        conclude(&convoke_server::serve(daemon, endpoint).await, &signals)
     };
+    let exit = if is_shared { work.await } else { serve_alone(&host, lease_ttl, &signals, work).await? };
     // A run that was cut off holds the host; its process ends with this one.
     if let Some(host) = Arc::into_inner(host) {
         host.close().await;
     }
-    Ok(conclude(&drained, is_lost, &signals))
+    Ok(exit)
 }
 
 fn scheduled(config: &Config) -> Result<Vec<Scheduled>, Failure> {
@@ -91,8 +90,8 @@ fn announce(global: &Global, address: SocketAddr, syncs: usize) {
     }
 }
 
-fn conclude(drained: &Drained, is_lost: bool, signals: &Signals) -> Exit {
-    if is_lost || !drained.cut_off.is_empty() {
+fn conclude(drained: &Drained, signals: &Signals) -> Exit {
+    if !drained.cut_off.is_empty() {
         return Exit::Failed;
     }
     signals.received().unwrap_or(Exit::Success)
@@ -174,71 +173,38 @@ impl Facts for Workshop {
     }
 }
 
-/// The right to be the only daemon on an SQLite state: two would take each other's turns, and one file is no place for
-/// two machines.
-struct SoleDaemon {
-    host: Arc<Host>,
-    renewal: JoinHandle<Lease>,
-    stop: CancellationToken,
-    lost: CancellationToken,
-}
-
-impl SoleDaemon {
-    async fn claim(host: &Arc<Host>, ttl: Duration, signals: &Signals) -> Result<Self, Failure> {
-        let lease = match host.state.acquire(DAEMON, &holder(), ttl).await {
-            Ok(lease) => lease,
-            Err(StateError::Busy { holder, .. }) => {
-                return Err(Failure::failed(format!(
-                    "{holder} serves this state already; stop it first, or keep state on PostgreSQL to serve from several"
-                )));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let (stop, lost) = (CancellationToken::new(), CancellationToken::new());
-        let renewal =
-            keep(Arc::clone(&host.state), Arc::clone(&host.clock), (lease, ttl), (stop.clone(), lost.clone()));
-        let drain = signals.cancel();
-        let noticed = lost.clone();
-        tokio::spawn(async move {
-            noticed.cancelled().await;
-            drain.cancel();
-        });
-        Ok(Self { host: Arc::clone(host), renewal: tokio::spawn(renewal), stop, lost })
-    }
-
-    /// Gives the right back; true if it was lost before.
-    async fn release(self) -> bool {
-        self.stop.cancel();
-        if let Ok(lease) = self.renewal.await
-            && let Err(error) = self.host.state.release(&lease).await
-        {
-            tracing::debug!(error = %chain(&error), "the daemon's lease could not be released and will expire");
+/// Serves as the only daemon on an SQLite state: two would take each other's turns, and one file is no place for two
+/// machines. Whoever loses that right drains, and fails.
+async fn serve_alone(
+    host: &Host,
+    ttl: Duration,
+    signals: &Signals,
+    work: impl Future<Output = Exit>,
+) -> Result<Exit, Failure> {
+    let asked_at = host.clock.elapsed();
+    let lease = match host.state.acquire(DAEMON, &holder(), ttl).await {
+        Ok(lease) => lease,
+        Err(StateError::Busy { holder, .. }) => {
+            return Err(Failure::failed(format!(
+                "{holder} serves this state already; stop it first, or keep state on PostgreSQL to serve from several"
+            )));
         }
-        self.lost.is_cancelled()
+        Err(error) => return Err(error.into()),
+    };
+    let hold = Hold { leases: host.state.as_ref(), clock: host.clock.as_ref(), lease: &lease, ttl, asked_at };
+    let mut is_lost = false;
+    let exit = hold
+        .during(work, || {
+            tracing::error!("another process serves this state; this one stops");
+            is_lost = true;
+            signals.cancel().cancel();
+        })
+        .await;
+    if is_lost {
+        return Ok(Exit::Failed);
     }
-}
-
-/// Renews the lease until told to stop, or until somebody else has it.
-async fn keep(
-    state: Arc<dyn StateStore>,
-    clock: Arc<dyn Clock>,
-    (mut lease, ttl): (Lease, Duration),
-    (stop, lost): (CancellationToken, CancellationToken),
-) -> Lease {
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return lease,
-            () = clock.sleep(ttl / 3) => {}
-        }
-        match state.renew(&lease, ttl).await {
-            Ok(renewed) => lease = renewed,
-            Err(StateError::LeaseLost { .. }) => {
-                tracing::error!("another process serves this state; this one stops");
-                lost.cancel();
-                return lease;
-            }
-            Err(error) => tracing::warn!(error = %chain(&error), "the daemon's lease could not be renewed"),
-        }
+    if let Err(error) = host.state.release(&lease).await {
+        tracing::debug!(error = %chain(&error), "the daemon's lease could not be released and will expire");
     }
+    Ok(exit)
 }

@@ -131,13 +131,12 @@ impl PinnedSplit {
 
     /// Why reading failed: the source, or the file's contents.
     pub(crate) fn explain(&self) -> EngineError {
-        let cause = take(&self.failure).unwrap_or_else(damaged);
-        EngineError::Source { split: self.name.clone(), cause }
+        self.failed(take(&self.failure).unwrap_or_else(damaged))
     }
 
     /// The source's own failure, if that is why a query failed.
     pub(crate) fn take_failure(&self) -> Option<EngineError> {
-        take(&self.failure).map(|cause| EngineError::Source { split: self.name.clone(), cause })
+        take(&self.failure).map(|cause| self.failed(cause))
     }
 
     /// Notes that the contents cannot be read, for [`PinnedSplit::take_failure`].

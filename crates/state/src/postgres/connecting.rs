@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use convoke_core::spec::{PostgresConnection, TlsMode};
+use convoke_core::spec::PostgresConnection;
 use futures::FutureExt;
-use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
 use crate::OpenMode;
@@ -52,34 +51,6 @@ impl Limits {
     /// How long an operation may take before its connection counts as broken.
     pub(super) fn operation(self) -> Duration {
         self.statement + NETWORK_DELAY
-    }
-}
-
-/// The options of a connection. A password that is not given is looked for where libpq looks.
-pub(super) fn options(connection: &PostgresConnection) -> Result<PgConnectOptions, sqlx::Error> {
-    let PostgresConnection { host, port, database, user, password, tls, ca_file, .. } = connection;
-    // The password file is looked at for a connection that comes as a URL only.
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("host", host).append_pair("port", &port.to_string());
-    query.append_pair("dbname", database).append_pair("user", user);
-    if let Some(password) = password {
-        query.append_pair("password", password.expose_secret());
-    }
-    let mut options: PgConnectOptions = format!("postgres:///?{}", query.finish()).parse()?;
-    options = options.ssl_mode(ssl_mode(*tls)).application_name("convoke").disable_statement_logging();
-    if let Some(ca_file) = ca_file {
-        options = options.ssl_root_cert(ca_file);
-    }
-    Ok(options)
-}
-
-fn ssl_mode(tls: TlsMode) -> PgSslMode {
-    match tls {
-        TlsMode::Disable => PgSslMode::Disable,
-        TlsMode::Prefer => PgSslMode::Prefer,
-        TlsMode::Require => PgSslMode::Require,
-        TlsMode::VerifyCa => PgSslMode::VerifyCa,
-        TlsMode::VerifyFull => PgSslMode::VerifyFull,
     }
 }
 

@@ -177,7 +177,7 @@ async fn selects_nothing_by_a_name_that_no_split_has<S: SourceSetUp>(set_up: &S)
     let selection = Selection::Objects("no-split-has-this-name".to_owned());
     match set_up.source().select(&selection).await {
         Ok(found) => assert!(found.unchanged && found.splits.is_empty(), "{found:?}"),
-        Err(error) => assert_eq!(error.kind, SourceErrorKind::Failed, "a selection that cannot be made: {error}"),
+        Err(error) => assert_eq!(error.kind, SourceErrorKind::Selection, "a selection that cannot be made: {error}"),
     }
 }
 
