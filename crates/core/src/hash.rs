@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Version of what is hashed; named in each ledger manifest. A mismatch is an error, never a silent rebuild.
-pub const ENCODING_VERSION: u32 = 2;
+pub const ENCODING_VERSION: u32 = 3;
 
 /// What each byte is worth as a hexadecimal digit; [`NO_DIGIT`] if it is none.
 const HEX_DIGITS: [u8; 256] = hex_digits();
@@ -175,18 +175,36 @@ impl fmt::Debug for HashKey {
 
 /// Appends one canonical cell to `buffer` so that no two different sequences of cells encode alike.
 ///
-/// A cell that is NULL is one zero byte; any other is a one, the length as four little-endian bytes, the text.
+/// A cell that is NULL is a zero byte. Any other is its length and one more, seven bits to a byte, the least significant
+/// first and all but the last with the high bit set; and then the text. So most cells cost one byte more than their text:
+/// what is hashed is short, and hashing costs by the block.
 pub fn encode_part(buffer: &mut Vec<u8>, cell: Option<&str>) {
-    match cell {
-        None => buffer.push(0),
-        Some(text) => {
-            buffer.push(1);
-            let length = u32::try_from(text.len()).expect("a cell is far below four gigabytes");
-            buffer.extend_from_slice(&length.to_le_bytes());
-            buffer.extend_from_slice(text.as_bytes());
-        }
+    let Some(text) = cell else { return buffer.push(NULL_PART) };
+    let mut rest = text.len() + 1;
+    while rest >= MORE as usize {
+        buffer.push(rest as u8 | MORE);
+        rest >>= 7;
     }
+    buffer.push(rest as u8);
+    buffer.extend_from_slice(text.as_bytes());
 }
+
+/// Whether an encoded cell is NULL.
+pub fn is_null_part(part: &[u8]) -> bool {
+    part == [NULL_PART]
+}
+
+/// The text of one encoded cell; none if it is NULL, or no encoded cell.
+pub fn text_of_part(part: &[u8]) -> Option<&str> {
+    let last = part.iter().position(|byte| byte & MORE == 0)?;
+    let text = part.get(last + 1..).filter(|_| !is_null_part(part))?;
+    std::str::from_utf8(text).ok()
+}
+
+const NULL_PART: u8 = 0;
+
+/// Set in each byte of a length but the last.
+const MORE: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
@@ -201,6 +219,22 @@ mod tests {
         };
         assert_ne!(encode(&[Some("ab"), Some("c")]), encode(&[Some("a"), Some("bc")]));
         assert_ne!(encode(&[None, Some("")]), encode(&[Some(""), None]));
+        assert_ne!(encode(&[Some("")]), encode(&[None]));
+    }
+
+    #[test]
+    fn an_encoded_cell_gives_its_text_back_whatever_its_length() {
+        for length in [0, 1, 126, 127, 128, 16_382, 16_383, 100_000] {
+            let text = "x".repeat(length);
+            let mut part = Vec::new();
+            encode_part(&mut part, Some(&text));
+            assert_eq!(text_of_part(&part), Some(&*text));
+            assert!(!is_null_part(&part));
+        }
+        let mut part = Vec::new();
+        encode_part(&mut part, None);
+        assert!(is_null_part(&part));
+        assert_eq!((text_of_part(&part), text_of_part(&[]), text_of_part(&[0x80])), (None, None, None));
     }
 
     #[test]

@@ -49,10 +49,10 @@ const fn refusal(code: &'static str, reason: &'static str) -> CellRefusal {
 
 /// Brings a text to the canonical form of a type; `None` is NULL.
 pub(crate) fn canonical_cell(data_type: DataType, text: &str) -> Result<Option<Cow<'_, str>>, CellRefusal> {
-    if text.trim_start().is_empty() {
+    let trimmed = trimmed(text);
+    if trimmed.is_empty() {
         return Ok(None);
     }
-    let trimmed = text.trim();
     match data_type {
         DataType::Text
         | DataType::OpaqueIdentifier
@@ -75,6 +75,14 @@ pub(crate) fn canonical_cell(data_type: DataType, text: &str) -> Result<Option<C
         DataType::EmailList => json::list(trimmed, DataType::Email),
         DataType::PhoneList => json::list(trimmed, DataType::Phone),
         DataType::UrlList => json::list(trimmed, DataType::Url),
+    }
+}
+
+/// The text without white space around it. Most have none, which two looks tell.
+fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,
+        _ => text.trim(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It is the narrow half of "hash narrow, fetch wide": from the mapped expressions come the key's hash, a rank that
 //! holds order value, content hash and position, and whether a suppression list names the record. A record that is
-//! invalid gets a key of its own, shorter than any hash, so that it passes the aggregation alone, and in the place of
+//! invalid gets a key of its own, its position, so that it passes the aggregation alone, and in the place of
 //! its content the key it would have; why it is invalid is found again in the wide pass.
 
 use std::borrow::Cow;
@@ -13,12 +13,13 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use arrow::row::Rows;
-use convoke_core::hash::{ContentHasher, encode_part};
-use convoke_core::{ContentHash, DataType as ColumnType, HashKey, KeyHash};
+use convoke_core::hash::{ContentHasher, encode_part, is_null_part};
+use convoke_core::{ContentHash, DataType as ColumnType, HashKey};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
 use crate::cell::{CellRefusal, canonical_cell};
+use crate::key_number::{KEY_TYPE, column_of, number_of, number_of_invalid};
 use crate::mapping::ActiveColumns;
 use crate::rank::{Rank, Ranking};
 use crate::suppression::Suppressed;
@@ -26,7 +27,7 @@ use crate::text_column::{as_text, text_at};
 
 static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
-        Field::new("key", DataType::Binary, false),
+        Field::new("key", KEY_TYPE, false),
         Field::new("rank", DataType::Binary, false),
         Field::new("suppressed", DataType::Boolean, false),
     ])
@@ -67,11 +68,6 @@ impl ScalarUDFImpl for DigestPart {
         let digest = args.args.swap_remove(0).into_array(args.number_rows)?;
         Ok(ColumnarValue::Array(Arc::clone(digest.as_struct().column(self.field))))
     }
-}
-
-/// Whether a key is the stand-in of an invalid record.
-pub(crate) fn is_invalid_key(key: &[u8]) -> bool {
-    key.len() != size_of::<KeyHash>()
 }
 
 /// The function. Arguments: position, the active mapped columns, the criteria of `dedupe.by`.
@@ -174,7 +170,7 @@ struct Digester<'a> {
     parts: Vec<Range<usize>>,
     key: Vec<u8>,
     rank: Vec<u8>,
-    keys: BinaryBuilder,
+    keys: Vec<i128>,
     ranks: BinaryBuilder,
     suppressed: BooleanBuilder,
 }
@@ -187,7 +183,7 @@ impl<'a> Digester<'a> {
             parts: vec![0..0; recipe.types.len()],
             key: Vec::new(),
             rank: Vec::new(),
-            keys: BinaryBuilder::with_capacity(rows, rows * 16),
+            keys: Vec::with_capacity(rows),
             ranks: BinaryBuilder::with_capacity(rows, rows * 32),
             suppressed: BooleanBuilder::with_capacity(rows),
         }
@@ -202,10 +198,10 @@ impl<'a> Digester<'a> {
         self.recipe.ranking.encode(Rank { order, content, position }, &mut self.rank);
         self.ranks.append_value(&self.rank);
         if is_valid {
-            self.keys.append_value(self.recipe.hash_key.hash_key(&self.key).0);
+            self.keys.push(number_of(self.recipe.hash_key.hash_key(&self.key)));
             self.suppressed.append_value(self.is_suppressed());
         } else {
-            self.keys.append_value(position.to_be_bytes());
+            self.keys.push(number_of_invalid(position));
             self.suppressed.append_value(false);
         }
     }
@@ -229,7 +225,7 @@ impl<'a> Digester<'a> {
         self.key.clear();
         for column in &self.recipe.key {
             let part = &self.content[self.parts[*column].clone()];
-            if part.len() == 1 {
+            if is_null_part(part) {
                 return false;
             }
             self.key.extend_from_slice(part);
@@ -260,7 +256,7 @@ impl<'a> Digester<'a> {
 
     fn finish(mut self) -> ArrayRef {
         let columns: Vec<ArrayRef> =
-            vec![Arc::new(self.keys.finish()), Arc::new(self.ranks.finish()), Arc::new(self.suppressed.finish())];
+            vec![column_of(self.keys), Arc::new(self.ranks.finish()), Arc::new(self.suppressed.finish())];
         let records = StructArray::new(FIELDS.clone(), columns, None);
         debug_assert_eq!(records.null_count(), 0);
         Arc::new(records)

@@ -16,8 +16,8 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::SortExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -30,6 +30,8 @@ use crate::ledger::adopt::{self, AdoptRequest, Adopted};
 use crate::ledger::fold::{self, Confirmed, FoldRequest, Folded};
 use crate::ledger::segment;
 use crate::mapping::{self, Mapping};
+use crate::memory_pool::LendingPool;
+use crate::owned_batches::OwnWhatAggregatesGive;
 use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
 use crate::query_threads::QueryThreads;
@@ -84,7 +86,7 @@ impl Engine {
         files::make_private_folder(&settings.spill_dir)?;
         let directories = DiskManagerMode::Directories(vec![settings.spill_dir.clone()]);
         let built = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(settings.memory_limit_bytes)))
+            .with_memory_pool(Arc::new(LendingPool::new(settings.memory_limit_bytes)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(directories))
             .build_arc();
         let scope = QueryScope { memory_limit_bytes: settings.memory_limit_bytes, spill_dir: &settings.spill_dir };
@@ -175,11 +177,18 @@ impl Engine {
             .with_sort_spill_reservation_bytes(reservation.min(SORT_RESERVATION_BYTES));
         let options = config.options_mut();
         options.optimizer.prefer_hash_join = false;
+        // The ledger is sorted already: merged while it is divided, it need not be sorted again.
+        options.optimizer.prefer_existing_sort = true;
         options.sql_parser.enable_ident_normalization = false;
         options.execution.parquet.schema_force_view_types = false;
         // Most keys occur once: that shows soon, and then counting them before they are brought together is wasted.
         options.execution.skip_partial_aggregation_probe_rows_threshold = PROBE_ROWS;
-        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        let state = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_physical_optimizer_rule(Arc::new(OwnWhatAggregatesGive))
+            .build();
+        let context = SessionContext::new_with_state(state);
         for function in functions::all() {
             context.register_udf(function);
         }

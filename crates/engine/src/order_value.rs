@@ -15,7 +15,7 @@ use datafusion::logical_expr::ExprSchemable;
 use crate::expression::PlacedExpr;
 
 /// Version of the encoding, which is that of `arrow::row` and not promised to stay; a test holds examples against it.
-const ENCODING_VERSION: &str = "1";
+const ENCODING_VERSION: &str = "2";
 
 /// Enough to tell apart the few criteria that a sync ever has; each row of the ledger carries them.
 const MARK_BYTES: usize = 4;

@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::compute::cast;
-use convoke_core::hash::encode_part;
+use convoke_core::hash::{encode_part, text_of_part};
 use convoke_core::spec::{ExistingRows, Suppression};
 use convoke_core::{DataType, HashKey, KeyHash, Timestamp};
 
@@ -97,9 +97,6 @@ fn hold_against_age(path: &Path, spec: &Suppression, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Bytes before the text of an encoded cell: see [`encode_part`].
-const PART_HEAD: usize = 5;
-
 /// A list in hashed form, ready to compare with records.
 #[derive(Clone, Debug)]
 pub(crate) struct Suppressed {
@@ -119,7 +116,7 @@ impl Suppressed {
         if self.entries.contains(&hash_key.hash_key(part)) {
             return true;
         }
-        let text = part.get(PART_HEAD..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        let text = text_of_part(part).unwrap_or_default();
         if !self.folds_case || !text.chars().any(char::is_uppercase) {
             return false;
         }

@@ -16,6 +16,7 @@ use parquet::file::metadata::RowGroupMetaData;
 use crate::engine::table_of;
 use crate::error::EngineError;
 use crate::files::{self, Layout, ParquetWriter, WrittenFile};
+use crate::key_number::key_number;
 
 /// Rows per row group: a look-up reads at most one group of each segment per key.
 const GROUP_ROWS: usize = 65_536;
@@ -52,6 +53,7 @@ pub(crate) async fn register_ledger(
     segments: &[PathBuf],
     owner: &str,
 ) -> Result<(), DataFusionError> {
+    context.register_udf(key_number());
     let by_key = [col("key").sort(true, false)];
     let mut layers = Vec::with_capacity(segments.len());
     for (index, path) in segments.iter().enumerate() {
@@ -66,7 +68,7 @@ pub(crate) async fn register_ledger(
     // Told that there is no row, the optimizer drops the join with the ledger, and the sort for it.
     let condition = if segments.is_empty() { "FALSE".to_owned() } else { format!("state <> {DELETED}") };
     let sql = format!(
-        "SELECT key, content, order_value, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE {condition}",
+        "SELECT key_number(key) AS key, content, order_value, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE {condition}",
         layers.join(" UNION ALL ")
     );
     let ledger = context.sql(&sql).await?;

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayBuilder, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Int64Builder, RecordBatch, StringArray,
-    StringBuilder, UInt8Builder,
+    Array, ArrayBuilder, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array, Int64Builder, RecordBatch,
+    StringArray, StringBuilder, UInt8Builder,
 };
 use arrow::datatypes::UInt8Type;
 use convoke_core::plan::PlanCounts;
@@ -20,9 +20,10 @@ use futures::StreamExt;
 
 use super::PlanRequest;
 use super::schema::{NARROW, PLACE};
-use crate::digest::{DigestFunction, Recipe, is_invalid_key};
+use crate::digest::{DigestFunction, Recipe};
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
+use crate::key_number::{is_invalid, key_of};
 use crate::ledger::segment;
 use crate::order_value::Criteria;
 use crate::rank::{Rank, Ranking};
@@ -217,8 +218,8 @@ impl Sieve {
     fn take_key(&mut self, joined: &Joined<'_>, row: usize) {
         let known = joined.known_row(row);
         let Some(rank) = joined.rank(row) else {
-            let key = joined.ledger_key.value(row);
-            let listed = self.listed_as(key);
+            let key = key_of(joined.ledger_key.value(row));
+            let listed = self.listed.existing(key);
             let decision = decide(self.policy, None, known, listed);
             let kind = if listed.is_some() { DELETE } else { ABSENT };
             self.note_row(decision, kind, key, joined.row_id(row));
@@ -227,16 +228,16 @@ impl Sieve {
         let records = joined.records(row);
         self.passed += records;
         let rank = self.ranking.decode(rank).expect("this process encoded it");
-        let key = joined.key.value(row);
+        let key = key_of(joined.key.value(row));
         let position = rank.position;
-        if is_invalid_key(key) {
+        if is_invalid(key) {
             self.counts.invalid += records;
             if is_unreadable(&rank.content.0) {
                 self.unreadable += records;
             } else {
                 self.held.insert(KeyHash(rank.content.0));
             }
-            self.kept.push(INVALID, position, &NarrowHashes { key, content: &rank.content.0, order: &[] }, None);
+            self.kept.push(INVALID, position, &NarrowHashes { key, content: rank.content, order: &[] }, None);
             return;
         }
         self.counts.superseded += records - 1;
@@ -250,7 +251,7 @@ impl Sieve {
             is_suppressed: joined.winner.suppressed.value(row),
             is_outdated: self.criteria.is_some_and(outdated),
         };
-        let decision = decide(self.policy, Some(winner), known, self.listed_as(key));
+        let decision = decide(self.policy, Some(winner), known, self.listed.existing(key));
         self.note_row(decision, DELETE, key, joined.row_id(row));
         let Some(kind) = self.count(decision.fate) else {
             if decision.fate == Some(Fate::Unchanged) {
@@ -262,12 +263,12 @@ impl Sieve {
         if let Some(criteria) = self.criteria {
             criteria.mark(rank.order, &mut self.marked);
         }
-        let hashes = NarrowHashes { key, content: &rank.content.0, order: &self.marked };
+        let hashes = NarrowHashes { key, content: rank.content, order: &self.marked };
         self.kept.push(kind, position, &hashes, joined.row_id(row).filter(|_| kind == UPDATE));
     }
 
     /// Notes that a row's record was seen again under a later order value, so that none in between overwrites it.
-    fn confirm(&mut self, key: &[u8], rank: &Rank<'_>, stored_order: Option<&[u8]>) {
+    fn confirm(&mut self, key: KeyHash, rank: &Rank<'_>, stored_order: Option<&[u8]>) {
         let (Some(criteria), Some(stored)) = (self.criteria, stored_order) else { return };
         // What is unknown protects its row from a backfill, which an older value would not.
         if self.keeps_unknown && !criteria.knows(stored) {
@@ -276,19 +277,15 @@ impl Sieve {
         if criteria.raises(stored, rank.order) {
             self.marked.clear();
             criteria.mark(rank.order, &mut self.marked);
-            let hashes = NarrowHashes { key, content: &rank.content.0, order: &self.marked };
+            let hashes = NarrowHashes { key, content: rank.content, order: &self.marked };
             self.kept.push(CONFIRMED, place_without_record(key), &hashes, None);
         }
     }
 
-    fn listed_as(&self, key: &[u8]) -> Option<convoke_core::spec::ExistingRows> {
-        self.listed.existing(KeyHash(key.try_into().ok()?))
-    }
-
-    fn note_row(&mut self, decision: Decision, kind: u8, key: &[u8], row_id: Option<&str>) {
+    fn note_row(&mut self, decision: Decision, kind: u8, key: KeyHash, row_id: Option<&str>) {
         if decision.deletes_row {
             self.counts.deletes += 1;
-            let hashes = NarrowHashes { key, content: &ContentHash::UNKNOWN.0, order: &[] };
+            let hashes = NarrowHashes { key, content: ContentHash::UNKNOWN, order: &[] };
             self.kept.push(kind, place_without_record(key), &hashes, row_id);
         }
     }
@@ -331,16 +328,16 @@ pub(super) fn is_unreadable(content: &[u8]) -> bool {
 }
 
 /// What needs no values comes in the order of keys, so that the same plan has the same order.
-fn place_without_record(key: &[u8]) -> u64 {
-    let head = key.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
+fn place_without_record(key: KeyHash) -> u64 {
+    let head = key.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
     FIRST_PLACE_WITHOUT_RECORD | head >> 2
 }
 
 /// A batch of the diff, column by column.
 struct Joined<'a> {
-    key: &'a BinaryArray,
+    key: &'a Decimal128Array,
     winner: WinnerColumns<'a>,
-    ledger_key: &'a BinaryArray,
+    ledger_key: &'a Decimal128Array,
     ledger_content: &'a BinaryArray,
     row_id: &'a StringArray,
     mine: &'a BooleanArray,
@@ -352,9 +349,9 @@ struct Joined<'a> {
 impl<'a> Joined<'a> {
     fn new(batch: &'a RecordBatch) -> Self {
         Self {
-            key: batch.column(0).as_binary(),
+            key: batch.column(0).as_primitive(),
             winner: WinnerColumns::new(batch.column(1)),
-            ledger_key: batch.column(2).as_binary(),
+            ledger_key: batch.column(2).as_primitive(),
             ledger_content: batch.column(3).as_binary(),
             row_id: batch.column(4).as_string(),
             mine: batch.column(5).as_boolean(),
@@ -394,8 +391,8 @@ impl<'a> Joined<'a> {
 }
 
 struct NarrowHashes<'a> {
-    key: &'a [u8],
-    content: &'a [u8],
+    key: KeyHash,
+    content: ContentHash,
     order: &'a [u8],
 }
 
@@ -413,8 +410,8 @@ impl NarrowBuilder {
     fn push(&mut self, kind: u8, place: u64, hashes: &NarrowHashes<'_>, row_id: Option<&str>) {
         self.kinds.append_value(kind);
         self.places.append_value(place.cast_signed());
-        self.keys.append_value(hashes.key);
-        self.contents.append_value(hashes.content);
+        self.keys.append_value(hashes.key.0);
+        self.contents.append_value(hashes.content.0);
         self.orders.append_value(hashes.order);
         self.row_ids.append_option(row_id);
     }
