@@ -16,7 +16,6 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::SortExpr;
@@ -31,7 +30,6 @@ use crate::ledger::fold::{self, Confirmed, FoldRequest, Folded};
 use crate::ledger::segment;
 use crate::mapping::{self, Mapping};
 use crate::memory_pool::LendingPool;
-use crate::owned_batches::OwnWhatAggregatesGive;
 use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
 use crate::query_threads::QueryThreads;
@@ -40,8 +38,6 @@ use crate::{files, functions, identity};
 
 /// Rows per batch within a query.
 pub(crate) const BATCH_ROWS: usize = 8_192;
-/// Rows after which an aggregation judges whether its keys repeat.
-const PROBE_ROWS: usize = 2 * BATCH_ROWS;
 /// Below this share of the memory limit per thread a sort could not even merge what it spilled.
 const SORT_RESERVATION_SHARE: usize = 32;
 /// What a sort sets aside for merging unless the limit is small: the query engine's default.
@@ -181,14 +177,7 @@ impl Engine {
         options.optimizer.prefer_existing_sort = true;
         options.sql_parser.enable_ident_normalization = false;
         options.execution.parquet.schema_force_view_types = false;
-        // Most keys occur once: that shows soon, and then counting them before they are brought together is wasted.
-        options.execution.skip_partial_aggregation_probe_rows_threshold = PROBE_ROWS;
-        let state = SessionStateBuilder::new_with_default_features()
-            .with_config(config)
-            .with_runtime_env(Arc::clone(&self.runtime))
-            .with_physical_optimizer_rule(Arc::new(OwnWhatAggregatesGive))
-            .build();
-        let context = SessionContext::new_with_state(state);
+        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
         for function in functions::all() {
             context.register_udf(function);
         }

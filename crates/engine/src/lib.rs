@@ -20,7 +20,6 @@ mod ledger;
 mod mapping;
 mod memory_pool;
 mod order_value;
-mod owned_batches;
 mod plan;
 mod preview;
 mod query_threads;
@@ -30,7 +29,6 @@ mod spool;
 mod suppression;
 mod text_column;
 mod verdict;
-mod winner;
 
 pub use batches::{ConfirmedRecords, InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
 pub use cell::CellProblem;

@@ -3,6 +3,7 @@
 //! The narrow pass is one query that carries hashes only. What changes, hashes still, is sorted by its position in
 //! the spool; the wide pass goes over the spool once in that order and fetches the values of these records alone.
 
+mod groups;
 mod narrow;
 mod output;
 pub(crate) mod schema;

@@ -8,6 +8,7 @@ use arrow::array::{AsArray, BinaryBuilder, RecordBatch, StringBuilder, UInt8Buil
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type};
 use convoke_core::ledger::{LedgerEntry, OrderValue, RowOrigin, RowState};
 use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
+use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionContext, col};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -54,21 +55,21 @@ pub(crate) async fn register_ledger(
     owner: &str,
 ) -> Result<(), DataFusionError> {
     context.register_udf(key_number());
-    let by_key = [col("key").sort(true, false)];
+    // As a join wants it: a key is never NULL, but whoever plans does not know.
+    let by_key = [col("key").sort(true, true)];
     let mut layers = Vec::with_capacity(segments.len());
     for (index, path) in segments.iter().enumerate() {
         context.register_table(format!("segment_{index}"), table_of(std::slice::from_ref(path), &SCHEMA, &by_key)?)?;
         layers.push(layer(index, segments.len()));
     }
     if layers.is_empty() {
-        context.register_table("segment_0", table_of(&[], &SCHEMA, &[])?)?;
+        // A table of which the planner does not see that it is empty: what leans on the join's order would lose it.
+        context.register_table("segment_0", Arc::new(MemTable::try_new(Arc::clone(&SCHEMA), vec![vec![]])?))?;
         layers.push(layer(0, 1));
     }
     let owner = owner.replace('\'', "''");
-    // Told that there is no row, the optimizer drops the join with the ledger, and the sort for it.
-    let condition = if segments.is_empty() { "FALSE".to_owned() } else { format!("state <> {DELETED}") };
     let sql = format!(
-        "SELECT key_number(key) AS key, content, order_value, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE {condition}",
+        "SELECT key_number(key) AS key, content, order_value, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE state <> {DELETED}",
         layers.join(" UNION ALL ")
     );
     let ledger = context.sql(&sql).await?;

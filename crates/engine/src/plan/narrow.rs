@@ -3,11 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayBuilder, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array, Int64Builder, RecordBatch,
-    StringArray, StringBuilder, UInt8Builder,
-};
-use arrow::datatypes::UInt8Type;
+use arrow::array::{ArrayBuilder, BinaryBuilder, Int64Builder, RecordBatch, StringBuilder, UInt8Builder};
 use convoke_core::plan::PlanCounts;
 use convoke_core::source::Coverage;
 use convoke_core::{ContentHash, KeyHash};
@@ -15,23 +11,24 @@ use datafusion::common::Column;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, ScalarUDF};
+use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
 use super::PlanRequest;
+use super::groups::{Found, Group, Partition};
 use super::schema::{NARROW, PLACE};
 use crate::digest::{DigestFunction, Recipe};
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
-use crate::key_number::{is_invalid, key_of};
+use crate::key_number::is_invalid;
 use crate::ledger::segment;
 use crate::order_value::Criteria;
 use crate::rank::{Rank, Ranking};
 use crate::sorting;
 use crate::spool::POSITION_COLUMN;
 use crate::suppression::{ListedKeys, hash_lists};
-use crate::verdict::{Decision, Fate, KnownRow, Policy, Winner, decide};
-use crate::winner::{self, WinnerColumns};
+use crate::verdict::{Decision, Fate, Policy, Winner, decide};
 
 /// Kinds of narrow changes.
 pub(super) const CREATE: u8 = 0;
@@ -52,19 +49,20 @@ const FIRST_PLACE_WITHOUT_RECORD: u64 = 1 << 62;
 
 const ACTION: &str = "compare the source with the ledger";
 
-/// One row per key that the source or the ledger knows. `records` has one row per mapped record that passed the filter.
-/// [`diff_of`] adds the ledger's order value where it is needed.
+/// One row per mapped record that passed the filter, and one per key that only the ledger knows. Keys are brought together
+/// by [`super::groups`]. [`diff_of`] adds the ledger's order value where it is needed.
 const DIFF: &str = "
-    WITH winners AS (
-        SELECT digest_key(digest) AS key,
-               winner(digest_rank(digest), digest_suppressed(digest)) AS winner
+    WITH hashed AS (
+        SELECT digest_key(digest) AS key, digest_rank(digest) AS rank, digest_suppressed(digest) AS suppressed
         FROM records
-        GROUP BY digest_key(digest)
     )
-    SELECT winners.key AS key, winners.winner AS winner,
+    SELECT hashed.key AS key, hashed.rank AS rank, hashed.suppressed AS suppressed,
            ledger.key AS ledger_key, ledger.content AS ledger_content, ledger.row_id AS row_id,
            ledger.mine AS mine, ledger.state AS state{ledger_order}
-    FROM winners FULL OUTER JOIN ledger ON winners.key = ledger.key";
+    FROM hashed FULL OUTER JOIN ledger ON hashed.key = ledger.key";
+
+/// Batches of a partition that are ready before they are asked for.
+const BATCHES_AHEAD: usize = 2;
 
 /// The diff's query. The ledger's order values are read only where they are compared.
 fn diff_of(compares_order: bool) -> String {
@@ -112,11 +110,18 @@ pub(super) async fn find_changes(
     register_records(&prepared.context, request, prepared, recipe).map_err(fail)?;
     segment::register_ledger(&prepared.context, request.segments, request.spec.name.as_str()).await.map_err(fail)?;
     let diff = prepared.context.sql(&diff_of(compares_order)).await.map_err(fail)?;
-    let mut diff = diff.execute_stream().await.map_err(fail)?;
+    let partitions = diff.execute_stream_partitioned().await.map_err(fail)?;
+    let mut groups: Vec<_> = partitions.iter().map(|_| Partition::default()).collect();
+    // Each partition is computed by a task of its own.
+    let numbered = partitions
+        .into_iter()
+        .enumerate()
+        .map(|(number, partition)| spawn_buffered(partition, BATCHES_AHEAD).map(move |batch| (number, batch)));
+    let mut diff = futures::stream::select_all(numbered);
     let (input, mut rest) = sorting::sort(&prepared.context, &NARROW, PLACE).await.map_err(fail)?;
     let mut sieve = Sieve::new(policy, (ranking, criteria), listed, request);
     let compare = async move {
-        while let Some(batch) = diff.next().await {
+        while let Some((number, batch)) = diff.next().await {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(cause) => {
@@ -124,11 +129,12 @@ pub(super) async fn find_changes(
                     return Err(explained.await);
                 }
             };
-            sieve.take(&batch);
+            groups[number].take(&batch, |found| sieve.take(found));
             if sieve.kept.places.len() >= SORTED_ROWS {
                 input.push(sieve.kept.finish()).await?;
             }
         }
+        groups.iter_mut().for_each(|partition| partition.finish(|found| sieve.take(found)));
         input.push(sieve.kept.finish()).await?;
         Ok(sieve.finish())
     };
@@ -149,7 +155,6 @@ fn register_records(
     for part in crate::digest::parts() {
         context.register_udf(part);
     }
-    context.register_udaf(winner::winner());
     let mut arguments = vec![Expr::Column(Column::from_name(POSITION_COLUMN))];
     let columns = prepared.mapping.active.expressions(request.spec, &prepared.compiled);
     arguments.extend(columns.into_iter().chain(prepared.compiled.order.iter().cloned()).map(|placed| placed.expr));
@@ -208,27 +213,17 @@ impl Sieve {
         }
     }
 
-    fn take(&mut self, batch: &RecordBatch) {
-        let joined = Joined::new(batch);
-        for row in 0..batch.num_rows() {
-            self.take_key(&joined, row);
-        }
-    }
-
-    fn take_key(&mut self, joined: &Joined<'_>, row: usize) {
-        let known = joined.known_row(row);
-        let Some(rank) = joined.rank(row) else {
-            let key = key_of(joined.ledger_key.value(row));
+    fn take(&mut self, found: &Found<'_>) {
+        let Found { key, known, row_id, .. } = *found;
+        let Some(Group { rank, records, is_suppressed }) = found.group else {
             let listed = self.listed.existing(key);
             let decision = decide(self.policy, None, known, listed);
             let kind = if listed.is_some() { DELETE } else { ABSENT };
-            self.note_row(decision, kind, key, joined.row_id(row));
+            self.note_row(decision, kind, key, row_id);
             return;
         };
-        let records = joined.records(row);
-        self.passed += records;
         let rank = self.ranking.decode(rank).expect("this process encoded it");
-        let key = key_of(joined.key.value(row));
+        self.passed += records;
         let position = rank.position;
         if is_invalid(key) {
             self.counts.invalid += records;
@@ -241,21 +236,17 @@ impl Sieve {
             return;
         }
         self.counts.superseded += records - 1;
-        let stored_order = joined.ledger_order(row).unwrap_or_default();
+        let stored_order = found.order.unwrap_or_default();
         let outdated = |criteria: Criteria| {
             let is_unknown = known.is_some() && !criteria.knows(stored_order);
             criteria.wins(stored_order, rank.order) || (self.keeps_unknown && is_unknown)
         };
-        let winner = Winner {
-            content: rank.content,
-            is_suppressed: joined.winner.suppressed.value(row),
-            is_outdated: self.criteria.is_some_and(outdated),
-        };
+        let winner = Winner { content: rank.content, is_suppressed, is_outdated: self.criteria.is_some_and(outdated) };
         let decision = decide(self.policy, Some(winner), known, self.listed.existing(key));
-        self.note_row(decision, DELETE, key, joined.row_id(row));
+        self.note_row(decision, DELETE, key, row_id);
         let Some(kind) = self.count(decision.fate) else {
             if decision.fate == Some(Fate::Unchanged) {
-                self.confirm(key, &rank, joined.ledger_order(row));
+                self.confirm(key, &rank, found.order);
             }
             return;
         };
@@ -264,7 +255,7 @@ impl Sieve {
             criteria.mark(rank.order, &mut self.marked);
         }
         let hashes = NarrowHashes { key, content: rank.content, order: &self.marked };
-        self.kept.push(kind, position, &hashes, joined.row_id(row).filter(|_| kind == UPDATE));
+        self.kept.push(kind, position, &hashes, row_id.filter(|_| kind == UPDATE));
     }
 
     /// Notes that a row's record was seen again under a later order value, so that none in between overwrites it.
@@ -331,63 +322,6 @@ pub(super) fn is_unreadable(content: &[u8]) -> bool {
 fn place_without_record(key: KeyHash) -> u64 {
     let head = key.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
     FIRST_PLACE_WITHOUT_RECORD | head >> 2
-}
-
-/// A batch of the diff, column by column.
-struct Joined<'a> {
-    key: &'a Decimal128Array,
-    winner: WinnerColumns<'a>,
-    ledger_key: &'a Decimal128Array,
-    ledger_content: &'a BinaryArray,
-    row_id: &'a StringArray,
-    mine: &'a BooleanArray,
-    state: &'a arrow::array::UInt8Array,
-    /// There if order values are compared.
-    ledger_order: Option<&'a BinaryArray>,
-}
-
-impl<'a> Joined<'a> {
-    fn new(batch: &'a RecordBatch) -> Self {
-        Self {
-            key: batch.column(0).as_primitive(),
-            winner: WinnerColumns::new(batch.column(1)),
-            ledger_key: batch.column(2).as_primitive(),
-            ledger_content: batch.column(3).as_binary(),
-            row_id: batch.column(4).as_string(),
-            mine: batch.column(5).as_boolean(),
-            state: batch.column(6).as_primitive::<UInt8Type>(),
-            ledger_order: batch.columns().get(7).map(|column| column.as_binary()),
-        }
-    }
-
-    fn rank(&self, row: usize) -> Option<&'a [u8]> {
-        self.winner.is_some(row).then(|| self.winner.ranks.value(row))
-    }
-
-    fn records(&self, row: usize) -> u64 {
-        self.winner.records.value(row).unsigned_abs()
-    }
-
-    fn row_id(&self, row: usize) -> Option<&'a str> {
-        self.row_id.is_valid(row).then(|| self.row_id.value(row))
-    }
-
-    fn ledger_order(&self, row: usize) -> Option<&'a [u8]> {
-        let orders = self.ledger_order.filter(|orders| orders.is_valid(row))?;
-        Some(orders.value(row))
-    }
-
-    fn known_row(&self, row: usize) -> Option<KnownRow> {
-        if self.ledger_key.is_null(row) {
-            return None;
-        }
-        if self.state.value(row) != segment::LIVE {
-            return Some(KnownRow::RemovedAtDestination);
-        }
-        // A content of another length is damaged, and compares as unknown: the row is updated.
-        let content = self.ledger_content.value(row).try_into().map_or(ContentHash::UNKNOWN, ContentHash);
-        Some(KnownRow::Live { content, is_mine: self.mine.value(row) })
-    }
 }
 
 struct NarrowHashes<'a> {

@@ -80,18 +80,16 @@ async fn the_diff_digests_each_record_once_and_only_spilling_operators_work_on_i
 }
 
 #[tokio::test]
-async fn the_ledger_is_not_sorted_again_and_the_sorted_batches_own_what_they_hold() {
+async fn records_are_sorted_and_the_ledger_is_not_sorted_again() {
     let plan = diff_plan(&["base"], false).await;
     assert_eq!(plan.matches("SortExec").count(), 1, "{plan}");
-    let sort = plan.split_once("SortExec").expect("the winners are sorted").1;
-    let (between, _) = sort.split_once("AggregateExec").expect("what is sorted are the winners");
-    assert!(between.contains("OwnedBatches"), "{plan}");
 }
 
+/// Records are brought together by their order.
 #[tokio::test]
-async fn without_a_ledger_nothing_is_joined_or_sorted() {
+async fn records_are_sorted_by_key_also_without_a_ledger() {
     let plan = diff_plan(&[], false).await;
-    assert!(!plan.contains("Join") && !plan.contains("Sort"), "{plan}");
+    assert!(plan.contains("SortMergeJoin") && plan.contains("SortExec"), "{plan}");
 }
 
 #[tokio::test]
