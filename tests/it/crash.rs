@@ -10,7 +10,7 @@ use crate::audience::assert_holds;
 use crate::workspace::{Person, SYNC, StoreProcess, Workspace, people, sync_yaml};
 
 /// Every boundary of a run, in its order; `crash_points_are_all_tested` holds this list against the binary.
-const BOUNDARIES: [&str; 16] = [
+pub(crate) const BOUNDARIES: [&str; 16] = [
     "before-plan-file",
     "after-plan-file",
     "before-plan-row",

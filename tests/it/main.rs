@@ -4,6 +4,7 @@ mod architecture;
 mod audience;
 mod backfill;
 mod bad_input;
+mod chaos;
 mod crash;
 mod daemon;
 mod feeds;
