@@ -328,11 +328,21 @@ pub trait Ledgers: Send + Sync {
     async fn hash_key(&self) -> Result<HashKey>;
 }
 
-/// What a credential has spent, opaque outside the limiter. Stored as JSON.
+/// Makes what is to be stored for a credential from what is stored, at this time by the store's clock.
+pub type BudgetChange = Box<dyn FnOnce(Option<serde_json::Value>, Timestamp) -> Result<serde_json::Value> + Send>;
+
+/// What a credential has spent and who uses it, opaque outside the limiter. Stored as JSON.
 #[async_trait]
 pub trait Budgets: Send + Sync {
     async fn budget(&self, credential: &str) -> Result<Option<serde_json::Value>>;
-    async fn save_budget(&self, credential: &str, spent: &serde_json::Value) -> Result<()>;
+    /// Changes what is stored in one transaction: the change sees what the one before it stored, whichever process made
+    /// that, and a time that is not before that one's. If the change fails, its error is told and nothing is stored.
+    async fn update_budget(&self, credential: &str, change: BudgetChange) -> Result<()>;
+    /// Replaces what is stored, whatever it is.
+    async fn save_budget(&self, credential: &str, spent: &serde_json::Value) -> Result<()> {
+        let spent = spent.clone();
+        self.update_budget(credential, Box::new(|_, _| Ok(spent))).await
+    }
 }
 
 /// A record refused for good. `cells` is personal data.

@@ -1,9 +1,11 @@
 //! The rate budget of one credential, shared by everything that uses it.
 //!
-//! Second, hour and day count at once. The window maths is pure and stands in [`window`]; here are the queue, the
-//! waiting and the keeping of what was spent over restarts. One process counts for itself: two that use one credential
-//! at the same time learn of each other by what the destination tells, see [`Feedback`].
+//! Second, hour and day count at once. The maths is pure: [`account`] divides the budget among the processes on one
+//! checkpoint store, [`allowance`] keeps what one of them may send, [`window`] counts hour and day. Here are the
+//! queue, the waiting and the asking of the store: about once a second while requests leave, never while none does.
 
+pub mod account;
+pub mod allowance;
 pub mod window;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,9 +17,12 @@ use convoke_core::spec::RateLimits;
 use convoke_core::state::Budgets;
 use convoke_core::{Clock, StateError};
 use rand::Rng;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use self::window::{Budget, Left, Moment, Spent};
+use self::account::{ASK_AGAIN, Account, Claim, Grant};
+use self::allowance::{Allowance, Need};
+use self::window::Left;
 
 /// The longest wait that is slept through. Beyond it a run gives up its slot and resumes by itself.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -25,27 +30,28 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// The longest wait that a cancellation does not cut short: what is in flight is to be finished at the usual rate.
 const UNCUT_WAIT: Duration = Duration::from_secs(2);
 
-/// How often what was spent is stored. What may be spent in between is stored ahead, so a crash never loses any.
-const SAVE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Requests stored ahead where no limit per second says how many there may be.
-const AHEAD_WITHOUT_LIMIT: u64 = 100;
-
 /// Admits requests of one credential, first come first served.
 pub struct Limiter {
     credential: String,
-    /// Spent at most until the next save.
-    ahead: u64,
-    budget: Mutex<Budget>,
-    /// Held by whoever is next; the lock is fair, so nobody overtakes. Holds when the spend was saved last.
-    turn: tokio::sync::Mutex<Option<Duration>>,
+    limits: RateLimits,
+    /// Tells this limiter from all others on the store.
+    member: String,
+    kept: Mutex<Kept>,
+    /// Held by whoever is next; the lock is fair, so nobody overtakes.
+    turn: tokio::sync::Mutex<()>,
     store: Arc<dyn Budgets>,
     clock: Arc<dyn Clock>,
     cancel: OnceLock<CancellationToken>,
 }
 
+struct Kept {
+    allowance: Allowance,
+    /// As it was seen last.
+    account: Account,
+}
+
 impl Limiter {
-    /// Opens the budget of a credential, with what it had spent before.
+    /// Opens the budget of a credential, with what was spent of it before.
     ///
     /// `credential` names it in the checkpoint store: the connection's name, never a secret.
     pub async fn open(
@@ -55,19 +61,11 @@ impl Limiter {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StateError> {
         let credential = credential.into();
-        let spent = match store.budget(&credential).await? {
-            None => Spent::default(),
-            Some(stored) => serde_json::from_value(stored).map_err(|error| StateError::Unusable {
-                message: format!("the stored budget of `{credential}` cannot be read ({error}); restore a backup"),
-            })?,
-        };
-        let ahead = match limits.per_second {
-            Some(per_second) => u64::from(per_second) * SAVE_INTERVAL.as_secs(),
-            None => AHEAD_WITHOUT_LIMIT,
-        };
-        let budget = Mutex::new(Budget::new(&limits, &spent));
-        let (turn, cancel) = (tokio::sync::Mutex::new(None), OnceLock::new());
-        Ok(Arc::new(Self { credential, ahead, budget, turn, store, clock, cancel }))
+        let account = read(&credential, store.budget(&credential).await?)?;
+        let member = format!("{:016x}", rand::rng().random::<u64>());
+        let kept = Mutex::new(Kept { allowance: Allowance::new(limits), account });
+        let (turn, cancel) = (tokio::sync::Mutex::new(()), OnceLock::new());
+        Ok(Arc::new(Self { credential, limits, member, kept, turn, store, clock, cancel }))
     }
 
     /// Cuts waits short once this is cancelled: whoever waits is told until when the budget is used up, and has sent
@@ -89,59 +87,83 @@ impl Limiter {
         }
     }
 
-    /// Stores what was spent, to the request. Call it before the process ends.
+    /// Gives back what was drawn and not sent, and leaves the share to others. Call it before the process ends.
     pub async fn flush(&self) -> Result<(), StateError> {
-        let mut saved_at = self.turn.lock().await;
-        self.save(0).await?;
-        *saved_at = None;
-        Ok(())
+        let _turn = self.turn.lock().await;
+        let claim = self.with(|kept| kept.allowance.claim(&self.member, true, self.clock.elapsed()));
+        if claim.is_of_use() { self.settle(claim).await.map(drop) } else { Ok(()) }
     }
 
     /// What is left of the hour and the day, as far as they have a limit.
     pub fn left(&self) -> Vec<Left> {
-        let now = self.moment();
-        self.with_budget(|budget| budget.left(now))
+        let now = self.clock.now();
+        self.with(|kept| kept.allowance.left(&kept.account, now))
     }
 
-    fn moment(&self) -> Moment {
-        Moment { wall: self.clock.now().0, monotonic: self.clock.elapsed() }
+    fn with<T>(&self, work: impl FnOnce(&mut Kept) -> T) -> T {
+        work(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn with_budget<T>(&self, work: impl FnOnce(&mut Budget) -> T) -> T {
-        work(&mut self.budget.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn save(&self, ahead: u64) -> Result<(), StateError> {
-        let spent = self.with_budget(|budget| budget.spent(ahead));
-        let stored = serde_json::to_value(spent).expect("counts become JSON");
-        self.store.save_budget(&self.credential, &stored).await
-    }
-
-    /// Saves before the first request and then now and then. A store that fails does not hold requests up: whatever
-    /// else the run keeps there will say so.
-    async fn save_if_due(&self, saved_at: &mut Option<Duration>) {
-        let now = self.clock.elapsed();
-        let is_due = saved_at.is_none_or(|at| now.saturating_sub(at) >= SAVE_INTERVAL);
-        if !is_due {
-            return;
-        }
-        match self.save(self.ahead).await {
-            Ok(()) => *saved_at = Some(now),
+    /// Renews what may be sent. While the store does not answer, nothing may: others may have it by now.
+    async fn renew(&self) -> bool {
+        let asked_at = self.clock.elapsed();
+        let claim = self.with(|kept| kept.allowance.claim(&self.member, false, asked_at));
+        match self.settle(claim).await {
+            Ok(grant) => {
+                let now = self.clock.elapsed();
+                self.with(|kept| kept.allowance.accept(&grant, asked_at, now));
+                true
+            }
             Err(error) => {
-                tracing::warn!(credential = self.credential, error = %error, "the spent rate budget was not stored");
+                tracing::warn!(credential = self.credential, error = %error, "the rate budget cannot be shared");
+                false
             }
         }
     }
+
+    /// Has the store change the account, and learns what came out.
+    async fn settle(&self, claim: Claim) -> Result<Grant, StateError> {
+        let (tell, told) = oneshot::channel();
+        let (credential, limits) = (self.credential.clone(), self.limits);
+        let change = Box::new(move |stored, now| {
+            let mut account = read(&credential, stored)?;
+            let grant = account.renew(&limits, &claim, now);
+            let changed = serde_json::to_value(&account).expect("counts become JSON");
+            // Whoever asked may have gone.
+            let _ = tell.send((grant, account));
+            Ok(changed)
+        });
+        self.store.update_budget(&self.credential, change).await?;
+        let (grant, account) = told.await.expect("a store that updated the budget has made the change");
+        self.with(|kept| kept.account = account);
+        Ok(grant)
+    }
+}
+
+/// Reads an account; nothing stored is an account that spent nothing.
+fn read(credential: &str, stored: Option<serde_json::Value>) -> Result<Account, StateError> {
+    let Some(stored) = stored else { return Ok(Account::default()) };
+    serde_json::from_value(stored).map_err(|error| StateError::Unusable {
+        message: format!("the stored budget of `{credential}` cannot be read ({error}); restore a backup"),
+    })
 }
 
 #[async_trait]
 impl Gate for Limiter {
     async fn admit(&self) -> Result<(), QuotaExhausted> {
-        let mut saved_at = self.turn.lock().await;
-        self.save_if_due(&mut saved_at).await;
+        let _turn = self.turn.lock().await;
+        let mut patience = LONGEST_WAIT;
         loop {
-            let now = self.moment();
-            let Err(wait) = self.with_budget(|budget| budget.take(now)) else { return Ok(()) };
+            let now = self.clock.elapsed();
+            let wait = match self.with(|kept| kept.allowance.take(now)) {
+                Ok(()) => return Ok(()),
+                Err(Need::Wait(wait)) => wait,
+                Err(Need::Renewal) if self.renew().await => continue,
+                Err(Need::Renewal) => {
+                    patience = patience.saturating_sub(ASK_AGAIN);
+                    if patience.is_zero() { LONGEST_WAIT + ASK_AGAIN } else { ASK_AGAIN }
+                }
+            };
             let until = self.clock.now().after(wait);
             if wait > LONGEST_WAIT || !self.wait(wait).await {
                 return Err(QuotaExhausted { until });
@@ -150,8 +172,8 @@ impl Gate for Limiter {
     }
 
     fn report(&self, feedback: Feedback) {
-        let now = self.moment();
+        let now = self.clock.elapsed();
         let jitter = rand::rng().random_range(0.0..1.0);
-        self.with_budget(|budget| budget.note(&feedback, jitter, now));
+        self.with(|kept| kept.allowance.note(&feedback, jitter, now));
     }
 }

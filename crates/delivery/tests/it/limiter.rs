@@ -22,7 +22,9 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { clock: TestClock::stepping(), store: Arc::default() }
+        let clock = TestClock::stepping();
+        let store = Arc::new(MemoryState::timed_by(Arc::clone(&clock)));
+        Self { clock, store }
     }
 
     fn open(&self, limits: RateLimits) -> Arc<Limiter> {
@@ -31,22 +33,44 @@ impl Bench {
     }
 
     /// Sends with several users at once until `until`; returns when each request left, and by whom.
-    fn spend(&self, limiter: &Limiter, users: usize, until: Duration) -> Vec<(Duration, usize)> {
+    fn spend(&self, limiter: &Limiter, users: usize, until: Duration) -> Sent {
+        self.spend_together(&vec![(limiter, Duration::ZERO, until); users])
+    }
+
+    /// Sends with users that each begin and end at a time of their own.
+    fn spend_together(&self, users: &[(&Limiter, Duration, Duration)]) -> Sent {
         let sent = Mutex::new(Vec::new());
-        let user = |number| {
+        let users = users.iter().enumerate().map(|(number, (limiter, from, until))| {
             let sent = &sent;
             async move {
-                while self.clock.elapsed() < until {
-                    match limiter.admit().await {
-                        Ok(()) => sent.lock().expect("no user panics").push((self.clock.elapsed(), number)),
-                        Err(exhausted) => self.clock.sleep(exhausted.until.since(self.clock.now())).await,
-                    }
-                }
+                self.clock.sleep(from.saturating_sub(self.clock.elapsed())).await;
+                self.use_up(limiter, *until, number, sent).await;
             }
-        };
-        self.clock.run(futures::future::join_all((0..users).map(user)));
+        });
+        self.clock.run(futures::future::join_all(users));
         sent.into_inner().expect("no user panics")
     }
+
+    async fn use_up(&self, limiter: &Limiter, until: Duration, number: usize, sent: &Mutex<Sent>) {
+        while self.clock.elapsed() < until {
+            match limiter.admit().await {
+                Ok(()) => sent.lock().expect("no user panics").push((self.clock.elapsed(), number)),
+                Err(exhausted) => self.clock.sleep(exhausted.until.since(self.clock.now())).await,
+            }
+        }
+    }
+}
+
+/// When each request left, and the number of the user that sent it.
+type Sent = Vec<(Duration, usize)>;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// How many requests left in this stretch of seconds.
+fn sent_between(sent: &[(Duration, usize)], from: u64, until: u64) -> usize {
+    sent.iter().filter(|(at, _)| (seconds(from)..seconds(until)).contains(at)).count()
 }
 
 /// The greatest number of requests within any stretch of this length.
@@ -196,4 +220,204 @@ fn a_retry_after_holds_everybody_back_at_least_that_long() {
     bench.clock.run(limiter.admit()).unwrap();
     let waited = bench.clock.elapsed();
     assert!((Duration::from_secs(30)..=Duration::from_secs(33)).contains(&waited), "{waited:?}");
+}
+
+/// The limit per second of the vendor's standard contract.
+const STANDARD: RateLimits = RateLimits { per_second: Some(25), per_hour: None, per_day: None };
+
+#[test]
+fn two_processes_stay_within_the_second_together_and_use_nearly_all_of_it() {
+    let bench = Bench::new();
+    let (one, two) = (bench.open(STANDARD), bench.open(STANDARD));
+    let (start, end) = (Duration::ZERO, seconds(300));
+    let sent = bench.spend_together(&[(&one, start, end), (&two, start, end), (&one, start, end), (&two, start, end)]);
+    assert_eq!(most_within(&sent, seconds(1)), 25);
+    assert!(sent.len() as f64 >= 0.97 * 7_500.0, "{}", sent.len());
+    let of_one = sent.iter().filter(|(_, by)| by % 2 == 0).count();
+    assert!((0.45..0.55).contains(&(of_one as f64 / sent.len() as f64)), "{of_one} of {}", sent.len());
+    let updates = bench.store.budget_updates();
+    assert!(updates <= 2 * 305, "{updates} writes in 300 seconds of two processes");
+}
+
+#[test]
+fn two_processes_stay_within_hour_and_day_together_and_use_nearly_all_of_them() {
+    let bench = Bench::new();
+    let (one, two) = (bench.open(BUILDER), bench.open(BUILDER));
+    let day = seconds(86_400);
+    let end = day + seconds(3 * 3_600);
+    let sent = bench.spend_together(&[(&one, Duration::ZERO, end), (&two, Duration::ZERO, end)]);
+    assert!(most_within(&sent, seconds(1)) <= 5);
+    assert!(most_counted(&sent, seconds(3_600)) <= 10_800.5);
+    assert!(most_counted(&sent, day) <= 129_600.5);
+    let first_day = sent.iter().filter(|(at, _)| *at < day).count();
+    assert!(first_day as f64 >= 0.97 * 129_600.0, "{first_day}");
+}
+
+#[test]
+fn processes_that_come_and_go_never_exceed_the_second_together() {
+    let bench = Bench::new();
+    let limiters: Vec<_> = (0..6).map(|_| bench.open(STANDARD)).collect();
+    let stays = [(0, 40), (3, 11), (5, 33), (6, 9), (20, 22), (21, 60)];
+    let users: Vec<_> = limiters
+        .iter()
+        .zip(stays)
+        .map(|(limiter, (from, until))| (&**limiter, Duration::from_millis(from * 1_000 + 37 * until), seconds(until)))
+        .collect();
+    let sent = bench.spend_together(&users);
+    assert!(most_within(&sent, seconds(1)) <= 25);
+    assert!(sent_between(&sent, 45, 60) as f64 >= 0.97 * 15.0 * 25.0 - 25.0, "the last one has all of it");
+}
+
+#[test]
+fn more_processes_than_requests_in_a_second_take_turns() {
+    let bench = Bench::new();
+    let limits = RateLimits { per_second: Some(2), per_hour: None, per_day: None };
+    let limiters: Vec<_> = (0..5).map(|_| bench.open(limits)).collect();
+    let users: Vec<_> = limiters.iter().map(|limiter| (&**limiter, Duration::ZERO, seconds(120))).collect();
+    let sent = bench.spend_together(&users);
+    assert!(most_within(&sent, seconds(1)) <= 2);
+    for user in 0..5 {
+        assert!(sent.iter().any(|(_, by)| *by == user), "process {user} never had a turn");
+    }
+}
+
+#[test]
+fn the_share_of_a_process_that_died_returns() {
+    let bench = Bench::new();
+    let (dies, stays) = (bench.open(STANDARD), bench.open(STANDARD));
+    let sent = bench.spend_together(&[(&dies, Duration::ZERO, seconds(20)), (&stays, Duration::ZERO, seconds(60))]);
+    assert!(most_within(&sent, seconds(1)) <= 25);
+    let after = sent_between(&sent, 26, 60);
+    assert!(after as f64 >= 0.97 * 34.0 * 25.0, "{after}");
+}
+
+#[test]
+fn a_process_that_ends_in_order_leaves_its_share_to_the_next_within_two_seconds() {
+    let bench = Bench::new();
+    let before = bench.open(STANDARD);
+    let mut sent = bench.spend(&before, 2, seconds(10));
+    bench.clock.run(before.flush()).unwrap();
+    let ended = bench.clock.elapsed();
+    let after = bench.open(STANDARD);
+    sent.extend(bench.spend(&after, 2, seconds(20)));
+    assert!(most_within(&sent, seconds(1)) <= 25);
+    let first = sent.iter().find(|(at, _)| *at > ended).unwrap().0;
+    assert!(first <= ended + seconds(2), "{first:?} after {ended:?}");
+}
+
+#[test]
+fn the_slice_of_a_process_that_died_stays_spent() {
+    let limits = RateLimits { per_second: None, per_hour: Some(150), per_day: None };
+    let bench = Bench::new();
+    let dies = bench.open(limits);
+    bench.clock.run(dies.admit()).unwrap();
+    drop(dies);
+    bench.clock.run(bench.clock.sleep(seconds(10)));
+    let stays = bench.open(limits);
+    for _ in 0..50 {
+        bench.clock.run(stays.admit()).unwrap();
+    }
+    assert!(bench.clock.run(stays.admit()).is_err(), "the one that died had drawn a hundred");
+}
+
+#[test]
+fn a_process_waits_for_what_another_one_has_drawn_and_may_give_back() {
+    let limits = RateLimits { per_second: None, per_hour: Some(100), per_day: None };
+    let bench = Bench::new();
+    let (one, two) = (bench.open(limits), bench.open(limits));
+    bench.clock.run(one.admit()).unwrap();
+    let given_back = async {
+        bench.clock.sleep(seconds(1)).await;
+        one.flush().await.unwrap();
+    };
+    let (admitted, ()) = bench.clock.run(futures::future::join(two.admit(), given_back));
+    admitted.expect("ninety-nine are given back");
+    assert!(bench.clock.elapsed() <= seconds(3), "{:?}", bench.clock.elapsed());
+}
+
+#[test]
+fn a_pause_that_one_process_was_told_holds_the_others_back_too() {
+    let bench = Bench::new();
+    let (told, other) = (bench.open(BUILDER), bench.open(BUILDER));
+    bench.clock.run(told.admit()).unwrap();
+    told.report(Feedback { rejected: true, retry_after: Some(seconds(30)), ..Feedback::default() });
+    // It learns of it from the store, so the one that was told has to ask for its next request.
+    let admitted = async {
+        other.admit().await.unwrap();
+        bench.clock.elapsed()
+    };
+    let (_, admitted_at) = bench.clock.run(futures::future::join(told.admit(), admitted));
+    assert!(admitted_at >= seconds(30), "{admitted_at:?}");
+}
+
+#[test]
+fn what_the_destination_says_is_left_counts_for_every_process() {
+    let bench = Bench::new();
+    let (told, other) = (bench.open(BUILDER), bench.open(BUILDER));
+    bench.clock.run(told.admit()).unwrap();
+    told.report(Feedback { remaining: vec![(Window::Hour, 0)], ..Feedback::default() });
+    assert!(bench.clock.run(told.admit()).is_err());
+    assert!(bench.clock.run(other.admit()).is_err());
+}
+
+#[test]
+fn a_refusal_gives_its_request_back() {
+    let bench = Bench::new();
+    let limiter = bench.open(RateLimits { per_second: None, per_hour: Some(2), per_day: None });
+    bench.clock.run(limiter.admit()).unwrap();
+    limiter.report(Feedback { rejected: true, ..Feedback::default() });
+    bench.clock.run(limiter.admit()).unwrap();
+    bench.clock.run(limiter.admit()).unwrap();
+    assert!(bench.clock.run(limiter.admit()).is_err());
+}
+
+#[test]
+fn a_pause_beyond_all_measure_is_cut_to_the_longest_window() {
+    let bench = Bench::new();
+    let limiter = bench.open(BUILDER);
+    limiter.report(Feedback { rejected: true, retry_after: Some(Duration::MAX), ..Feedback::default() });
+    let exhausted = bench.clock.run(limiter.admit()).unwrap_err();
+    assert_eq!(exhausted.until, bench.clock.now().after(seconds(86_400)));
+}
+
+#[test]
+fn a_credential_without_limits_asks_nothing_of_the_store() {
+    let bench = Bench::new();
+    let limiter = bench.open(RateLimits { per_second: None, per_hour: None, per_day: None });
+    for _ in 0..100 {
+        bench.clock.run(limiter.admit()).unwrap();
+    }
+    bench.clock.run(limiter.flush()).unwrap();
+    assert_eq!(bench.store.budget_updates(), 0);
+}
+
+#[test]
+fn a_store_that_takes_its_time_costs_little_and_lets_nothing_slip() {
+    for (delay, least) in [(10, 0.96), (400, 0.5)] {
+        let bench = Bench::new();
+        bench.store.delay(Duration::from_millis(delay));
+        let (one, two) = (bench.open(STANDARD), bench.open(STANDARD));
+        let end = seconds(300);
+        let sent = bench.spend_together(&[(&one, Duration::ZERO, end), (&two, seconds(7), end)]);
+        assert!(most_within(&sent, seconds(1)) <= 25);
+        assert!(sent.len() as f64 >= least * 7_500.0, "{} with a delay of {delay} ms", sent.len());
+    }
+}
+
+#[test]
+fn while_the_store_is_gone_nothing_leaves_and_then_it_goes_on() {
+    let bench = Bench::new();
+    let limiter = bench.open(BUILDER);
+    bench.clock.run(limiter.admit()).unwrap();
+    bench.store.fail_budgets(true);
+    bench.clock.run(bench.clock.sleep(seconds(5)));
+    let back = async {
+        bench.clock.sleep(seconds(10)).await;
+        bench.store.fail_budgets(false);
+    };
+    bench.clock.run(futures::future::join(limiter.admit(), back)).0.unwrap();
+    assert!((seconds(15)..=seconds(17)).contains(&bench.clock.elapsed()), "{:?}", bench.clock.elapsed());
+    bench.store.fail_budgets(true);
+    bench.clock.run(bench.clock.sleep(seconds(5)));
+    assert!(bench.clock.run(limiter.admit()).is_err(), "a run does not wait for ever");
 }

@@ -1,7 +1,7 @@
 //! The roles of the checkpoint store that delivery uses, in memory: durable as long as the test lasts.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,11 +11,12 @@ use convoke_core::ledger::LedgerManifest;
 use convoke_core::plan::PlanManifest;
 use convoke_core::sink::{AttemptTag, AudienceBinding, JobId};
 use convoke_core::state::{
-    Audiences, Audit, AuditRecord, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers, OpenProvision,
-    PlanRecord, PlanState, Plans, Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs, ScheduleMark,
-    Schedules, Settlement,
+    Audiences, Audit, AuditRecord, BudgetChange, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers,
+    OpenProvision, PlanRecord, PlanState, Plans, Provisions, Recreated, RejectRecord, Rejects, RunRecord, Runs,
+    ScheduleMark, Schedules, Settlement,
 };
-use convoke_core::{AudienceKey, ConnectionName, KeyHash, PlanId, RunId, StateError, SyncName, Timestamp};
+use convoke_core::{AudienceKey, Clock, ConnectionName, KeyHash, PlanId, RunId, StateError, SyncName, Timestamp};
+use convoke_testkit::clock::{START, TestClock};
 
 type Result<T> = std::result::Result<T, StateError>;
 
@@ -23,6 +24,8 @@ type Result<T> = std::result::Result<T, StateError>;
 pub(crate) struct MemoryState {
     /// A planted bug: re-created keys are forgotten.
     forgets_recreated: bool,
+    /// The store's clock; without it, time stands still.
+    clock: Option<Arc<TestClock>>,
     kept: Mutex<Kept>,
 }
 
@@ -37,12 +40,37 @@ struct Kept {
     rejects: Vec<RejectRecord>,
     provisions: HashMap<String, OpenProvision>,
     budgets: HashMap<String, serde_json::Value>,
+    budget_updates: usize,
+    /// How long a change of a budget travels, each way.
+    delay: Duration,
+    /// Whether changes of budgets fail.
+    is_gone: bool,
 }
 
 impl MemoryState {
     /// A store with the planted bug, or without.
     pub(crate) fn forgetting(forgets_recreated: bool) -> Self {
         Self { forgets_recreated, ..Self::default() }
+    }
+
+    /// A store that reads this clock.
+    pub(crate) fn timed_by(clock: Arc<TestClock>) -> Self {
+        Self { clock: Some(clock), ..Self::default() }
+    }
+
+    /// How long a change of a budget travels from now on, each way.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.kept().delay = delay;
+    }
+
+    /// Whether changes of budgets fail from now on.
+    pub(crate) fn fail_budgets(&self, is_gone: bool) {
+        self.kept().is_gone = is_gone;
+    }
+
+    /// How often a budget was written.
+    pub(crate) fn budget_updates(&self) -> usize {
+        self.kept().budget_updates
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -229,8 +257,31 @@ impl Budgets for MemoryState {
         Ok(self.kept().budgets.get(credential).cloned())
     }
 
-    async fn save_budget(&self, credential: &str, spent: &serde_json::Value) -> Result<()> {
-        self.kept().budgets.insert(credential.to_owned(), spent.clone());
+    async fn update_budget(&self, credential: &str, change: BudgetChange) -> Result<()> {
+        self.travel().await;
+        self.change_budget(credential, change)?;
+        self.travel().await;
+        Ok(())
+    }
+}
+
+impl MemoryState {
+    async fn travel(&self) {
+        let delay = self.kept().delay;
+        if let Some(clock) = self.clock.as_ref().filter(|_| !delay.is_zero()) {
+            clock.sleep(delay).await;
+        }
+    }
+
+    fn change_budget(&self, credential: &str, change: BudgetChange) -> Result<()> {
+        let now = self.clock.as_ref().map_or(START, |clock| clock.now());
+        let mut kept = self.kept();
+        if kept.is_gone {
+            return Err(StateError::Conflict { what: "a store that is gone".to_owned() });
+        }
+        let spent = change(kept.budgets.get(credential).cloned(), now)?;
+        kept.budgets.insert(credential.to_owned(), spent);
+        kept.budget_updates += 1;
         Ok(())
     }
 }

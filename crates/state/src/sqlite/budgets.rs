@@ -1,8 +1,8 @@
-//! What each credential has spent, as its limiter wrote it.
+//! What each credential has spent, as its limiters wrote it.
 
 use async_trait::async_trait;
 use convoke_core::StateError;
-use convoke_core::state::Budgets;
+use convoke_core::state::{BudgetChange, Budgets};
 
 use crate::columns::SPENT;
 use crate::sqlite::SqliteState;
@@ -24,13 +24,18 @@ impl Budgets for SqliteState {
         .await
     }
 
-    async fn save_budget(&self, credential: &str, spent: &serde_json::Value) -> Result<(), StateError> {
-        let (credential, spent) = (credential.to_owned(), spent.to_string());
+    async fn update_budget(&self, credential: &str, change: BudgetChange) -> Result<(), StateError> {
+        let credential = credential.to_owned();
         self.write("saving the budget of a credential", |transaction| {
             Box::pin(async move {
+                let text: Option<String> = sqlx::query_scalar("SELECT spent FROM budgets WHERE credential = ?")
+                    .bind(&credential)
+                    .fetch_optional(&mut transaction.connection)
+                    .await?;
+                let spent = change(stored::optional_from_json(text, SPENT)?, transaction.now)?;
                 sqlx::query("INSERT OR REPLACE INTO budgets (credential, spent) VALUES (?, ?)")
                     .bind(credential)
-                    .bind(spent)
+                    .bind(spent.to_string())
                     .execute(&mut transaction.connection)
                     .await?;
                 Ok(())

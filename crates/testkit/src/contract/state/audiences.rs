@@ -1,14 +1,16 @@
 //! Bindings, quiet periods, budgets and provisions.
 
+use std::sync::{Arc, Mutex};
+
 use convoke_core::ids::ConnectionName;
 use convoke_core::sink::{AudienceBinding, KeyLookUp};
-use convoke_core::state::OpenProvision;
-use convoke_core::{SyncName, Timestamp};
+use convoke_core::state::{OpenProvision, StateStore};
+use convoke_core::{StateError, SyncName, Timestamp};
 use futures::future::join_all;
 use serde_json::json;
 
 use super::StateFixture;
-use super::samples::{audience, leased, sync};
+use super::samples::{PAST_TTL, audience, leased, sync};
 
 pub(super) fn binding(audience_id: &str) -> AudienceBinding {
     AudienceBinding {
@@ -57,6 +59,48 @@ pub async fn budgets_are_kept_per_credential(fixture: &dyn StateFixture) {
     let reopened = fixture.open().await;
     assert_eq!(reopened.budget("one").await.unwrap(), Some(json!({ "day": 2 })));
     assert_eq!(reopened.budget("two").await.unwrap(), Some(json!([1, 2])));
+}
+
+/// Adds one to what is stored, and tells by which time of the store.
+async fn count_up(store: &dyn StateStore, seen: Arc<Mutex<Vec<Timestamp>>>) {
+    let change = Box::new(move |stored: Option<serde_json::Value>, now| {
+        seen.lock().unwrap().push(now);
+        Ok(json!(stored.map_or(0, |count| count.as_u64().unwrap()) + 1))
+    });
+    store.update_budget("one", change).await.unwrap();
+}
+
+pub async fn budgets_are_changed_one_after_another(fixture: &dyn StateFixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    join_all((0..40).map(|number| {
+        let store = if number % 2 == 0 { &one } else { &two };
+        count_up(store.as_ref(), Arc::clone(&seen))
+    }))
+    .await;
+    assert_eq!(one.budget("one").await.unwrap(), Some(json!(40)));
+    assert!(seen.lock().unwrap().is_sorted(), "a change is told an earlier time than the one before it");
+}
+
+pub async fn budgets_are_changed_by_the_store_s_clock(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    count_up(store.as_ref(), Arc::clone(&seen)).await;
+    fixture.advance(PAST_TTL);
+    count_up(store.as_ref(), Arc::clone(&seen)).await;
+    let seen = seen.lock().unwrap();
+    assert!(seen[1].since(seen[0]) >= PAST_TTL, "{seen:?}");
+}
+
+pub async fn a_change_of_a_budget_that_fails_changes_nothing(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let refuse = |_, _| Err(StateError::Conflict { what: "the budget".to_owned() });
+    let refused = store.update_budget("one", Box::new(refuse)).await;
+    assert!(matches!(refused, Err(StateError::Conflict { .. })), "{refused:?}");
+    assert_eq!(store.budget("one").await.unwrap(), None);
+    store.save_budget("one", &json!({ "day": 1 })).await.unwrap();
+    store.update_budget("one", Box::new(refuse)).await.unwrap_err();
+    assert_eq!(store.budget("one").await.unwrap(), Some(json!({ "day": 1 })));
 }
 
 pub async fn a_provision_stays_open_until_it_is_closed(fixture: &dyn StateFixture) {
