@@ -31,9 +31,8 @@ use tokio_util::sync::CancellationToken;
 use self::batch::{BatchEnd, BatchOutcome, BatchRun, Errand};
 use self::desk::Desk;
 use self::reject::RejectTally;
-use self::resume::Resume;
 use crate::lease::LeaseView;
-use crate::protocol::{Assumptions, BatchTask, Machine};
+use crate::protocol::{Assumptions, BatchTask, Machine, Resume};
 use crate::report::{DeliveryEnd, DeliveryError, DeliveryProgress, DeliveryReport, SettleReport, SweepReport};
 
 /// The rest of the world, as delivery needs it.
@@ -104,7 +103,7 @@ impl Courier {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let desk = self.desk();
-        let resume = Resume::load(&*self.ports.state, terms.plan).await.map_err(|error| desk.state_error(error))?;
+        let resume = resume::load(&*self.ports.state, terms.plan).await.map_err(|error| desk.state_error(error))?;
         let recreated = desk.recreated().await?;
         let recreated: HashSet<KeyHash> = recreated.into_iter().map(|key| key.key).collect();
         for operation in convoke_core::journal::Operation::ALL {
@@ -159,7 +158,7 @@ impl Courier {
 ///
 /// Updates that may not have been applied count as acknowledged and incomplete: the next plan sends them again.
 pub async fn tally(state: &dyn StateStore, plan: PlanId) -> Result<DeliveryCounts, StateError> {
-    Ok(Resume::load(state, plan).await?.into_counts())
+    Ok(resume::load(state, plan).await?.into_counts())
 }
 
 /// How long to wait for the moment after which no earlier request can commit.
@@ -253,7 +252,7 @@ impl<'a> Delivery<'a> {
     ) -> Result<Option<BatchRun<'a>>, DeliveryError> {
         let batch = batch.map_err(|source| DeliveryError::Plan { number, source })?;
         let Errand { desk, terms, .. } = self.errand;
-        let rows = self.resume.left_of(&batch);
+        let rows = self.resume.left_of(batch.number, &batch.rows);
         if rows.is_empty() {
             return Ok(None);
         }

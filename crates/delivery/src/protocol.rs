@@ -13,9 +13,12 @@
 //!   unsure before it is;
 //! - every loop has a bound; past it the entry is closed as not applied where that is certain, else left open.
 
+mod evidence;
 mod machine;
 mod read_back;
 mod refusal;
+mod resume;
+mod surplus;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +28,11 @@ use convoke_core::RowId;
 use convoke_core::journal::{IntentRow, Operation, RowOutcome};
 use convoke_core::sink::{Answer, AttemptTag, Capabilities, JobId, JobState};
 
+pub use evidence::{Evidence, Verdict};
 pub use machine::{BatchTask, Machine};
 pub use refusal::Reason;
+pub use resume::Resume;
+pub use surplus::{Surplus, rows_named_by};
 
 /// Sends under one intent while the destination says "not applied". With the back-off below that is about two
 /// minutes: longer outages end the run, and the next one goes on.

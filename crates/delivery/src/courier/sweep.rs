@@ -1,18 +1,15 @@
 //! Looks keys that were created again up once more, and removes late doubles.
-//!
-//! A row is removed only if it is provably ours, by the tag of an attempt that was given up, and is not the row that the
-//! journal or the ledger names.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use convoke_core::journal::{EntryId, RowOutcome};
+use convoke_core::journal::EntryId;
 use convoke_core::sink::{Answer, FoundRow, JobState, KeyCell, Request};
 use convoke_core::state::Recreated;
 use convoke_core::{KeyHash, RowId};
 
 use super::desk::Desk;
-use crate::protocol::{MAX_POLLS, MAX_SENDS, backoff, poll_delay};
+use crate::protocol::{MAX_POLLS, MAX_SENDS, Surplus, backoff, poll_delay, rows_named_by};
 use crate::report::{DeliveryError, SweepReport};
 
 /// Journal entries per read.
@@ -30,7 +27,8 @@ pub(super) async fn sweep(
     let in_journal = named_in_journal(desk, &keys).await?;
     let named = |key: KeyHash| in_journal.get(&key).cloned().unwrap_or_else(|| named(key));
     let rows = find(desk, &keys).await?;
-    let surplus = surplus_of(&keys, rows, &named, &mut report);
+    let Surplus { ours: surplus, doubled } = Surplus::of(&keys, rows, &named);
+    report.doubled = doubled;
     let left = remove(desk, &surplus).await?;
     report.removed = (surplus.len() - left.len()) as u64;
     report.keys = keys.len() as u64;
@@ -69,18 +67,7 @@ async fn named_in_journal(
         let Some(last) = page.last() else { return Ok(named) };
         after = Some(last.id);
         for entry in &page {
-            let is_delete = entry.intent.operation == convoke_core::journal::Operation::Delete;
-            let outcomes = entry.outcomes.iter().flatten();
-            for (row, outcome) in entry.intent.rows.iter().zip(outcomes).filter(|(row, _)| wanted.contains(&row.key)) {
-                match outcome {
-                    RowOutcome::Acknowledged { .. } if is_delete => named.insert(row.key, None),
-                    RowOutcome::Acknowledged { row_id } | RowOutcome::Incomplete { row_id } => {
-                        named.insert(row.key, Some(row_id.clone()))
-                    }
-                    RowOutcome::RemovedAtDestination => named.insert(row.key, None),
-                    RowOutcome::NotApplied | RowOutcome::Rejected => None,
-                };
-            }
+            named.extend(rows_named_by(entry).filter(|(key, _)| wanted.contains(key)));
         }
     }
 }
@@ -92,29 +79,6 @@ async fn find(desk: &Desk<'_>, keys: &[Recreated]) -> Result<Vec<FoundRow>, Deli
     }
     let cells = keys.iter().flat_map(|known| known.tags.iter().map(|tag| KeyCell { key: known.key, tag: *tag }));
     desk.find_cells(&cells.collect::<Vec<_>>()).await
-}
-
-/// Rows to remove; what is not provably ours goes into the report instead.
-fn surplus_of(
-    keys: &[Recreated],
-    rows: Vec<FoundRow>,
-    named: &dyn Fn(KeyHash) -> Option<RowId>,
-    report: &mut SweepReport,
-) -> Vec<(RowId, KeyHash)> {
-    let keys: HashMap<KeyHash, &Recreated> = keys.iter().map(|known| (known.key, known)).collect();
-    let mut surplus = Vec::new();
-    for FoundRow { row_id, key_cell } in rows {
-        let Some(cell) = key_cell else { continue };
-        let Some(known) = keys.get(&cell.key) else { continue };
-        if named(cell.key).as_ref() == Some(&row_id) {
-            continue;
-        }
-        match known.tags.contains(&cell.tag) {
-            true => surplus.push((row_id, cell.key)),
-            false => report.doubled.push(row_id),
-        }
-    }
-    surplus
 }
 
 /// Deletes rows; returns those that may still be there, for the next sweep.
