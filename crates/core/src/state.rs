@@ -338,11 +338,6 @@ pub trait Budgets: Send + Sync {
     /// Changes what is stored in one transaction: the change sees what the one before it stored, whichever process made
     /// that, and a time that is not before that one's. If the change fails, its error is told and nothing is stored.
     async fn update_budget(&self, credential: &str, change: BudgetChange) -> Result<()>;
-    /// Replaces what is stored, whatever it is.
-    async fn save_budget(&self, credential: &str, spent: &serde_json::Value) -> Result<()> {
-        let spent = spent.clone();
-        self.update_budget(credential, Box::new(|_, _| Ok(spent))).await
-    }
 }
 
 /// A record refused for good. `cells` is personal data.

@@ -152,7 +152,8 @@ fn read(credential: &str, stored: Option<serde_json::Value>) -> Result<Account, 
 impl Gate for Limiter {
     async fn admit(&self) -> Result<(), QuotaExhausted> {
         let _turn = self.turn.lock().await;
-        let mut patience = LONGEST_WAIT;
+        // For how long the store has not answered.
+        let mut without_store = Duration::ZERO;
         loop {
             let now = self.clock.elapsed();
             let wait = match self.with(|kept| kept.allowance.take(now)) {
@@ -160,12 +161,13 @@ impl Gate for Limiter {
                 Err(Need::Wait(wait)) => wait,
                 Err(Need::Renewal) if self.renew().await => continue,
                 Err(Need::Renewal) => {
-                    patience = patience.saturating_sub(ASK_AGAIN);
-                    if patience.is_zero() { LONGEST_WAIT + ASK_AGAIN } else { ASK_AGAIN }
+                    without_store += ASK_AGAIN;
+                    ASK_AGAIN
                 }
             };
             let until = self.clock.now().after(wait);
-            if wait > LONGEST_WAIT || !self.wait(wait).await {
+            let is_too_long = wait > LONGEST_WAIT || without_store > LONGEST_WAIT;
+            if is_too_long || !self.wait(wait).await {
                 return Err(QuotaExhausted { until });
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! It is the narrow half of "hash narrow, fetch wide": from the mapped expressions come the key's hash, a rank that
 //! holds order value, content hash and position, and whether a suppression list names the record. A record that is
-//! invalid gets a key of its own, its position, so that it passes the aggregation alone, and in the place of
+//! invalid gets a key of its own, its position, so that it is a group of its own, and in the place of
 //! its content the key it would have; why it is invalid is found again in the wide pass.
 
 use std::borrow::Cow;

@@ -46,7 +46,7 @@ const SORT_RESERVATION_BYTES: usize = 10 << 20;
 /// What the engine may use.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Memory for sorts, aggregates and joins together; beyond it they spill.
+    /// Memory for sorts and joins together; beyond it they spill.
     pub memory_limit_bytes: usize,
     /// Threads that work on one query.
     pub threads: usize,

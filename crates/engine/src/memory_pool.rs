@@ -53,6 +53,14 @@ impl LendingPool {
 }
 
 impl Held {
+    /// What a consumer that can spill holds, or all others together.
+    fn of(&mut self, consumer: &MemoryConsumer) -> &mut usize {
+        match self.spillable.get_mut(&consumer.id()) {
+            Some(held) => held,
+            None => &mut self.unspillable,
+        }
+    }
+
     fn all(&self) -> usize {
         self.unspillable + self.spillable.values().sum::<usize>()
     }
@@ -87,21 +95,11 @@ impl MemoryPool for LendingPool {
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        let consumer = reservation.consumer();
-        let mut held = self.held();
-        match held.spillable.get_mut(&consumer.id()) {
-            Some(of_consumer) => *of_consumer += additional,
-            None => held.unspillable += additional,
-        }
+        *self.held().of(reservation.consumer()) += additional;
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        let consumer = reservation.consumer();
-        let mut held = self.held();
-        match held.spillable.get_mut(&consumer.id()) {
-            Some(of_consumer) => *of_consumer -= shrink,
-            None => held.unspillable -= shrink,
-        }
+        *self.held().of(reservation.consumer()) -= shrink;
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
@@ -115,10 +113,7 @@ impl MemoryPool for LendingPool {
         if !is_granted {
             return Err(self.refused(reservation, additional));
         }
-        match held.spillable.get_mut(&consumer.id()) {
-            Some(of_consumer) => *of_consumer += additional,
-            None => held.unspillable += additional,
-        }
+        *held.of(consumer) += additional;
         Ok(())
     }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use convoke_core::state::StateStore;
+use convoke_core::StateError;
+use convoke_core::state::{Budgets, StateStore};
+use serde_json::Value;
 
 pub mod audiences;
 pub mod audit;
@@ -31,6 +33,18 @@ pub trait StateFixture: Send + Sync {
     /// Moves the database's clock on, for all handles.
     fn advance(&self, by: Duration);
 }
+
+/// The smallest write there is, for tests of writing as such.
+#[async_trait]
+pub trait SaveBudget: Budgets {
+    /// Replaces what is stored for a credential, whatever it is.
+    async fn save_budget(&self, credential: &str, spent: &Value) -> Result<(), StateError> {
+        let spent = spent.clone();
+        self.update_budget(credential, Box::new(|_, _| Ok(spent))).await
+    }
+}
+
+impl<B: Budgets + ?Sized> SaveBudget for B {}
 
 /// Makes a test of each case of the suite; `$fixture` is evaluated anew for each.
 #[macro_export]

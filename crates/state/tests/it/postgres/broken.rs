@@ -4,6 +4,7 @@ use convoke_core::StateError;
 use convoke_core::state::{Budgets, Journal, Leases, Ledgers, Provisions, audience_resource};
 use convoke_core::{Timestamp, ids::ConnectionName};
 use convoke_state::{OpenMode, PostgresState};
+use convoke_testkit::contract::state::SaveBudget;
 use convoke_testkit::postgres::PostgresServer;
 use serde_json::json;
 

@@ -6,6 +6,7 @@ use convoke_core::spec::{PostgresConnection, TlsMode};
 use convoke_core::state::{Audit, Budgets, Ledgers, RejectRecord, RejectStage, Rejects, RunRecord, RunState, Runs};
 use convoke_core::{SyncName, Timestamp};
 use convoke_state::{OpenMode, PostgresState};
+use convoke_testkit::contract::state::SaveBudget;
 use convoke_testkit::postgres::{PostgresServer, TestDatabase};
 use serde_json::json;
 use uuid::Uuid;

@@ -8,6 +8,7 @@ use std::process::Command;
 use convoke_core::StateError;
 use convoke_core::state::Budgets;
 use convoke_state::{OpenMode, SqliteState};
+use convoke_testkit::contract::state::SaveBudget;
 use serde_json::json;
 
 const INNER_TEST: &str = "sqlite::disk_full::on_a_small_disk";

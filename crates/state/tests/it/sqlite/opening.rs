@@ -11,6 +11,7 @@ use convoke_core::ids::ConnectionName;
 use convoke_core::state::{Budgets, Journal, Leases, Ledgers, OpenProvision, Provisions};
 use convoke_core::{AudienceKey, StateError, Timestamp};
 use convoke_state::{OpenMode, SqliteState};
+use convoke_testkit::contract::state::SaveBudget;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};

@@ -9,8 +9,8 @@ use convoke_core::{StateError, SyncName, Timestamp};
 use futures::future::join_all;
 use serde_json::json;
 
-use super::StateFixture;
 use super::samples::{PAST_TTL, audience, leased, sync};
+use super::{SaveBudget, StateFixture};
 
 pub(super) fn binding(audience_id: &str) -> AudienceBinding {
     AudienceBinding {
