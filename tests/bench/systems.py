@@ -36,9 +36,10 @@ class StandIn:
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
 
-    def make_audience(self, name):
+    def make_audience(self, name, extra_columns=()):
+        kinds = {column: kind for column, (kind, _) in COLUMNS.items()} | dict(extra_columns)
         columns = [{"type": "Column", "attributes": {"name": column, "dataType": kind, "columnType": "CUSTOM"}}
-                   for column, (kind, _) in COLUMNS.items()]
+                   for column, kind in kinds.items()]
         attributes = {"name": name, "type": "CONTACT", "origin": "CUSTOM", "columns": columns}
         made = self.call("POST", "/gtm/studio/v1/audiences", {"data": {"type": "Audience", "attributes": attributes}})
         ids = {column["attributes"]["name"]: column["id"] for column in made["data"]["attributes"]["columns"]}
@@ -105,13 +106,19 @@ class Convoke:
 
     def command(self, path, is_new):
         if is_new:
-            target = os.path.join(self.folder, "source", f"contacts.{self.format}")
-            # A hard link costs no disk; replacing it gives the folder a new file, as an export would.
-            if os.path.exists(target):
-                os.remove(target)
-            os.link(path, target)
-            os.utime(target)
-        return [self.binary, "run", "contacts", "--config", os.path.join(self.folder, "config")], dict(os.environ)
+            self.put_source(path)
+        return self.command_line("run", "contacts"), dict(os.environ)
+
+    def put_source(self, path):
+        target = os.path.join(self.folder, "source", f"contacts.{self.format}")
+        # A hard link costs no disk; replacing it gives the folder a new file, as an export would.
+        if os.path.exists(target):
+            os.remove(target)
+        os.link(path, target)
+        os.utime(target)
+
+    def command_line(self, *words):
+        return [self.binary, *words, "--config", os.path.join(self.folder, "config")]
 
     def configuration(self):
         folder = os.path.join(self.folder, "source")

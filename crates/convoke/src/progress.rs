@@ -38,6 +38,7 @@ fn sentence(event: &Event) -> Option<Vec<String>> {
         Event::WaitingForQuiet { until } => {
             format!("requests of an earlier run may still take effect; waiting until {until}")
         }
+        Event::Guaranteed { guarantee } => format!("guarantee: {guarantee}"),
         Event::ReadingBack { rows } => format!("looking up {rows} rows whose request got no clear answer"),
         Event::Delivered { counts } => format!("delivered: {}", output::describe_delivery(counts)),
         Event::Unchanged { counts } => format!("nothing changed: {}", output::describe_records(counts)),

@@ -13,7 +13,7 @@ use convoke_core::state::{
 use convoke_core::{StateError, Timestamp};
 use convoke_delivery::courier::{tally, until_quiet};
 use convoke_delivery::provision::{ProvisionError, ensure};
-use convoke_delivery::{Courier, DeliveryEnd, DeliveryProgress, DeliveryReport, Terms};
+use convoke_delivery::{Courier, DeliveryEnd, DeliveryProgress, DeliveryReport, Guarantee, Terms};
 use convoke_engine::{ConfirmedRecords, EngineError, read_invalid};
 use futures::stream::{self, Stream, StreamExt};
 
@@ -117,6 +117,7 @@ impl Pipeline {
     ) -> Result<RunState, Error> {
         self.claim(&binding, keeper).await?;
         self.wait_until_quiet(&binding).await?;
+        self.report(Event::Guaranteed { guarantee: self.guarantee_of(&binding) });
         let courier = self.courier(binding.clone(), keeper.view());
         let report = match self.deliver(run, plan, deletes, &courier).await {
             Ok(report) => report,
@@ -148,6 +149,11 @@ impl Pipeline {
         let (folder, files) = (self.services.folders.plan(*id), files.clone());
         let opening = tokio::task::spawn_blocking(move || ConfirmedRecords::open(&folder, &files));
         Ok(opening.await.expect("opening plan files does not panic")?)
+    }
+
+    fn guarantee_of(&self, binding: &AudienceBinding) -> Guarantee {
+        let capabilities = self.sync.destination.capabilities();
+        Guarantee::of(&capabilities, binding.key_look_up, self.sync.allow_blind_creates)
     }
 
     async fn deliver(

@@ -2,6 +2,7 @@
 
 use convoke_core::plan::{DeliveryCounts, PlanCounts, PlanManifest};
 use convoke_core::{PlanId, Timestamp};
+use convoke_delivery::Guarantee;
 
 /// Something that happened in a run. Holds no values of records.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub enum Event {
     SettingUp { what: String },
     /// Requests of earlier runs may still commit until then.
     WaitingForQuiet { until: Timestamp },
+    /// Delivery begins; this is what is promised about it.
+    Guaranteed { guarantee: Guarantee },
     /// Changes settled so far, of how many.
     Delivering { settled: u64, total: u64 },
     /// Rows in doubt are looked up.

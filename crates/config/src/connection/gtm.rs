@@ -39,7 +39,7 @@ pub(super) fn decode(name: &str, root: &Field<'_>, base_dir: &Path, report: &mut
         report.warning(
             consent.place,
             &consent.path,
-            "a lost answer can create a row twice where keys cannot be searched",
+            "where keys cannot be searched, a lost answer stops the sync until `convoke adopt`",
         );
     }
     // The embedded store is reached like any other; what is said about its HTTP client are the defaults.

@@ -40,7 +40,7 @@ const GTM: &[Key] = &[
     Key::optional(
         "allow_blind_creates",
         Shape::Boolean,
-        "Consent to creating rows although the destination cannot search its key column: after a lost answer a row could then be created twice.",
+        "Consent to creating rows although the destination cannot search its key column: after a lost answer the audience waits for `convoke adopt`.",
     ),
     ALLOW_PLAIN_HTTP,
 ];

@@ -17,6 +17,14 @@ pub(super) async fn begin(clock: &DatabaseClock, connection: &mut SqliteConnecti
     ask(concat!("BEGIN IMMEDIATE; ", now!()), clock, connection).await
 }
 
+/// As [`begin`], and sets the savepoint `operation`.
+pub(super) async fn begin_with_savepoint(
+    clock: &DatabaseClock,
+    connection: &mut SqliteConnection,
+) -> Result<Timestamp, sqlx::Error> {
+    ask(concat!("BEGIN IMMEDIATE; SAVEPOINT operation; ", now!()), clock, connection).await
+}
+
 /// Asks the database for the time.
 pub(super) async fn now(clock: &DatabaseClock, connection: &mut SqliteConnection) -> Result<Timestamp, sqlx::Error> {
     ask(now!(), clock, connection).await

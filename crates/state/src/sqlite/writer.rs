@@ -94,9 +94,9 @@ async fn commit_group(
     group: &mut [Box<dyn Queued>],
 ) -> Result<(), Arc<sqlx::Error>> {
     transaction.held = None;
-    transaction.now = clock::begin(clock, &mut transaction.connection).await?;
     match group {
         [alone] => {
+            transaction.now = clock::begin(clock, &mut transaction.connection).await?;
             if let Ran::Failed { .. } = alone.run(transaction).await {
                 // Fails if SQLite has given up the transaction by itself; the operation tells its own failure.
                 let _already_undone = execute(transaction, "ROLLBACK").await;
@@ -104,13 +104,15 @@ async fn commit_group(
             }
             Ok(execute(transaction, "COMMIT").await?)
         }
-        together => run_together(transaction, together).await,
+        together => {
+            transaction.now = clock::begin_with_savepoint(clock, &mut transaction.connection).await?;
+            run_together(transaction, together).await
+        }
     }
 }
 
-/// Runs operations of which each may fail without the others, and commits.
+/// Runs operations of which each may fail without the others, the first under the savepoint that is set, and commits.
 async fn run_together(transaction: &mut Transaction, group: &mut [Box<dyn Queued>]) -> Result<(), Arc<sqlx::Error>> {
-    execute(transaction, "SAVEPOINT operation").await?;
     let last = group.len() - 1;
     for (position, queued) in group.iter_mut().enumerate() {
         if let Ran::Failed { cause } = queued.run(transaction).await {
