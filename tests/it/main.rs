@@ -1,5 +1,6 @@
 //! End-to-end tests: the shipped binary as a process, over real files, stores and HTTP.
 
+mod answers;
 mod architecture;
 mod audience;
 mod backfill;

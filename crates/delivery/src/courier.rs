@@ -85,9 +85,9 @@ impl Courier {
         }
     }
 
-    /// Whether the error is only that a wait for the rate budget was cut short.
+    /// Whether the error is only that a wait was cut short.
     fn was_cut_short(&self, error: &DeliveryError) -> bool {
-        self.ports.cancel.is_cancelled() && error.quota().is_some()
+        self.ports.cancel.is_cancelled() && error.ends_a_wait()
     }
 
     /// Delivers a plan's batches, but for what earlier attempts already settled.
@@ -184,7 +184,7 @@ async fn await_quiet(desk: &Desk<'_>, progress: &dyn DeliveryProgress) -> Result
 fn end_of(errand: &Errand<'_>, error: Option<DeliveryError>, was_cut: bool) -> Result<DeliveryEnd, DeliveryError> {
     if let Some(error) = error {
         return match error.quota() {
-            Some(_) if errand.desk.ports.cancel.is_cancelled() => Ok(DeliveryEnd::Interrupted),
+            _ if errand.desk.ports.cancel.is_cancelled() && error.ends_a_wait() => Ok(DeliveryEnd::Interrupted),
             Some(exhausted) => Ok(DeliveryEnd::WaitingForQuota { until: exhausted.until }),
             None => Err(error),
         };

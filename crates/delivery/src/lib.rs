@@ -4,6 +4,7 @@
 //! - [`courier`]: drives that machine over a sink and the journal: delivering, settling after a crash, sweeping;
 //! - [`provision`]: finds or makes the audience that rows go to;
 //! - [`limiter`]: the rate budget of one credential;
+//! - [`patience`]: reads that are repeated while the destination is unavailable;
 //! - [`guarantee`]: what is promised of an audience, and what for.
 //!
 //! What is promised: no row is made twice and none is lost, whatever answers get lost and whenever the process ends,
@@ -13,6 +14,7 @@ pub mod courier;
 pub mod guarantee;
 pub mod lease;
 pub mod limiter;
+pub mod patience;
 pub mod protocol;
 pub mod provision;
 pub mod report;
@@ -21,4 +23,5 @@ pub use courier::{Courier, Ports, Terms};
 pub use guarantee::{Guarantee, Promise};
 pub use lease::LeaseView;
 pub use limiter::Limiter;
+pub use patience::PatientReads;
 pub use report::{DeliveryEnd, DeliveryError, DeliveryProgress, DeliveryReport, SettleReport, SweepReport, Unwatched};

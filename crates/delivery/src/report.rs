@@ -123,4 +123,10 @@ impl DeliveryError {
             _ => None,
         }
     }
+
+    /// Whether it may tell of a wait that was cut short: for the rate budget, or for the destination to answer a read.
+    pub(crate) fn ends_a_wait(&self) -> bool {
+        let Self::Sink { source, .. } = self else { return false };
+        matches!(source, SinkError::Quota(_) | SinkError::Unavailable { .. })
+    }
 }

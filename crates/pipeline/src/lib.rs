@@ -35,7 +35,7 @@ use convoke_core::spec::{RateLimits, SyncSpec};
 use convoke_core::state::StateStore;
 use convoke_core::{Clock, HashKey};
 use convoke_delivery::provision::SetupPorts;
-use convoke_delivery::{Courier, LeaseView, Ports};
+use convoke_delivery::{Courier, LeaseView, PatientReads, Ports};
 use convoke_engine::Engine;
 use tokio_util::sync::CancellationToken;
 
@@ -83,14 +83,20 @@ pub struct Sync {
 /// Runs one sync.
 pub struct Pipeline {
     services: Services,
+    /// Its destination repeats reads.
     sync: Sync,
+    /// The same, as it was given: delivery repeats its reads itself, until its own halt.
+    destination: Arc<dyn Destination>,
     cancel: CancellationToken,
 }
 
 impl Pipeline {
     /// `cancel` drains: requests in flight are finished, nothing new is begun.
     pub fn new(services: Services, sync: Sync, cancel: CancellationToken) -> Self {
-        Self { services, sync, cancel }
+        let destination = Arc::clone(&sync.destination);
+        let patient = PatientReads::new(Arc::clone(&destination), Arc::clone(&services.clock), cancel.clone());
+        let sync = Sync { destination: Arc::new(patient), ..sync };
+        Self { services, sync, destination, cancel }
     }
 
     fn target(&self) -> AudienceTarget {
@@ -100,7 +106,7 @@ impl Pipeline {
 
     fn courier(&self, audience: convoke_core::sink::AudienceBinding, lease: Arc<dyn LeaseView>) -> Courier {
         let ports = Ports {
-            sink: Arc::clone(&self.sync.destination),
+            sink: Arc::clone(&self.destination),
             state: Arc::clone(&self.services.state),
             clock: Arc::clone(&self.services.clock),
             boundaries: Arc::clone(&self.services.boundaries),
@@ -111,7 +117,7 @@ impl Pipeline {
 
     fn setup_ports(&self, lease: Arc<dyn LeaseView>) -> SetupPorts {
         SetupPorts {
-            sink: Arc::clone(&self.sync.destination),
+            sink: Arc::clone(&self.destination),
             state: Arc::clone(&self.services.state),
             clock: Arc::clone(&self.services.clock),
             lease,

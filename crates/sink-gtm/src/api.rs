@@ -12,7 +12,7 @@ use reqwest::{Method, Request};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::classify::{Meaning, meaning};
+use crate::answers::{Came, Meaning, Purpose, meaning};
 use crate::problem::{self, describe, describe_codes};
 use crate::settings::authority;
 use crate::token::{TokenFailure, TokenSource};
@@ -31,6 +31,7 @@ pub(crate) struct Api {
 /// One request to the API.
 #[derive(Clone)]
 pub(crate) struct Call {
+    purpose: Purpose,
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) body: Option<Bytes>,
@@ -54,7 +55,6 @@ pub(crate) enum Outcome {
     },
     Unknown {
         trouble: Trouble,
-        retry_after: Option<Duration>,
     },
 }
 
@@ -64,12 +64,12 @@ impl Api {
     }
 
     /// A call without a body; `path` is relative to the base URL, one element per segment.
-    pub(crate) fn call(&self, method: Method, path: &[&str]) -> Call {
+    pub(crate) fn call(&self, purpose: Purpose, method: Method, path: &[&str]) -> Call {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        Call { method, url, body: None }
+        Call { purpose, method, url, body: None }
     }
 
     /// Makes one attempt. `Err` stops the run. After `Unauthorized` and `Quota` the request was not applied; after the
@@ -80,15 +80,18 @@ impl Api {
             let token = match self.tokens.token(&self.transport).await {
                 Ok(token) => token,
                 Err(TokenFailure::Unavailable { reason, retry_after }) => {
-                    return Ok(Outcome::NotApplied { reason, retry_after });
+                    return call.unanswered(Came::NotSent, Trouble { summary: reason, cause: None }, retry_after);
                 }
                 Err(failure) => return Err(failure.into_error()),
             };
-            let reply = match self.transport.exchange(call.request(&token.header)).await {
+            let request = call.request(&token.header);
+            let reply = match self.transport.exchange(request, call.purpose.answer_limit()).await {
                 Ok(reply) => reply,
-                Err(miss) => return outcome_of_miss(miss),
+                Err(Miss::Quota(quota)) => return Err(SinkError::Quota(quota)),
+                Err(Miss::NotSent(trouble)) => return call.unanswered(Came::NotSent, trouble, None),
+                Err(Miss::Lost(trouble)) => return call.unanswered(Came::Lost, trouble, None),
             };
-            if meaning(reply.status) != Meaning::Unauthorized || renewed {
+            if meaning(call.purpose, Came::of_status(reply.status)) != Meaning::RenewToken || renewed {
                 return call.outcome(reply);
             }
             self.tokens.forget(&token).await;
@@ -104,7 +107,7 @@ impl Api {
             Outcome::NotApplied { reason, retry_after } => {
                 Err(SinkError::Unavailable { message: reason, retry_after, cause: None })
             }
-            Outcome::Unknown { trouble, retry_after } => Err(trouble.into_unavailable(retry_after)),
+            Outcome::Unknown { trouble } => Err(trouble.into_unavailable(None)),
         }
     }
 
@@ -135,13 +138,19 @@ impl Call {
         self
     }
 
-    /// The error for an answer that is not the document that the API declares.
+    /// The error for an answer to a read that is not the document that the API declares.
     pub(crate) fn unreadable(&self) -> SinkError {
-        SinkError::Unavailable {
-            message: format!("{self} gave an answer that is not the document the API declares; check `base_url`"),
-            retry_after: None,
-            cause: None,
-        }
+        self.unreadable_trouble().into_unavailable(None)
+    }
+
+    /// The outcome of a write whose answer is not the document that the API declares.
+    pub(crate) fn unconfirmed(&self) -> Result<Outcome, SinkError> {
+        self.unanswered(Came::Unreadable, self.unreadable_trouble(), None)
+    }
+
+    fn unreadable_trouble(&self) -> Trouble {
+        let summary = format!("{self} gave an answer that is not the document the API declares; check `base_url`");
+        Trouble { summary, cause: None }
     }
 
     /// The error for a refusal of something that is not about rows.
@@ -167,28 +176,31 @@ impl Call {
         request
     }
 
+    /// What an answer means, going by its head, and by its body where that must be whole.
     fn outcome(&self, reply: Reply) -> Result<Outcome, SinkError> {
         let Reply { status, retry_after, body } = reply;
-        let meaning = meaning(status);
-        if meaning == Meaning::Done {
-            return Ok(match body {
-                Ok(body) => Outcome::Done { status, body },
-                Err(trouble) => Outcome::Unknown { trouble, retry_after },
-            });
-        }
-        let body = body.unwrap_or_default();
-        match meaning {
-            Meaning::Refused | Meaning::TooLarge => {
-                Ok(Outcome::Refused { status, too_large: meaning == Meaning::TooLarge, body })
-            }
-            Meaning::RateLimited => {
-                Ok(Outcome::NotApplied { reason: format!("{self} was refused for its rate (429)"), retry_after })
-            }
-            Meaning::Unknown => {
+        let (came, body) = match (Came::of_status(status), body) {
+            (Came::Success, Ok(body)) => return Ok(Outcome::Done { status, body }),
+            (Came::Success, Err(trouble)) => return self.unanswered(Came::Lost, trouble, retry_after),
+            (came, body) => (came, body.unwrap_or_default()),
+        };
+        match meaning(self.purpose, came) {
+            Meaning::Bisect | Meaning::Refused => Ok(Outcome::Refused { status, too_large: false, body }),
+            Meaning::Halve => Ok(Outcome::Refused { status, too_large: true, body }),
+            Meaning::SendAgain | Meaning::ReadBack | Meaning::AskAgain => {
                 let summary = format!("{self} was answered {status}{}", describe_codes(&problem::parse(&body)));
-                Ok(Outcome::Unknown { trouble: Trouble { summary, cause: None }, retry_after })
+                self.unanswered(came, Trouble { summary, cause: None }, retry_after)
             }
-            _ => Err(self.stop(meaning, status, &body)),
+            stopping => Err(self.stop(stopping, status, &body)),
+        }
+    }
+
+    /// What it means that nothing came back, or nothing that tells what became of the request.
+    fn unanswered(&self, came: Came, trouble: Trouble, retry_after: Option<Duration>) -> Result<Outcome, SinkError> {
+        match meaning(self.purpose, came) {
+            Meaning::SendAgain => Ok(Outcome::NotApplied { reason: trouble.summary, retry_after }),
+            Meaning::AskAgain => Err(trouble.into_unavailable(retry_after)),
+            _ => Ok(Outcome::Unknown { trouble }),
         }
     }
 
@@ -196,7 +208,7 @@ impl Call {
     fn stop(&self, meaning: Meaning, status: u16, body: &[u8]) -> SinkError {
         let problems = describe_codes(&problem::parse(body));
         match meaning {
-            Meaning::Unauthorized => SinkError::Unauthorized {
+            Meaning::RenewToken => SinkError::Unauthorized {
                 message: format!(
                     "{self} was refused twice, with a new token too ({status}{problems}); check that `base_url` and \
                      `token_url` of this connection belong together and that the client is still allowed"
@@ -211,7 +223,7 @@ impl Call {
                      `api:audience:read` and `api:audience:manage`, and that the account is entitled"
                 ),
             },
-            Meaning::NotFound => SinkError::NotFound {
+            Meaning::NotFound | Meaning::LookRowsUp => SinkError::NotFound {
                 message: format!(
                     "{self} found nothing ({status}{problems}); check that the audience still exists and that \
                      `base_url` of this connection is right"
@@ -232,13 +244,5 @@ impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let host = authority(&self.url);
         write!(f, "`{} {}` at `{host}`", self.method, self.url.path())
-    }
-}
-
-fn outcome_of_miss(miss: Miss) -> Result<Outcome, SinkError> {
-    match miss {
-        Miss::Quota(quota) => Err(SinkError::Quota(quota)),
-        Miss::NotSent(trouble) => Ok(Outcome::NotApplied { reason: trouble.summary, retry_after: None }),
-        Miss::Lost(trouble) => Ok(Outcome::Unknown { trouble, retry_after: None }),
     }
 }

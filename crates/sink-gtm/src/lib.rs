@@ -5,8 +5,8 @@
 //! outcome is, and to repeat no secret and no value of a record in any message. Retries, pacing beyond the gate,
 //! the journal and the splitting of batches are the caller's.
 
+mod answers;
 mod api;
-mod classify;
 mod client;
 mod echo;
 mod problem;

@@ -2,7 +2,8 @@
 //!
 //! The API declares that an answer holds the written rows with all their cells, and promises no order. A created row
 //! is known by its key cell, an updated one by its id, and none by its position; whatever is ambiguous, foreign or
-//! without a key cell is left out and so stays in doubt.
+//! without a key cell is left out and so stays in doubt. One exception: a row whose key cell the destination could not
+//! keep would be found by no look-up, and be made again; see [`Matching::claim_keyless`].
 
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
@@ -30,8 +31,13 @@ pub(crate) fn created(sent: &Sent<'_>, key_cells: &[KeyCell], body: &[u8]) -> Op
         key_cells.iter().enumerate().map(|(index, key)| (*key, index)).collect()
     });
     let mut matching = Matching::new(key_cells.len(), &list);
+    let mut keyless = Vec::new();
     for (position, row) in list.data.iter().enumerate() {
-        let Some(key_cell) = row.key_cell(&sent.audience.key_column_id) else { continue };
+        let Some(key_cell) = row.key_cell(&sent.audience.key_column_id) else {
+            keyless
+                .extend(Some(row).filter(|row| row.cell(&sent.audience.key_column_id).is_some_and(Cell::has_failed)));
+            continue;
+        };
         // Most answers keep the order of the request: then each row is where it is looked for first.
         let is_here = key_cells.get(position) == Some(&key_cell);
         let index = if is_here { Some(position) } else { index_of.get(&key_cell).copied() };
@@ -39,6 +45,7 @@ pub(crate) fn created(sent: &Sent<'_>, key_cells: &[KeyCell], body: &[u8]) -> Op
             matching.claim(index, row);
         }
     }
+    matching.claim_keyless(&keyless);
     Some(matching.into_applied(sent))
 }
 
@@ -85,6 +92,18 @@ impl<'a> Matching<'a> {
             Slot::Open if is_single => Slot::Taken(row),
             _ => Slot::Ambiguous,
         };
+    }
+
+    /// Takes rows whose key cell failed for those that are missing, if there are as many.
+    ///
+    /// They are answers to our creates and nothing else can find them. Which is which is taken from their order, and
+    /// need not be right: a row with a failed cell is incomplete, so the next plan writes all its cells by its id.
+    fn claim_keyless(&mut self, keyless: &[&'a AnsweredRow<'a>]) {
+        let missing: Vec<usize> =
+            (0..self.slots.len()).filter(|index| matches!(self.slots[*index], Slot::Open)).collect();
+        if missing.len() == keyless.len() {
+            missing.into_iter().zip(keyless).for_each(|(index, row)| self.claim(index, row));
+        }
     }
 
     fn into_applied(self, sent: &Sent<'_>) -> Vec<AppliedRow> {

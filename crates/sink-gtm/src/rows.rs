@@ -6,6 +6,7 @@ use convoke_core::sink::{Answer, AppliedRow, AudienceBinding, JobId, JobState, K
 use convoke_core::{RowId, SinkError};
 use reqwest::Method;
 
+use crate::answers::Purpose;
 use crate::api::{Api, Call, Outcome};
 use crate::echo::Echo;
 use crate::problem::{self, RowShape};
@@ -22,12 +23,14 @@ pub(crate) async fn send(api: &Api, audience: &AudienceBinding, request: &Reques
         Request::Create { cells, key_cells } => {
             let body = row_body::creates(audience, cells, key_cells)?;
             let sent = Sent { audience, cells };
-            upsert(api, &sent, body, |answer| row_answer::created(&sent, key_cells, answer)).await
+            let call = upsert_call(api, audience, Purpose::Create, body);
+            upsert(api, &sent, call, |answer| row_answer::created(&sent, key_cells, answer)).await
         }
         Request::Update { cells, row_ids } => {
             let body = row_body::updates(audience, cells, row_ids)?;
             let sent = Sent { audience, cells };
-            upsert(api, &sent, body, |answer| row_answer::updated(&sent, row_ids, answer)).await
+            let call = upsert_call(api, audience, Purpose::Update, body);
+            upsert(api, &sent, call, |answer| row_answer::updated(&sent, row_ids, answer)).await
         }
         Request::Delete { row_ids } => delete(api, audience, row_ids).await,
     }
@@ -38,7 +41,7 @@ pub(crate) async fn send(api: &Api, audience: &AudienceBinding, request: &Reques
 /// A job that the service no longer knows, or whose status is a new word, may or may not have done its work: the
 /// rows must be looked up, which is what [`JobState::Incomplete`] asks for.
 pub(crate) async fn poll(api: &Api, audience: &AudienceBinding, job: &JobId) -> Result<JobState, SinkError> {
-    let call = api.call(Method::GET, &["audiences", &audience.key.audience_id, "jobs", &job.0]);
+    let call = api.call(Purpose::Poll, Method::GET, &["audiences", &audience.key.audience_id, "jobs", &job.0]);
     let document: Document<Resource<JobAttributes>> = match api.read_document(&call).await {
         Err(SinkError::NotFound { .. }) => return Ok(JobState::Incomplete),
         document => document?,
@@ -50,19 +53,22 @@ pub(crate) async fn poll(api: &Api, audience: &AudienceBinding, job: &JobId) -> 
     })
 }
 
+fn upsert_call(api: &Api, audience: &AudienceBinding, purpose: Purpose, body: Vec<u8>) -> Call {
+    let path = ["audiences", &audience.key.audience_id, "rows", "actions", "bulk", "upsert"];
+    api.call(purpose, Method::POST, &path).body(body)
+}
+
 async fn upsert(
     api: &Api,
     sent: &Sent<'_>,
-    body: Vec<u8>,
+    call: Call,
     applied_rows: impl Fn(&[u8]) -> Option<Vec<AppliedRow>>,
 ) -> Result<Answer, SinkError> {
-    let path = ["audiences", &sent.audience.key.audience_id, "rows", "actions", "bulk", "upsert"];
-    let call = api.call(Method::POST, &path).body(body);
     let outcome = api.attempt(&call).await?;
     Ok(match outcome {
         Outcome::Done { body, .. } => match applied_rows(&body) {
             Some(rows) => Answer::Applied(rows),
-            None => unreadable(&call),
+            None => uncertain(call.unconfirmed()?),
         },
         Outcome::Refused { too_large, body, .. } => refused_cells(sent.audience, sent.cells, too_large, &body),
         other => uncertain(other),
@@ -71,12 +77,12 @@ async fn upsert(
 
 async fn delete(api: &Api, audience: &AudienceBinding, row_ids: &[RowId]) -> Result<Answer, SinkError> {
     let path = ["audiences", &audience.key.audience_id, "rows", "actions", "bulk", "delete"];
-    let call = api.call(Method::DELETE, &path).body(row_body::deletes(row_ids));
+    let call = api.call(Purpose::Delete, Method::DELETE, &path).body(row_body::deletes(row_ids));
     let outcome = api.attempt(&call).await?;
     Ok(match outcome {
         Outcome::Done { status: 202, body } => match serde_json::from_slice::<Document<Identified>>(&body) {
             Ok(document) => Answer::Accepted(JobId(document.data.id)),
-            Err(_) => unreadable(&call),
+            Err(_) => uncertain(call.unconfirmed()?),
         },
         // The API declares 202 alone. Another 2xx names no row, so every row stays in doubt and is looked up.
         Outcome::Done { .. } => Answer::Applied(Vec::new()),
@@ -104,8 +110,4 @@ fn uncertain(outcome: Outcome) -> Answer {
             Answer::Unknown { reason: "the answer was not understood".to_owned() }
         }
     }
-}
-
-fn unreadable(call: &Call) -> Answer {
-    Answer::Unknown { reason: format!("{call} was answered, but not with the document that the API declares") }
 }

@@ -16,6 +16,7 @@ use convoke_core::rule::Operator;
 use convoke_core::sink::{AudienceBinding, ScanPage, ScannedRow};
 use convoke_core::{RowId, SinkError};
 
+use crate::answers::Purpose;
 use crate::api::Api;
 use crate::row_document::{Row, RowList};
 use crate::search::{PAGE_LIMIT, PAGE_ROWS, changed_meanwhile, length_changed, read_page, search_call};
@@ -40,7 +41,8 @@ pub(crate) async fn scan(api: &Api, audience: &AudienceBinding, cursor: Option<&
         Some(text) => Position::parse(text).ok_or_else(|| foreign_cursor(audience))?,
     };
     loop {
-        let call = search_call(api, audience, &named_columns(audience), position.slice.search(audience));
+        let columns = named_columns(audience);
+        let call = search_call(api, Purpose::Scan, audience, &columns, position.slice.search(audience));
         let body = read_page(api, &call, position.page).await?;
         let list = RowList::parse(&body).ok_or_else(|| call.unreadable())?;
         if position.page > 1 && list.total() != position.slice_total {

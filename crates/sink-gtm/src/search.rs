@@ -11,6 +11,7 @@ use convoke_core::sink::{AudienceBinding, FoundRow, KeyCell, KeyLookUp, LookUp};
 use convoke_core::{KeyHash, RowId, SinkError};
 use reqwest::Method;
 
+use crate::answers::Purpose;
 use crate::api::{Api, Call};
 use crate::row_document::{Row, RowList};
 use crate::wire::{Filter, FilterGroup, RowSearch, encode};
@@ -57,9 +58,15 @@ pub(crate) async fn look_up(api: &Api, audience: &AudienceBinding, query: &LookU
 }
 
 /// A search for rows; `columns` limits the cells that come back, unless it is empty.
-pub(crate) fn search_call(api: &Api, audience: &AudienceBinding, columns: &[&str], search: RowSearch<'_>) -> Call {
+pub(crate) fn search_call(
+    api: &Api,
+    purpose: Purpose,
+    audience: &AudienceBinding,
+    columns: &[&str],
+    search: RowSearch<'_>,
+) -> Call {
     let path = ["audiences", &audience.key.audience_id, "rows", "actions", "search"];
-    let call = api.call(Method::POST, &path).body(encode("RowSearch", search));
+    let call = api.call(purpose, Method::POST, &path).body(encode("RowSearch", search));
     let call = call.query("page[size]", &PAGE_ROWS.to_string());
     if columns.is_empty() { call } else { call.query_ids("columns", columns) }
 }
@@ -112,7 +119,7 @@ impl Found<'_> {
         shown: Shown,
         is_wanted: impl Fn(&FoundRow) -> bool,
     ) -> Result<(), SinkError> {
-        let call = search_call(api, self.audience, &[&self.audience.key_column_id], search);
+        let call = search_call(api, Purpose::LookUp, self.audience, &[&self.audience.key_column_id], search);
         let mut seen = 0;
         let mut told = None;
         for number in 1..=PAGE_LIMIT {

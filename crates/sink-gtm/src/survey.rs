@@ -6,6 +6,7 @@ use convoke_core::sink::{AudienceTarget, KEY_COLUMN, KeyLookUp, RemoteAudience, 
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
+use crate::answers::Purpose;
 use crate::api::Api;
 use crate::search::{PAGE_LIMIT, changed_meanwhile};
 use crate::wire::{
@@ -49,7 +50,7 @@ pub(crate) async fn survey(api: &Api, target: &AudienceTarget, known_id: Option<
 
 /// Looks at one audience, its columns, and how its key column can be searched.
 async fn survey_audience(api: &Api, id: &str, survey: &mut Survey) -> Result<(), SinkError> {
-    let call = api.call(Method::GET, &["audiences", id]);
+    let call = api.call(Purpose::Survey, Method::GET, &["audiences", id]);
     let document: Document<Resource<AudienceAttributes>> = api.read_document(&call).await?;
     // Taken for an audience without columns, it would get a second set of them.
     if document.data.attributes.columns.is_none() {
@@ -66,7 +67,7 @@ async fn survey_audience(api: &Api, id: &str, survey: &mut Survey) -> Result<(),
 }
 
 async fn key_look_up(api: &Api, audience_id: &str, column_id: &str) -> Result<Option<KeyLookUp>, SinkError> {
-    let call = api.call(Method::GET, &["audiences", audience_id, "filter-metadata"]);
+    let call = api.call(Purpose::Survey, Method::GET, &["audiences", audience_id, "filter-metadata"]);
     let document: Document<Resource<FilterMetadataAttributes>> = api.read_document(&call).await?;
     let filters = document.data.attributes.filter_metadata;
     Ok(filters.iter().find(|filters| filters.column_id == column_id).and_then(read_key_look_up))
@@ -107,7 +108,7 @@ async fn list<A: DeserializeOwned>(api: &Api, resource: &str, name: &str) -> Res
     let mut found = Vec::new();
     for number in 1..=PAGE_LIMIT {
         let call = api
-            .call(Method::GET, &[resource])
+            .call(Purpose::Survey, Method::GET, &[resource])
             .query("filter[searchText]", name)
             .query("sort", "createdAt")
             .query("page[size]", LIST_PAGE_ROWS)

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
+use crate::answers::{Came, Meaning, Purpose, meaning};
 use crate::settings::authority;
 use crate::transport::{Miss, Reply, Transport};
 
@@ -114,7 +115,7 @@ impl TokenSource {
 
     async fn fetch(&self, transport: &Transport, serial: u64) -> Result<Token, TokenFailure> {
         let asked_at = transport.clock().elapsed();
-        let reply = match transport.exchange(self.request()).await {
+        let reply = match transport.exchange(self.request(), Purpose::Token.answer_limit()).await {
             Ok(reply) => reply,
             Err(Miss::Quota(quota)) => return Err(TokenFailure::Quota(quota)),
             Err(Miss::NotSent(trouble) | Miss::Lost(trouble)) => {
@@ -151,35 +152,35 @@ impl TokenSource {
     fn read(&self, reply: Reply) -> Result<TokenAnswer, TokenFailure> {
         let Reply { status, retry_after, body } = reply;
         let host = self.host();
-        match status {
-            200..=299 => {
-                let body =
-                    body.map_err(|trouble| TokenFailure::Unavailable { reason: trouble.summary, retry_after })?;
-                serde_json::from_slice(&body).map_err(|_| self.not_a_token())
-            }
-            408 | 429 | 500..=599 => Err(TokenFailure::Unavailable {
+        let came = Came::of_status(status);
+        if came == Came::Success {
+            let body = body.map_err(|trouble| TokenFailure::Unavailable { reason: trouble.summary, retry_after })?;
+            return serde_json::from_slice(&body).map_err(|_| self.not_a_token());
+        }
+        Err(match (meaning(Purpose::Token, came), status) {
+            (Meaning::SendAgain, _) => TokenFailure::Unavailable {
                 reason: format!("the token service `{host}` answered {status}"),
                 retry_after,
-            }),
-            400 | 401 => {
+            },
+            (_, 400 | 401) => {
                 let refusal: TokenRefusal =
                     body.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
                 let code =
                     refusal.error.filter(|code| is_error_code(code)).map_or(String::new(), |code| format!(" {code}"));
-                Err(TokenFailure::Refused {
+                TokenFailure::Refused {
                     message: format!(
                         "the token service `{host}` refused the client credentials ({status}{code}); check \
                          `client_id` and `client_secret` of this connection, and that the client is still allowed"
                     ),
-                })
+                }
             }
-            _ => Err(TokenFailure::Refused {
+            _ => TokenFailure::Refused {
                 message: format!(
                     "the token service `{host}` answered {status}; check `token_url` of this connection, and that \
                      the client may ask for tokens"
                 ),
-            }),
-        }
+            },
+        })
     }
 
     fn not_a_token(&self) -> TokenFailure {

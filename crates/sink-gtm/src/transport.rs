@@ -15,9 +15,8 @@ use reqwest::{Client, Request, Response};
 use crate::rate_headers;
 use crate::settings::authority;
 
-/// Longest body of an answer that is read. Five hundred rows with a hundred cells of 2,000 characters just do not
-/// reach it.
-const ANSWER_LIMIT: usize = 128 * 1024 * 1024;
+/// Longest body of a refusal that is read, far above a problem for each row: of a longer one the status alone counts.
+const REFUSAL_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The way to the service.
 pub(crate) struct Transport {
@@ -60,8 +59,8 @@ impl Transport {
         &*self.clock
     }
 
-    /// Sends one request, once, when the gate lets it.
-    pub(crate) async fn exchange(&self, request: Request) -> Result<Reply, Miss> {
+    /// Sends one request, once, when the gate lets it; `limit` is the longest body that is read.
+    pub(crate) async fn exchange(&self, request: Request, limit: usize) -> Result<Reply, Miss> {
         self.gate.admit().await.map_err(Miss::Quota)?;
         let host = authority(request.url()).to_owned();
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
@@ -78,7 +77,8 @@ impl Transport {
         let now = self.clock.now();
         self.gate.report(rate_headers::feedback(status, response.headers(), now));
         let retry_after = rate_headers::retry_after(status, response.headers(), now);
-        let body = read_body(response).await.map_err(|error| self.broken_body(&host, error));
+        let limit = if response.status().is_success() { limit } else { limit.min(REFUSAL_LIMIT) };
+        let body = read_body(response, limit).await.map_err(|error| self.broken_body(&host, error));
         let elapsed_ms = (self.clock.elapsed().saturating_sub(started_at)).as_millis();
         tracing::debug!(%method, path, host, status, elapsed_ms, whole = body.is_ok(), "answered");
         Ok(Reply { status, retry_after, body })
@@ -99,8 +99,8 @@ impl Transport {
 
     fn broken_body(&self, host: &str, error: BodyError) -> Trouble {
         match error {
-            BodyError::TooLong => {
-                let summary = format!("the answer of `{host}` is longer than {ANSWER_LIMIT} bytes");
+            BodyError::TooLong { limit } => {
+                let summary = format!("the answer of `{host}` is longer than {limit} bytes");
                 Trouble { summary, cause: None }
             }
             BodyError::Broken(error) => self.lost(host, error.without_url()),
@@ -124,19 +124,19 @@ impl Trouble {
 }
 
 enum BodyError {
-    TooLong,
+    TooLong { limit: usize },
     Broken(reqwest::Error),
 }
 
-async fn read_body(mut response: Response) -> Result<Bytes, BodyError> {
+async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
-    if announced.is_some_and(|length| length > ANSWER_LIMIT) {
-        return Err(BodyError::TooLong);
+    if announced.is_some_and(|length| length > limit) {
+        return Err(BodyError::TooLong { limit });
     }
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
-        if body.len() + chunk.len() > ANSWER_LIMIT {
-            return Err(BodyError::TooLong);
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLong { limit });
         }
         body.extend_from_slice(&chunk);
     }

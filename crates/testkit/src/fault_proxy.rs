@@ -320,6 +320,7 @@ async fn serve_request(
             return pass_on(&answer, client).await;
         }
         Fault::Unauthorized => return pass_on(&Message::error_answer(401), client).await,
+        Fault::RefuseRequest { status } => return pass_on(&Message::error_answer(status), client).await,
     }
     Ok(After::Close)
 }

@@ -4,6 +4,8 @@
 //! its queue; a request for which nothing is queued gets the reply of its route, if there is one, else a 599 that
 //! names the request. It speaks as much HTTP as a test needs: `Content-Length` bodies, `chunked` is refused.
 
+mod broken;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
+
+pub use self::broken::{End, Sent};
 
 /// Longest head of a request that is accepted.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -38,9 +42,11 @@ pub struct RecordedRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpAnswer {
     pub status: u16,
-    /// `Content-Length` is added.
+    /// `Content-Length` is added, unless the body ends with the connection.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Whether the end of the connection, and nothing else, tells the end of the body.
+    pub is_until_closed: bool,
 }
 
 /// What the server does about one request.
@@ -54,6 +60,12 @@ pub enum Reply {
     Truncated {
         answer: HttpAnswer,
         body_bytes: usize,
+    },
+    /// Sends a part of the answer, or all of it, and ends the connection in some way.
+    Broken {
+        answer: HttpAnswer,
+        sent: Sent,
+        end: End,
     },
     /// Reads and records the request; goes on with `then` once `release` lets it.
     Held {
@@ -161,7 +173,7 @@ impl Drop for ScriptedHttp {
 impl HttpAnswer {
     /// An answer with this status and body, without headers.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into() }
+        Self { status, headers: Vec::new(), body: body.into(), is_until_closed: false }
     }
 
     /// An answer with a JSON body.
@@ -175,12 +187,18 @@ impl HttpAnswer {
         self
     }
 
+    /// Tells no length: the body goes on until the connection is closed.
+    pub fn until_closed(mut self) -> Self {
+        self.is_until_closed = true;
+        self.header("Connection", "close")
+    }
+
     fn encode(&self, body_bytes: usize) -> Vec<u8> {
         let mut encoded = format!("HTTP/1.1 {} Scripted\r\n", self.status);
         for (name, value) in &self.headers {
             encoded.push_str(&format!("{name}: {value}\r\n"));
         }
-        if self.status != 204 {
+        if self.status != 204 && !self.is_until_closed {
             encoded.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
         }
         encoded.push_str("\r\n");
@@ -365,7 +383,11 @@ async fn play(stream: &mut TcpStream, request: &RecordedRequest, mut reply: Repl
             Reply::DropUnread | Reply::DropRead => return Ok(Connection::Close),
             Reply::Answer(answer) => {
                 stream.write_all(&answer.encode(answer.body.len())).await?;
-                return Ok(Connection::KeepAlive);
+                return Ok(if answer.is_until_closed { Connection::Close } else { Connection::KeepAlive });
+            }
+            Reply::Broken { answer, sent, end } => {
+                broken::play(stream, &answer, sent, end).await?;
+                return Ok(Connection::Close);
             }
             Reply::Truncated { answer, body_bytes } => {
                 stream.write_all(&answer.encode(body_bytes)).await?;

@@ -13,11 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Ports;
 use crate::lease::{LeaseView, while_leased, writable};
-use crate::protocol::{LONGEST_RETRY_AFTER, backoff};
+use crate::patience::{Patience, asking_about_a_job, looking_rows_up};
 use crate::report::DeliveryError;
-
-/// Attempts at one read while the destination is unavailable: with the back-off, about a minute.
-const READ_ATTEMPTS: u32 = 7;
 
 /// Values per look-up where the destination names no limit: keeps requests and answers below a megabyte.
 const MOST_VALUES: usize = 500;
@@ -82,7 +79,8 @@ impl<'a> Desk<'a> {
     }
 
     pub(super) async fn poll_job(&self, job: &JobId) -> Result<JobState, DeliveryError> {
-        self.read(|| self.ports.sink.poll(self.audience, job)).await
+        let what = asking_about_a_job(self.audience);
+        self.read(&what, || self.ports.sink.poll(self.audience, job)).await
     }
 
     pub(super) async fn find_cells(&self, cells: &[KeyCell]) -> Result<Vec<FoundRow>, DeliveryError> {
@@ -115,28 +113,20 @@ impl<'a> Desk<'a> {
     }
 
     async fn look_up(&self, query: &LookUp) -> Result<Vec<FoundRow>, DeliveryError> {
-        self.read(|| self.ports.sink.look_up(self.audience, query)).await
+        let what = looking_rows_up(self.audience);
+        self.read(&what, || self.ports.sink.look_up(self.audience, query)).await
     }
 
-    /// Makes a read, again and again while the destination is unavailable, a bounded number of times.
-    async fn read<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, DeliveryError>
+    /// Makes a read, repeated until this delivery halts.
+    async fn read<T, F>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Result<T, DeliveryError>
     where
         F: Future<Output = Result<T, SinkError>>,
     {
-        let mut attempts = 0;
-        loop {
+        let patience = Patience { clock: &*self.ports.clock, cancel: &self.halt };
+        let counted = || {
             self.requests.fetch_add(1, Ordering::Relaxed);
-            attempts += 1;
-            let error = match attempt().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let SinkError::Unavailable { retry_after, .. } = &error else { return Err(self.sink_error(error)) };
-            let at_least = retry_after.unwrap_or_default();
-            if attempts >= READ_ATTEMPTS || at_least > LONGEST_RETRY_AFTER || self.halt.is_cancelled() {
-                return Err(self.sink_error(error));
-            }
-            self.wait(at_least, backoff(attempts)).await;
-        }
+            attempt()
+        };
+        patience.read(what, counted).await.map_err(|error| self.sink_error(error))
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Part {
     pub(super) rounds: u32,
     /// Attempts of this process that these rows were in.
     pub(super) attempts: Vec<u32>,
+    /// Whether a refusal of more rows pointed at none of these.
+    pub(super) cleared: bool,
     /// Set: nothing is sent any more, the row is rejected for this.
     pub(super) verdict: Option<Reason>,
 }
@@ -62,6 +64,7 @@ pub(super) struct Entry {
     pub(super) rounds: u32,
     /// Attempts of this process that these rows were in, this one last.
     pub(super) attempts: Vec<u32>,
+    pub(super) cleared: bool,
     verdict: Option<Reason>,
     /// Whether the intent is durable and not closed.
     is_open: bool,
@@ -86,7 +89,7 @@ impl Machine {
             attempts_before: task.attempts_before,
             attempt: task.attempts_before,
             recreated: task.recreated,
-            parts: vec![Part { rows: task.rows, rounds: 0, attempts: Vec::new(), verdict: None }],
+            parts: vec![Part { rows: task.rows, rounds: 0, attempts: Vec::new(), cleared: false, verdict: None }],
             entry: Entry::default(),
             due: VecDeque::new(),
         };
@@ -161,9 +164,9 @@ impl Machine {
             self.due.push_back(Action::NoteRecreated { rows: again, tag });
         }
         self.due.push_back(Action::Journal { rows: part.rows.clone(), attempt: self.attempt, tag });
-        let Part { rows, rounds, mut attempts, verdict } = part;
+        let Part { rows, rounds, mut attempts, cleared, verdict } = part;
         attempts.push(self.attempt);
-        self.entry = Entry { rows, rounds, attempts, verdict, ..Entry::default() };
+        self.entry = Entry { rows, rounds, attempts, cleared, verdict, ..Entry::default() };
     }
 
     /// Rows of the open entry whose fate is not known.

@@ -6,7 +6,7 @@ use convoke_core::RowId;
 use convoke_core::journal::Operation;
 
 use super::machine::{Machine, Part};
-use super::refusal::Refused;
+use super::refusal::{Refused, Split};
 use super::{Action, Fate, Found, MAX_CREATE_ROUNDS, Stop};
 
 /// Why rows are in doubt.
@@ -103,7 +103,7 @@ impl Machine {
         self.set_fates(missing.clone(), Fate::NotApplied);
         self.close();
         match rounds < MAX_CREATE_ROUNDS {
-            true => self.parts.push(Part { rows: missing, rounds, attempts, verdict: None }),
+            true => self.parts.push(Part { rows: missing, rounds, attempts, cleared: false, verdict: None }),
             false => {
                 let reason = "answers were lost again and again".to_owned();
                 self.due.push_back(Action::Stop(Stop::GaveUp { attempts: rounds, reason }));
@@ -129,6 +129,13 @@ impl Machine {
         let rows = self.open_rows();
         let (rounds, unapplied) = (self.entry.rounds, self.unapplied());
         if let [row] = rows[..] {
+            if !refused.alone {
+                // The others of its request were done. Whether this one is refused shows when it is sent alone.
+                let attempts = self.entry.attempts.clone();
+                self.parts.push(Part { rows: rows.clone(), rounds, attempts, cleared: false, verdict: None });
+                self.set_fates(rows, unapplied);
+                return self.close();
+            }
             let reason = refused.reason(row);
             if unapplied == Fate::NotApplied {
                 self.set_fates(rows, Fate::Rejected);
@@ -137,14 +144,15 @@ impl Machine {
             }
             // The ledger must not go on believing what it has of the row, so this entry says that it may have changed.
             // That it was rejected stands in an entry of its own, for which nothing is sent.
-            self.parts.push(Part { rows: rows.clone(), rounds, attempts: Vec::new(), verdict: Some(reason) });
+            let attempts = Vec::new();
+            self.parts.push(Part { rows: rows.clone(), rounds, attempts, cleared: false, verdict: Some(reason) });
             self.set_fates(rows, unapplied);
             return self.close();
         }
-        let (first, second) = refused.split(&rows);
-        for rows in [second, first] {
+        let Split { first, first_is_cleared, second } = refused.split(&rows, self.entry.cleared);
+        for (rows, cleared) in [(second, false), (first, first_is_cleared)] {
             let attempts = self.entry.attempts.clone();
-            self.parts.push(Part { rows, rounds, attempts, verdict: None });
+            self.parts.push(Part { rows, rounds, attempts, cleared, verdict: None });
         }
         self.set_fates(rows, unapplied);
         self.close();

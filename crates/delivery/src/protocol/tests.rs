@@ -290,6 +290,16 @@ fn suspects_are_sent_apart_and_rejected_only_when_refused_alone() {
 }
 
 #[test]
+fn a_row_whose_company_was_done_is_sent_alone_before_it_is_rejected() {
+    let partial = Assumptions { atomic_refusals: false, ..assumptions() };
+    let mut machine = about_to_send(partial, task(Operation::Create, 2));
+    let actions = play(&mut machine, [refused(&[]), found([(0, 1)]), found([]), applied([(0, 1)])]);
+    assert!(actions.contains(&send(&[1], 2)), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Reject { .. })), "{actions:?}");
+    assert_eq!(actions.last(), Some(&Action::Done));
+}
+
+#[test]
 fn one_refused_row_among_many_that_nothing_points_at_costs_a_logarithm_of_requests() {
     let mut machine = Machine::new(assumptions(), task(Operation::Create, 512));
     let bad = 333;

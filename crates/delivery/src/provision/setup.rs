@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ProvisionError, SetupProblem, Step, folder_name, lacks, new_audience, next_step};
 use crate::lease::{LeaseView, while_leased, writable};
-use crate::protocol::{LONGEST_RETRY_AFTER, backoff};
+use crate::patience::{Patience, looking_at};
+use crate::protocol::backoff;
 
-/// Attempts at one thing, and at one survey.
+/// Attempts at one thing.
 const MAX_ATTEMPTS: u32 = 6;
 
 /// Steps of one set-up. Folder, audience, columns, match columns, hiding and criteria are six; the rest are repeats.
@@ -145,20 +146,10 @@ impl Setup<'_> {
     }
 
     async fn survey(&self) -> Result<Survey, ProvisionError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let error = match self.ports.sink.survey(self.target, self.known_id.as_deref()).await {
-                Ok(survey) => return Ok(survey),
-                Err(error) => error,
-            };
-            let SinkError::Unavailable { retry_after, .. } = &error else { return Err(self.sink_error(error)) };
-            let at_least = retry_after.unwrap_or_default();
-            if attempts >= MAX_ATTEMPTS || at_least > LONGEST_RETRY_AFTER {
-                return Err(self.sink_error(error));
-            }
-            self.back_off(at_least, attempts).await?;
-        }
+        let SetupPorts { sink, clock, cancel, .. } = self.ports;
+        let patience = Patience { clock: &**clock, cancel };
+        let look = || sink.survey(self.target, self.known_id.as_deref());
+        patience.read(&looking_at(self.target), look).await.map_err(|error| self.sink_error(error))
     }
 
     /// Takes one step, once. When this returns it was taken, or certainly was not and never will be.
@@ -186,9 +177,11 @@ impl Setup<'_> {
                 return self.back_off(retry_after.unwrap_or_default(), attempts).await;
             }
             Ok(ProvisionAnswer::Unknown { reason }) => self.unknown(provision, attempts, reason).await?,
-            Err(error @ (SinkError::Unavailable { .. } | SinkError::Protocol { .. })) => {
+            Err(error @ SinkError::Unavailable { .. }) => {
                 self.unknown(provision, attempts, error.to_string()).await?;
             }
+            // In doubt, and asking again is no use: the intent stays open, for the next run to wait out and look.
+            Err(error @ SinkError::Protocol { .. }) => return Err(self.sink_error(error)),
             Err(error) => {
                 self.close(&what, intended_at).await?;
                 if matches!(error, SinkError::NotFound { .. }) {
@@ -354,8 +347,9 @@ impl Setup<'_> {
     }
 
     fn sink_error(&self, source: SinkError) -> ProvisionError {
-        if self.ports.cancel.is_cancelled() && matches!(source, SinkError::Quota(_)) {
-            // Only a wait for the rate budget was cut short.
+        let ends_a_wait = matches!(source, SinkError::Quota(_) | SinkError::Unavailable { .. });
+        if self.ports.cancel.is_cancelled() && ends_a_wait {
+            // Only a wait for the rate budget, or for the destination to answer, was cut short.
             return ProvisionError::Interrupted { audience: self.target.spec.name.clone() };
         }
         ProvisionError::Sink { audience: self.target.spec.name.clone(), source }

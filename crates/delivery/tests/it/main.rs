@@ -1,8 +1,10 @@
 //! Delivery against a destination that fails in every way it may, under a clock that the tests hold.
 
+mod answers;
 mod courier;
 mod crash;
 mod limiter;
 mod memory_state;
+mod patience;
 mod provision;
 mod world;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::memory_state::MemoryState;
 use crate::world::{FOREVER, TestLease};
 
-fn target() -> AudienceTarget {
+pub(crate) fn target() -> AudienceTarget {
     AudienceTarget {
         spec: AudienceSpec {
             connection: ConnectionName::new("fake"),
@@ -31,7 +31,7 @@ fn target() -> AudienceTarget {
     }
 }
 
-fn account(faults: Faults) -> (Arc<TestClock>, Arc<FakeSink>, SetupPorts) {
+pub(crate) fn account(faults: Faults) -> (Arc<TestClock>, Arc<FakeSink>, SetupPorts) {
     let clock = TestClock::stepping();
     let sink = FakeSink::new(Arc::clone(&clock) as Arc<dyn Clock>, FakeSink::small_capabilities(), faults);
     let ports = SetupPorts {
@@ -45,7 +45,7 @@ fn account(faults: Faults) -> (Arc<TestClock>, Arc<FakeSink>, SetupPorts) {
 }
 
 /// One folder, one audience, and its columns: two mapped, the key, the match column.
-const COMPLETE: (usize, usize, usize) = (1, 1, 4);
+pub(crate) const COMPLETE: (usize, usize, usize) = (1, 1, 4);
 
 #[test]
 fn an_audience_is_made_once_and_found_the_second_time() {

@@ -57,7 +57,7 @@ async fn entitlement_and_absence_stop_the_run() {
 
 #[tokio::test]
 async fn answers_outside_the_contract_stop_the_run_in_doubt() {
-    for status in [302, 307, 405, 409, 415] {
+    for status in [302, 307, 405, 415] {
         let reply = HttpAnswer::new(status, "").header("Location", "http://elsewhere.example/");
         let error = outcome_of(reply.into()).await.unwrap_err();
         assert!(matches!(error, SinkError::Protocol { .. }), "{status}: {error}");
@@ -65,8 +65,8 @@ async fn answers_outside_the_contract_stop_the_run_in_doubt() {
 }
 
 #[tokio::test]
-async fn time_outs_and_server_errors_leave_the_request_in_doubt() {
-    for status in [408, 500, 502, 503, 504] {
+async fn time_outs_conflicts_and_server_errors_leave_the_request_in_doubt() {
+    for status in [408, 409, 425, 500, 502, 503, 504] {
         let answer = outcome_of(Reply::json(status, &json!({"error": {"code": "PFAPI0007"}}))).await.unwrap();
         let Answer::Unknown { reason } = answer else { panic!("{status}: {answer:?}") };
         assert!(reason.contains(&status.to_string()) && reason.contains("PFAPI0007"), "{reason}");

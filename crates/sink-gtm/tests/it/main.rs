@@ -1,5 +1,6 @@
 //! The sink against a scripted server, where every answer and failure is written down, and against the audience store.
 
+mod answers;
 mod contract;
 mod faults;
 mod fixture;
@@ -7,4 +8,5 @@ mod privacy;
 mod rows;
 mod search;
 mod setup;
+mod table;
 mod token;

@@ -33,6 +33,8 @@ pub enum Fault {
     TooManyRequests { retry_after: Duration },
     /// Nothing is forwarded; 401.
     Unauthorized,
+    /// Nothing is forwarded; this status, as for a request that the destination refuses as a whole.
+    RefuseRequest { status: u16 },
 }
 
 impl Fault {
@@ -50,6 +52,7 @@ impl Fault {
             Self::ShuffleRows => "shuffle_rows",
             Self::TooManyRequests { .. } => "too_many_requests",
             Self::Unauthorized => "unauthorized",
+            Self::RefuseRequest { .. } => "refuse_request",
         }
     }
 

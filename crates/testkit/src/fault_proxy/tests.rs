@@ -255,16 +255,19 @@ async fn refusals_are_answered_without_the_upstream_and_keep_the_connection() {
     let script = FaultScript::rules(vec![
         Rule::on("POST", "bulk/upsert", Fault::TooManyRequests { retry_after }).once(),
         Rule::on("POST", "bulk/upsert", Fault::Unauthorized).once(),
+        Rule::on("POST", "bulk/upsert", Fault::RefuseRequest { status: 422 }).once(),
     ]);
     let proxy = proxy_with(&upstream, script).await;
     let mut client = Client::connect(&proxy).await;
 
     let limited = client.post("a").await.unwrap();
     let unauthorized = client.post("b").await.unwrap();
+    let refused = client.post("refused").await.unwrap();
     let accepted = client.post("c").await.unwrap();
 
     assert_eq!((limited.status().unwrap(), limited.header("retry-after")), (429, Some("7")));
     assert_eq!(unauthorized.status().unwrap(), 401);
+    assert_eq!(refused.status().unwrap(), 422);
     assert_eq!(accepted.status().unwrap(), 200);
     assert_eq!(upstream.seen(), ["c"]);
 }
