@@ -163,7 +163,10 @@ pub async fn tally(state: &dyn StateStore, plan: PlanId) -> Result<DeliveryCount
 
 /// How long to wait for the moment after which no earlier request can commit.
 ///
-/// Nothing commits later than the destination declares: more is left only if the wall clock was set back since.
+/// What is noted for an unclear answer is the time of the answer, a `max_commit_delay` and a `settle`. The request left
+/// before its answer, so the delay alone would do on one clock; `settle` is room for wall clocks of two machines that
+/// differ, and keeps what is sent next from meeting a commit at the very bound. More is left only if the wall clock was
+/// set back since.
 pub fn until_quiet(capabilities: &Capabilities, until: Timestamp, now: Timestamp) -> Duration {
     until.since(now).min(capabilities.max_commit_delay + capabilities.settle)
 }

@@ -16,7 +16,8 @@ use convoke_core::gate::{Feedback, Gate, QuotaExhausted};
 use convoke_core::spec::RateLimits;
 use convoke_core::state::Budgets;
 use convoke_core::{Clock, StateError};
-use rand::Rng;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ pub struct Limiter {
     limits: RateLimits,
     /// Tells this limiter from all others on the store.
     member: String,
+    /// Spreads the ends of pauses.
+    random: Mutex<StdRng>,
     kept: Mutex<Kept>,
     /// Held by whoever is next; the lock is fair, so nobody overtakes.
     turn: tokio::sync::Mutex<()>,
@@ -60,12 +63,24 @@ impl Limiter {
         store: Arc<dyn Budgets>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StateError> {
+        Self::open_as(rand::rng().random(), credential, limits, store, clock).await
+    }
+
+    /// [`Limiter::open`] under a number of its own, which leaves nothing to chance. No two limiters on one store may
+    /// share a number.
+    pub async fn open_as(
+        number: u64,
+        credential: impl Into<String>,
+        limits: RateLimits,
+        store: Arc<dyn Budgets>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, StateError> {
         let credential = credential.into();
         let account = read(&credential, store.budget(&credential).await?)?;
-        let member = format!("{:016x}", rand::rng().random::<u64>());
+        let (member, random) = (format!("{number:016x}"), Mutex::new(StdRng::seed_from_u64(number)));
         let kept = Mutex::new(Kept { allowance: Allowance::new(limits), account });
         let (turn, cancel) = (tokio::sync::Mutex::new(()), OnceLock::new());
-        Ok(Arc::new(Self { credential, limits, member, kept, turn, store, clock, cancel }))
+        Ok(Arc::new(Self { credential, limits, member, random, kept, turn, store, clock, cancel }))
     }
 
     /// Cuts waits short once this is cancelled: whoever waits is told until when the budget is used up, and has sent
@@ -175,7 +190,7 @@ impl Gate for Limiter {
 
     fn report(&self, feedback: Feedback) {
         let now = self.clock.elapsed();
-        let jitter = rand::rng().random_range(0.0..1.0);
+        let jitter = self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.0..1.0);
         self.with(|kept| kept.allowance.note(&feedback, jitter, now));
     }
 }

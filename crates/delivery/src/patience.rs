@@ -34,6 +34,8 @@ pub(crate) struct Patience<'a> {
     pub(crate) clock: &'a dyn Clock,
     /// Ends waiting; an attempt under way is finished.
     pub(crate) cancel: &'a CancellationToken,
+    /// Chooses how much of a back-off's range is waited for, 0 to 1.
+    pub(crate) choose: &'a (dyn Fn() -> f64 + Sync),
 }
 
 impl PatientReads {
@@ -43,7 +45,7 @@ impl PatientReads {
     }
 
     fn patience(&self) -> Patience<'_> {
-        Patience { clock: &*self.clock, cancel: &self.cancel }
+        Patience { clock: &*self.clock, cancel: &self.cancel, choose: &by_chance }
     }
 }
 
@@ -87,6 +89,11 @@ impl Sink for PatientReads {
     }
 }
 
+/// Any part, each as likely as the others.
+pub(crate) fn by_chance() -> f64 {
+    rand::rng().random_range(0.0..=1.0)
+}
+
 /// Names a survey in messages.
 pub(crate) fn looking_at(target: &AudienceTarget) -> String {
     format!("looking at audience `{}`", target.spec.name)
@@ -128,7 +135,7 @@ impl Patience<'_> {
 
     /// Waits, for a random part of `spread` more; false if that was cut short.
     async fn wait(&self, at_least: Duration, spread: Duration) -> bool {
-        let jitter = spread.mul_f64(rand::rng().random_range(0.0..=1.0));
+        let jitter = spread.mul_f64((self.choose)());
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => false,

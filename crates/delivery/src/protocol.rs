@@ -58,7 +58,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Time to the first question: a small job may be done at once.
 const FIRST_POLL: Duration = Duration::from_millis(100);
 
-/// Polls before a job counts as lost: about ten minutes. Its rows are then looked up.
+/// Polls before a job is given up: about ten minutes. Its entry stays open, since it may still delete.
 pub const MAX_POLLS: u32 = 300;
 
 /// Time to wait before question `poll` about a job, counted from 1: doubled each time up to [`POLL_INTERVAL`].

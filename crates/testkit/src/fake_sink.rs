@@ -16,9 +16,9 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use convoke_core::gate::QuotaExhausted;
 use convoke_core::sink::{
-    Answer, AppliedRow, AudienceBinding, AudienceSetup, AudienceTarget, BoundColumn, Capabilities, FoundRow, JobId,
-    JobState, KEY_COLUMN, KeyCell, KeyLookUp, LookUp, Problem, Provision, ProvisionAnswer, Refusal, Request, ScanPage,
-    ScannedRow, Sink, Survey,
+    Answer, AppliedRow, AudienceBinding, AudienceSetup, AudienceTarget, BoundColumn, Capabilities, FailedCell,
+    FoundRow, JobId, JobState, KEY_COLUMN, KeyCell, KeyLookUp, LookUp, Problem, Provision, ProvisionAnswer, Refusal,
+    Request, ScanPage, ScannedRow, Sink, Survey,
 };
 use convoke_core::{AudienceKey, Clock, ConnectionName, DataType, KeyHash, RowId, SinkError, Timestamp};
 
@@ -134,6 +134,11 @@ impl FakeSink {
         self.inner().audience.live(Duration::MAX)
     }
 
+    /// What the audience holds now, whether search shows it or not.
+    pub fn rows_now(&self) -> Vec<LiveRow> {
+        self.inner().audience.live(self.clock.elapsed())
+    }
+
     /// Key cells of the live rows of a key.
     pub fn key_cells_of(&self, key: KeyHash) -> Vec<KeyCell> {
         self.rows().iter().filter_map(|row| row.key_cell).filter(|cell| cell.key == key).collect()
@@ -173,12 +178,30 @@ impl FakeSink {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides what becomes of a request, and does it.
-    fn take_in(&self, request: &Request) -> Result<Answer, SinkError> {
+    /// Makes one attempt at a request to which this happens, whatever script and dice say.
+    pub async fn send_with(&self, fault: WriteFault, request: &Request) -> Result<Answer, SinkError> {
+        self.send_once(Some(fault), request).await
+    }
+
+    async fn send_once(&self, fault: Option<WriteFault>, request: &Request) -> Result<Answer, SinkError> {
+        self.clock.sleep(LATENCY).await;
+        {
+            let mut inner = self.inner();
+            inner.under_way += 1;
+            inner.deepest = inner.deepest.max(inner.under_way);
+        }
+        let _under_way = UnderWay(self);
+        let answer = self.take_in(fault, request);
+        self.clock.sleep(LATENCY).await;
+        answer
+    }
+
+    /// Decides what becomes of a request, unless that is known, and does it.
+    fn take_in(&self, fault: Option<WriteFault>, request: &Request) -> Result<Answer, SinkError> {
         let now = self.clock.elapsed();
         let mut inner = self.inner();
         inner.sent.push(request.clone());
-        let fault = inner.dice.write_fault(&self.capabilities);
+        let fault = fault.unwrap_or_else(|| inner.dice.write_fault(&self.capabilities));
         match fault {
             WriteFault::LostRequest => return Ok(Answer::Unknown { reason: "connection reset".to_owned() }),
             WriteFault::Unavailable => return Err(unavailable()),
@@ -195,7 +218,7 @@ impl FakeSink {
         }
         let commit_at = now
             + match fault {
-                WriteFault::LateCommit { by } | WriteFault::SlowJob { by } => by,
+                WriteFault::LateCommit { by } | WriteFault::SlowJob { by } | WriteFault::PartJob { by } => by,
                 _ => Duration::ZERO,
             };
         let lag = inner.dice.search_lag(self.capabilities.settle);
@@ -207,6 +230,10 @@ impl FakeSink {
                 }
                 inner.dice.blur(refusal)
             }
+            None if matches!(fault, WriteFault::PartJob { .. }) => {
+                let answer = inner.apply(request, request.row_count() / 2, commit_at, lag);
+                inner.cut_job(answer)
+            }
             None => inner.apply(request, usize::MAX, commit_at, lag),
         };
         Ok(match fault {
@@ -216,6 +243,7 @@ impl FakeSink {
             WriteFault::ShortAnswer => shortened(answer),
             WriteFault::Shuffled => shuffled(answer),
             WriteFault::IncompleteJob => inner.cut_job(answer),
+            WriteFault::FailedCells => inner.fail_cells(answer, now),
             _ => answer,
         })
     }
@@ -249,7 +277,18 @@ impl Inner {
         }
     }
 
-    /// Lets a job that was done in full say that it was not.
+    /// Empties the first row of an answer, which says so.
+    fn fail_cells(&mut self, answer: Answer, now: Duration) -> Answer {
+        let Answer::Applied(mut rows) = answer else { return answer };
+        if let Some(row) = rows.first_mut() {
+            self.audience.update(&row.row_id, vec![None], now);
+            row.failed_cells =
+                vec![FailedCell { column: "Email".to_owned(), summary: "the fake does not take it".to_owned() }];
+        }
+        Answer::Applied(rows)
+    }
+
+    /// Lets a job say that it was not done in full.
     fn cut_job(&mut self, answer: Answer) -> Answer {
         if let (Answer::Accepted(_), Some((_, state))) = (&answer, self.jobs.last_mut()) {
             *state = JobState::Incomplete;
@@ -304,16 +343,7 @@ impl Sink for FakeSink {
     }
 
     async fn send(&self, _audience: &AudienceBinding, request: &Request) -> Result<Answer, SinkError> {
-        self.clock.sleep(LATENCY).await;
-        {
-            let mut inner = self.inner();
-            inner.under_way += 1;
-            inner.deepest = inner.deepest.max(inner.under_way);
-        }
-        let _under_way = UnderWay(self);
-        let answer = self.take_in(request);
-        self.clock.sleep(LATENCY).await;
-        answer
+        self.send_once(None, request).await
     }
 
     async fn poll(&self, _audience: &AudienceBinding, job: &JobId) -> Result<JobState, SinkError> {

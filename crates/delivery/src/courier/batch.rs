@@ -280,10 +280,7 @@ impl<'a> BatchRun<'a> {
     }
 
     async fn extend_quiet(&self, by: Duration) -> Result<(), DeliveryError> {
-        let desk = &self.errand.desk;
-        let until = desk.ports.clock.now().after(by);
-        let extended = desk.ports.state.extend_quiet(&desk.audience.key, until, &desk.lease()).await;
-        extended.map_err(|error| desk.state_error(error))
+        self.errand.desk.extend_quiet(by).await
     }
 
     async fn reject(&self, row: u32, reason: Reason) -> Result<(), DeliveryError> {

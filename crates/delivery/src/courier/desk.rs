@@ -1,14 +1,17 @@
 //! What all batches of one delivery share: the sink behind its lease, reads that are repeated, waits, figures.
 
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use convoke_core::journal::Entry;
 use convoke_core::sink::{Answer, AudienceBinding, FoundRow, JobId, JobState, KeyCell, LookUp, Request};
 use convoke_core::state::{Lease, Recreated};
 use convoke_core::{KeyHash, RowId, SinkError, StateError};
-use rand::Rng;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 use super::Ports;
@@ -26,11 +29,14 @@ pub(super) struct Desk<'a> {
     /// Ends waits and new work: on the caller's wish, or because a batch stopped for all.
     pub(super) halt: CancellationToken,
     requests: AtomicU64,
+    /// Spreads waits: apart for each process and each lease of it, and the same each time for the same lease.
+    random: Mutex<StdRng>,
 }
 
 impl<'a> Desk<'a> {
     pub(super) fn new(ports: &'a Ports, audience: &'a AudienceBinding, lease: &'a dyn LeaseView) -> Self {
-        Self { ports, audience, lease, halt: ports.cancel.child_token(), requests: AtomicU64::new(0) }
+        let (halt, requests) = (ports.cancel.child_token(), AtomicU64::new(0));
+        Self { ports, audience, lease, halt, requests, random: Mutex::new(random_of(&lease.current())) }
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -60,14 +66,27 @@ impl<'a> Desk<'a> {
         self.ports.state.open_entries(&self.audience.key).await.map_err(|error| self.state_error(error))
     }
 
+    /// Any part of a wait's range, 0 to 1.
+    fn choose(&self) -> f64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.0..=1.0)
+    }
+
     /// Waits, but not past a halt.
     pub(super) async fn wait(&self, at_least: Duration, jitter: Duration) {
-        let spread = jitter.mul_f64(rand::rng().random_range(0.0..=1.0));
+        let spread = jitter.mul_f64(self.choose());
         tokio::select! {
             biased;
             () = self.halt.cancelled() => {}
             () = self.ports.clock.sleep(at_least + spread) => {}
         }
+    }
+
+    /// Notes that a request sent up to now may still commit for so long: no new plan writes before.
+    pub(super) async fn extend_quiet(&self, by: Duration) -> Result<(), DeliveryError> {
+        // A timestamp is cut to the millisecond: one more makes up for it.
+        let until = self.ports.clock.now().after(by + Duration::from_millis(1));
+        let extended = self.ports.state.extend_quiet(&self.audience.key, until, &self.lease()).await;
+        extended.map_err(|error| self.state_error(error))
     }
 
     /// Sends one write. The request is given up before the lease ends: then it is in doubt, and this an error.
@@ -122,11 +141,18 @@ impl<'a> Desk<'a> {
     where
         F: Future<Output = Result<T, SinkError>>,
     {
-        let patience = Patience { clock: &*self.ports.clock, cancel: &self.halt };
+        let choose = || self.choose();
+        let patience = Patience { clock: &*self.ports.clock, cancel: &self.halt, choose: &choose };
         let counted = || {
             self.requests.fetch_add(1, Ordering::Relaxed);
             attempt()
         };
         patience.read(what, counted).await.map_err(|error| self.sink_error(error))
     }
+}
+
+fn random_of(lease: &Lease) -> StdRng {
+    let mut hasher = DefaultHasher::new();
+    (&lease.resource, &lease.holder, lease.fence).hash(&mut hasher);
+    StdRng::seed_from_u64(hasher.finish())
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use convoke_core::journal::EntryId;
-use convoke_core::sink::{Answer, FoundRow, JobState, KeyCell, Request};
+use convoke_core::sink::{Answer, Capabilities, FoundRow, JobState, KeyCell, Request};
 use convoke_core::state::Recreated;
 use convoke_core::{KeyHash, RowId};
 
@@ -94,7 +94,10 @@ async fn remove(desk: &Desk<'_>, surplus: &[(RowId, KeyHash)]) -> Result<Vec<Row
     if left.is_empty() {
         return Ok(left);
     }
-    desk.wait(desk.ports.sink.capabilities().settle, Duration::ZERO).await;
+    let Capabilities { max_commit_delay, settle, .. } = desk.ports.sink.capabilities();
+    // Until it has come or never will, a read-back could adopt a row that such a delete then takes away.
+    desk.extend_quiet(max_commit_delay + settle).await?;
+    desk.wait(settle, Duration::ZERO).await;
     Ok(desk.find_ids(&left).await?.into_iter().map(|found| found.row_id).collect())
 }
 

@@ -342,7 +342,7 @@ fn an_unknown_update_is_repeated_a_bounded_number_of_times_and_its_entry_left_op
     let actions = play(&mut machine, (0..MAX_UNKNOWN).map(|_| lost()));
     let count = |wanted: &Action| actions.iter().filter(|action| *action == wanted).count();
     assert_eq!(count(&send(&[0], 1)), MAX_UNKNOWN as usize);
-    assert_eq!(count(&Action::ExtendQuiet { by: COMMIT }), MAX_UNKNOWN as usize);
+    assert_eq!(count(&Action::ExtendQuiet { by: COMMIT + SETTLE }), MAX_UNKNOWN as usize);
     assert!(!actions.iter().any(|action| matches!(action, Action::Close { .. })));
     assert!(matches!(actions.last(), Some(Action::Stop(Stop::GaveUp { .. }))));
 }
@@ -386,13 +386,25 @@ fn a_delete_job_is_polled_until_it_ends() {
 }
 
 #[test]
+fn beside_a_job_that_does_not_end_nothing_is_sent_and_its_entry_stays_open() {
+    let mut machine = about_to_send(assumptions(), task(Operation::Delete, 2));
+    let accepted = Fact::Answered(Answer::Accepted(JobId("7".to_owned())));
+    let polled = (0..MAX_POLLS).map(|_| Fact::Polled(JobState::Running));
+    let actions = play(&mut machine, [accepted].into_iter().chain(polled));
+    assert!(matches!(actions.last(), Some(Action::Stop(Stop::GaveUp { .. }))), "{actions:?}");
+    let goes_on = |action: &Action| matches!(action, Action::Close { .. } | Action::LookUpIds { .. });
+    assert!(!actions.iter().any(goes_on), "{actions:?}");
+    assert_eq!(actions.iter().filter(|action| matches!(action, Action::Send { .. })).count(), 1);
+}
+
+#[test]
 fn of_a_delete_in_doubt_what_is_still_there_is_deleted_again() {
     let partly = [Fact::Answered(Answer::Accepted(JobId("7".to_owned()))), Fact::Polled(JobState::Incomplete)];
     for facts in [&partly[..], &[lost()]] {
         let mut machine = about_to_send(assumptions(), task(Operation::Delete, 2));
         let rest = [found([(1, 0)]), found([]), applied([(0, 1)])];
         let actions = play(&mut machine, facts.iter().cloned().chain(rest));
-        assert!(actions.contains(&Action::ExtendQuiet { by: COMMIT }), "{actions:?}");
+        assert!(actions.contains(&Action::ExtendQuiet { by: COMMIT + SETTLE }), "{actions:?}");
         assert!(actions.contains(&send(&[1], 1)), "{actions:?}");
         assert!(actions.contains(&Action::Close { fates: vec![Fate::Deleted, Fate::Deleted] }), "{actions:?}");
     }

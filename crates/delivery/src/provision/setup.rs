@@ -9,12 +9,11 @@ use convoke_core::sink::{
 };
 use convoke_core::state::{OpenProvision, StateStore};
 use convoke_core::{Clock, SinkError, StateError, Timestamp};
-use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
 use super::{ProvisionError, SetupProblem, Step, folder_name, lacks, new_audience, next_step};
 use crate::lease::{LeaseView, while_leased, writable};
-use crate::patience::{Patience, looking_at};
+use crate::patience::{Patience, by_chance, looking_at};
 use crate::protocol::backoff;
 
 /// Attempts at one thing.
@@ -147,7 +146,7 @@ impl Setup<'_> {
 
     async fn survey(&self) -> Result<Survey, ProvisionError> {
         let SetupPorts { sink, clock, cancel, .. } = self.ports;
-        let patience = Patience { clock: &**clock, cancel };
+        let patience = Patience { clock: &**clock, cancel, choose: &by_chance };
         let look = || sink.survey(self.target, self.known_id.as_deref());
         patience.read(&looking_at(self.target), look).await.map_err(|error| self.sink_error(error))
     }
@@ -332,7 +331,7 @@ impl Setup<'_> {
     }
 
     async fn back_off(&self, at_least: Duration, attempts: u32) -> Result<(), ProvisionError> {
-        let spread = backoff(attempts).mul_f64(rand::rng().random_range(0.0..=1.0));
+        let spread = backoff(attempts).mul_f64(by_chance());
         self.wait(at_least + spread).await
     }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use convoke_core::boundary::{Boundary, BoundaryObserver, Unobserved};
 use convoke_core::journal::{Operation, RowOutcome};
 use convoke_core::plan::OperationCounts;
-use convoke_core::sink::{Capabilities, Request};
+use convoke_core::sink::{Capabilities, KeyCell, Request};
 use convoke_core::spec::Limit;
-use convoke_core::state::Audiences;
+use convoke_core::state::{Audiences, Journal};
 use convoke_core::{Clock, SinkError, StateError};
 use convoke_delivery::{Courier, DeliveryEnd, DeliveryError, LeaseView};
+use convoke_testkit::clock::START;
 use convoke_testkit::fake_sink::{FakeSink, Faults, WriteFault};
 use tokio_util::sync::CancellationToken;
 
@@ -312,6 +313,38 @@ fn a_new_plan_waits_until_an_earlier_update_can_no_longer_commit() {
     next.terms.plan = convoke_core::PlanId::parse("018f0000-0000-7000-8000-000000000009").unwrap();
     next.clock.run(next.deliver(&next.courier())).unwrap();
     assert!(next.clock.elapsed() >= FakeSink::small_capabilities().max_commit_delay);
+}
+
+#[test]
+fn what_is_sent_next_never_meets_an_earlier_update_at_the_bound_of_its_commit() {
+    let world = calm_world(Outline { updates: 8, ..outline(0) });
+    world.clock.advance(Duration::from_micros(999));
+    world.sink.script([WriteFault::LostAnswer]);
+    world.clock.run(world.deliver(&world.courier())).unwrap();
+    let quiet = world.clock.run(world.state.quiet_until(&world.binding.key)).unwrap().expect("an answer was lost");
+    let Capabilities { max_commit_delay, settle, .. } = FakeSink::small_capabilities();
+    // The answer came after 80 ms, and 999 µs of the clock are not in its timestamp.
+    let answered = Duration::from_micros(80_999);
+    assert!(quiet.since(START) >= answered + max_commit_delay + settle, "{quiet}");
+}
+
+#[test]
+fn a_sweep_whose_delete_may_come_late_keeps_the_next_plan_waiting() {
+    let world = calm_world(outline(8));
+    world.sink.script([WriteFault::LostRequest]);
+    world.clock.run(world.deliver(&world.courier())).unwrap();
+    let key = crate::world::key_of(Operation::Create, 3);
+    let noted = world.clock.run(world.state.recreated(&world.binding.key)).unwrap();
+    let tag = noted.iter().find(|known| known.key == key).expect("it was created again").tags[0];
+    let double = world.sink.add_row(KeyCell { key, tag }, &["late"]);
+    let by = FakeSink::small_capabilities().max_commit_delay;
+    world.sink.script([WriteFault::LateCommit { by }]);
+    let sent_at = world.clock.elapsed();
+    let swept = world.clock.run(world.courier().sweep(&|_| None)).unwrap();
+    assert_eq!((swept.keys, swept.removed), (8, 0));
+    assert!(world.sink.rows_now().iter().any(|row| row.row_id == double), "its delete has not come yet");
+    let quiet = world.clock.run(world.state.quiet_until(&world.binding.key)).unwrap().expect("an answer was lost");
+    assert!(quiet.since(START) >= sent_at + by, "{quiet}");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! The roles of the checkpoint store that delivery uses, in memory: durable as long as the test lasts.
+//!
+//! Each call of journal, ledger and leases gives way once before its effect and once after it, so that a process may
+//! end on either side. Fences are held against the newest lease that was acquired here; a test that hands out leases of
+//! its own has none to be held against.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -38,6 +42,10 @@ struct Kept {
     jobs: HashMap<EntryId, JobId>,
     quiet_until: Option<Timestamp>,
     rejects: Vec<RejectRecord>,
+    last_entry: i64,
+    folded: HashSet<EntryId>,
+    ledger: Option<LedgerManifest>,
+    lease: Held,
     provisions: HashMap<String, OpenProvision>,
     budgets: HashMap<String, serde_json::Value>,
     budget_updates: usize,
@@ -45,6 +53,23 @@ struct Kept {
     delay: Duration,
     /// Whether changes of budgets fail.
     is_gone: bool,
+}
+
+/// The one lease that this store knows.
+#[derive(Default)]
+struct Held {
+    fence: u64,
+    /// Who has it; none once it was given back.
+    by: Option<Lease>,
+}
+
+impl Kept {
+    fn check(&self, lease: &Lease) -> Result<()> {
+        if self.lease.fence > 0 && self.lease.fence != lease.fence {
+            return Err(StateError::LeaseLost { resource: lease.resource.clone() });
+        }
+        Ok(())
+    }
 }
 
 impl MemoryState {
@@ -73,6 +98,29 @@ impl MemoryState {
         self.kept().budget_updates
     }
 
+    /// The way to the store, or back.
+    async fn pass(&self) {
+        tokio::task::yield_now().await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.as_ref().map_or(START, |clock| clock.now())
+    }
+
+    /// Makes a change under a lease, if it is the newest.
+    async fn change<T>(&self, lease: &Lease, change: impl FnOnce(&mut Kept) -> Result<T> + Send) -> Result<T> {
+        self.pass().await;
+        let changed = self.change_at_once(lease, change);
+        self.pass().await;
+        changed
+    }
+
+    fn change_at_once<T>(&self, lease: &Lease, change: impl FnOnce(&mut Kept) -> Result<T>) -> Result<T> {
+        let mut kept = self.kept();
+        kept.check(lease)?;
+        change(&mut kept)
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         // Planned crashes unwind through tests; no operation here leaves anything half done.
         self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -93,49 +141,59 @@ fn page(entries: Vec<Entry>, after: Option<EntryId>, limit: u32) -> Vec<Entry> {
 
 #[async_trait]
 impl Journal for MemoryState {
-    async fn intend(&self, intent: &Intent, _lease: &Lease) -> Result<EntryId> {
-        let mut kept = self.kept();
-        let id = EntryId(kept.entries.len() as i64 + 1);
-        kept.entries.push(Entry { id, intent: intent.clone(), outcomes: None });
-        Ok(id)
+    async fn intend(&self, intent: &Intent, lease: &Lease) -> Result<EntryId> {
+        let intent = intent.clone();
+        let add = |kept: &mut Kept| {
+            kept.last_entry += 1;
+            let id = EntryId(kept.last_entry);
+            kept.entries.push(Entry { id, intent, outcomes: None });
+            Ok(id)
+        };
+        self.change(lease, add).await
     }
 
-    async fn close(&self, entry: EntryId, outcomes: &[RowOutcome], _lease: &Lease) -> Result<()> {
-        let mut kept = self.kept();
-        let found = kept.entries.iter_mut().find(|known| known.id == entry).expect("only known entries are closed");
-        assert_eq!(found.intent.rows.len(), outcomes.len(), "one outcome per row");
-        if found.outcomes.is_some() {
-            return Err(StateError::Conflict { what: "an entry".to_owned() });
-        }
-        found.outcomes = Some(outcomes.to_vec());
-        Ok(())
+    async fn close(&self, entry: EntryId, outcomes: &[RowOutcome], lease: &Lease) -> Result<()> {
+        let close = |kept: &mut Kept| {
+            let open = kept.entries.iter_mut().find(|known| known.id == entry && known.outcomes.is_none());
+            let Some(found) = open else { return Err(StateError::Conflict { what: "an entry".to_owned() }) };
+            assert_eq!(found.intent.rows.len(), outcomes.len(), "one outcome per row");
+            found.outcomes = Some(outcomes.to_vec());
+            Ok(())
+        };
+        self.change(lease, close).await
     }
 
     async fn open_entries(&self, _audience: &AudienceKey) -> Result<Vec<Entry>> {
+        self.pass().await;
         Ok(self.kept().entries.iter().filter(|entry| entry.outcomes.is_none()).cloned().collect())
     }
 
     async fn unfolded(&self, _audience: &AudienceKey, after: Option<EntryId>, limit: u32) -> Result<Vec<Entry>> {
-        let closed = self.kept().entries.iter().filter(|entry| entry.outcomes.is_some()).cloned().collect();
-        Ok(page(closed, after, limit))
+        self.pass().await;
+        let kept = self.kept();
+        let is_wanted = |entry: &&Entry| entry.outcomes.is_some() && !kept.folded.contains(&entry.id);
+        Ok(page(kept.entries.iter().filter(is_wanted).cloned().collect(), after, limit))
     }
 
     async fn entries_of(&self, plan: PlanId, after: Option<EntryId>, limit: u32) -> Result<Vec<Entry>> {
+        self.pass().await;
         let of_plan = self.kept().entries.iter().filter(|entry| entry.intent.plan == plan).cloned().collect();
         Ok(page(of_plan, after, limit))
     }
 
     async fn forget_entries(&self, plan: PlanId) -> Result<()> {
-        self.kept().entries.retain(|entry| entry.intent.plan != plan);
+        self.pass().await;
+        let Kept { entries, folded, .. } = &mut *self.kept();
+        entries.retain(|entry| entry.intent.plan != plan || !folded.contains(&entry.id));
         Ok(())
     }
 
-    async fn note_job(&self, entry: EntryId, job: &JobId, _lease: &Lease) -> Result<()> {
-        self.kept().jobs.insert(entry, job.clone());
-        Ok(())
+    async fn note_job(&self, entry: EntryId, job: &JobId, lease: &Lease) -> Result<()> {
+        self.change(lease, |kept| Ok(kept.jobs.insert(entry, job.clone()))).await.map(drop)
     }
 
     async fn job_of(&self, entry: EntryId) -> Result<Option<JobId>> {
+        self.pass().await;
         Ok(self.kept().jobs.get(&entry).cloned())
     }
 
@@ -143,30 +201,36 @@ impl Journal for MemoryState {
         if self.forgets_recreated {
             return Ok(());
         }
-        let mut kept = self.kept();
-        for (key, tag) in keys {
-            kept.noted.insert(*key, lease.fence);
-            match kept.recreated.iter_mut().find(|known| known.key == *key) {
-                Some(known) => {
-                    known.tags.retain(|held| held != tag);
-                    known.tags.push(*tag);
-                    known.sweeps = 0;
+        let note = |kept: &mut Kept| {
+            for (key, tag) in keys {
+                kept.noted.insert(*key, lease.fence);
+                match kept.recreated.iter_mut().find(|known| known.key == *key) {
+                    Some(known) => {
+                        known.tags.retain(|held| held != tag);
+                        known.tags.push(*tag);
+                        known.sweeps = 0;
+                    }
+                    None => kept.recreated.push(Recreated { key: *key, tags: vec![*tag], sweeps: 0 }),
                 }
-                None => kept.recreated.push(Recreated { key: *key, tags: vec![*tag], sweeps: 0 }),
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.change(lease, note).await
     }
 
     async fn recreated(&self, _audience: &AudienceKey) -> Result<Vec<Recreated>> {
+        self.pass().await;
         Ok(self.kept().recreated.clone())
     }
 
     async fn count_sweep(&self, _audience: &AudienceKey, keys: &[KeyHash], lease: &Lease) -> Result<()> {
-        let Kept { recreated, noted, .. } = &mut *self.kept();
-        recreated.iter_mut().filter(|known| keys.contains(&known.key)).for_each(|known| known.sweeps += 1);
-        recreated.retain(|known| !keys.contains(&known.key) || noted[&known.key] >= lease.fence);
-        Ok(())
+        let count = |kept: &mut Kept| {
+            let Kept { recreated, noted, .. } = kept;
+            recreated.iter_mut().filter(|known| keys.contains(&known.key)).for_each(|known| known.sweeps += 1);
+            recreated.retain(|known| !keys.contains(&known.key) || noted[&known.key] >= lease.fence);
+            Ok(())
+        };
+        self.change(lease, count).await
     }
 }
 
@@ -185,22 +249,27 @@ impl Audiences for MemoryState {
     }
 
     async fn quiet_until(&self, _audience: &AudienceKey) -> Result<Option<Timestamp>> {
+        self.pass().await;
         Ok(self.kept().quiet_until)
     }
 
-    async fn extend_quiet(&self, _audience: &AudienceKey, until: Timestamp, _lease: &Lease) -> Result<()> {
-        let mut kept = self.kept();
-        kept.quiet_until = kept.quiet_until.max(Some(until));
-        Ok(())
+    async fn extend_quiet(&self, _audience: &AudienceKey, until: Timestamp, lease: &Lease) -> Result<()> {
+        let extend = |kept: &mut Kept| {
+            kept.quiet_until = kept.quiet_until.max(Some(until));
+            Ok(())
+        };
+        self.change(lease, extend).await
     }
 }
 
 #[async_trait]
 impl Rejects for MemoryState {
     async fn add_rejects(&self, rejects: &[RejectRecord]) -> Result<()> {
+        self.pass().await;
         let mut kept = self.kept();
         for reject in rejects {
-            let is_same = |held: &RejectRecord| held.key == reject.key && held.code == reject.code;
+            let is_same =
+                |held: &RejectRecord| (held.plan, held.key, &held.code) == (reject.plan, reject.key, &reject.code);
             if !kept.rejects.iter().any(is_same) {
                 kept.rejects.push(reject.clone());
             }
@@ -274,7 +343,7 @@ impl MemoryState {
     }
 
     fn change_budget(&self, credential: &str, change: BudgetChange) -> Result<()> {
-        let now = self.clock.as_ref().map_or(START, |clock| clock.now());
+        let now = self.now();
         let mut kept = self.kept();
         if kept.is_gone {
             return Err(StateError::Conflict { what: "a store that is gone".to_owned() });
@@ -288,20 +357,53 @@ impl MemoryState {
 
 #[async_trait]
 impl Leases for MemoryState {
-    async fn acquire(&self, _resource: &str, _holder: &str, _ttl: Duration) -> Result<Lease> {
-        unreachable!("delivery is handed its lease")
+    async fn acquire(&self, resource: &str, holder: &str, ttl: Duration) -> Result<Lease> {
+        self.pass().await;
+        let lease = self.take_lease(resource, holder, ttl);
+        self.pass().await;
+        lease
     }
 
-    async fn renew(&self, _lease: &Lease, _ttl: Duration) -> Result<Lease> {
-        unreachable!("delivery is handed its lease")
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {
+        let now = self.now();
+        let renew = |kept: &mut Kept| {
+            let renewed = Lease { expires_at: now.after(ttl), ..lease.clone() };
+            kept.lease.by = Some(renewed.clone());
+            Ok(renewed)
+        };
+        self.change(lease, renew).await
     }
 
-    async fn release(&self, _lease: &Lease) -> Result<()> {
-        unreachable!("delivery is handed its lease")
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        let release = |kept: &mut Kept| {
+            kept.lease.by = None;
+            Ok(())
+        };
+        self.change(lease, release).await
     }
 
     async fn holder(&self, _resource: &str) -> Result<Option<Lease>> {
         unreachable!("delivery is handed its lease")
+    }
+}
+
+impl MemoryState {
+    fn take_lease(&self, resource: &str, holder: &str, ttl: Duration) -> Result<Lease> {
+        let now = self.now();
+        let held = &mut self.kept().lease;
+        if let Some(Lease { holder, expires_at, .. }) = held.by.clone().filter(|lease| lease.expires_at > now) {
+            return Err(StateError::Busy { resource: resource.to_owned(), holder, expires_at });
+        }
+        held.fence += 1;
+        let lease = Lease {
+            resource: resource.to_owned(),
+            fence: held.fence,
+            holder: holder.to_owned(),
+            expires_at: now.after(ttl),
+            taken_over: held.by.is_some(),
+        };
+        held.by = Some(lease.clone());
+        Ok(lease)
     }
 }
 
@@ -365,11 +467,22 @@ impl Checkpoints for MemoryState {
 #[async_trait]
 impl Ledgers for MemoryState {
     async fn ledger(&self, _audience: &AudienceKey) -> Result<Option<LedgerManifest>> {
-        unreachable!("ledgers are the pipeline's")
+        self.pass().await;
+        Ok(self.kept().ledger.clone())
     }
 
-    async fn commit_fold(&self, _: &LedgerManifest, _: Option<EntryId>, _: &Lease) -> Result<()> {
-        unreachable!("ledgers are the pipeline's")
+    async fn commit_fold(&self, manifest: &LedgerManifest, to: Option<EntryId>, lease: &Lease) -> Result<()> {
+        let commit = |kept: &mut Kept| {
+            if kept.ledger.as_ref().map_or(0, |ledger| ledger.version) + 1 != manifest.version {
+                return Err(StateError::Conflict { what: "the ledger".to_owned() });
+            }
+            kept.ledger = Some(manifest.clone());
+            let Kept { entries, folded, .. } = kept;
+            let closed = entries.iter().filter(|entry| entry.outcomes.is_some() && Some(entry.id) <= to);
+            folded.extend(closed.map(|entry| entry.id));
+            Ok(())
+        };
+        self.change(lease, commit).await
     }
 
     async fn hash_key(&self) -> Result<HashKey> {

@@ -75,6 +75,8 @@ fn intent_row(planned: &Planned) -> IntentRow {
 pub(crate) struct Books {
     pub(crate) journal: Vec<Kept>,
     last_entry: i64,
+    /// Jobs that the deletes of entries became.
+    pub(crate) jobs: BTreeMap<EntryId, u8>,
     /// Tags of keys that were created again, and the lease they were noted under last.
     pub(crate) noted: BTreeMap<Key, (BTreeSet<AttemptTag>, u8)>,
     pub(crate) ledger: BTreeMap<Key, Known>,
@@ -120,6 +122,11 @@ impl Books {
     pub(crate) fn open(&self) -> Vec<Entry> {
         let open = self.journal.iter().filter(|kept| kept.entry.outcomes.is_none());
         open.map(|kept| (*kept.entry).clone()).collect()
+    }
+
+    /// The newest job of an entry, if one was noted.
+    pub(crate) fn note_job(&mut self, id: EntryId, number: u8) {
+        self.jobs.insert(id, number);
     }
 
     pub(crate) fn note(&mut self, key: Key, tag: AttemptTag) {

@@ -1,6 +1,9 @@
 //! The destination: rows, and requests that may still commit. Time goes in ticks.
 
-use convoke_core::sink::{AttemptTag, KeyCell};
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+
+use convoke_core::sink::{AttemptTag, JobState, KeyCell};
 use convoke_core::{KeyHash, RowId};
 
 /// A request commits within this many ticks after it was sent, or never.
@@ -24,6 +27,8 @@ pub(crate) struct Row {
     pub(crate) content: Content,
     /// Ticks that search may still miss it for.
     pub(crate) hidden: u8,
+    /// Whether a person made it; its cell may be a copy of ours all the same.
+    pub(crate) by_person: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,14 +61,35 @@ pub(crate) struct InFlight {
     pub(crate) left: Option<u8>,
     /// Whether its answer is still to come.
     pub(crate) awaited: bool,
+    pub(crate) job: Job,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// Whether a request goes on as a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Job {
+    None,
+    /// It was accepted as one, and only the process that asked for it knows. If that ends, it is a request like others.
+    Accepted,
+    /// Its id is in the journal: it may take as long as it likes, since whoever settles asks for its end.
+    Noted,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) rows: Vec<Row>,
     pub(crate) in_flight: Vec<InFlight>,
+    /// How jobs ended.
+    pub(crate) ended: BTreeMap<u8, JobState>,
     next_id: Id,
     next_number: u8,
+}
+
+impl Hash for Destination {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ended: Vec<(u8, bool)> =
+            self.ended.iter().map(|(number, how)| (*number, *how == JobState::Succeeded)).collect();
+        (&self.rows, &self.in_flight, ended, self.next_id, self.next_number).hash(state);
+    }
 }
 
 /// Which rows of a request are committed.
@@ -79,13 +105,25 @@ pub(crate) enum Part {
 impl Destination {
     pub(crate) fn add_row(&mut self, cell: Option<(Key, AttemptTag)>, content: Content, hidden: u8) -> Id {
         self.next_id += 1;
-        self.rows.push(Row { id: self.next_id, cell, content, hidden });
+        self.rows.push(Row { id: self.next_id, cell, content, hidden, by_person: false });
         self.next_id
+    }
+
+    /// A person makes a row, of nothing or as a copy of one of ours.
+    pub(crate) fn add_by_person(&mut self, cell: Option<(Key, AttemptTag)>) {
+        let id = self.add_row(cell, 50, 0);
+        self.rows.iter_mut().filter(|row| row.id == id).for_each(|row| row.by_person = true);
     }
 
     pub(crate) fn receive(&mut self, payload: Payload) -> u8 {
         self.next_number += 1;
-        self.in_flight.push(InFlight { number: self.next_number, payload, left: Some(COMMIT), awaited: true });
+        self.in_flight.push(InFlight {
+            number: self.next_number,
+            payload,
+            left: Some(COMMIT),
+            awaited: true,
+            job: Job::None,
+        });
         self.next_number
     }
 
@@ -146,12 +184,19 @@ impl Destination {
         }
     }
 
+    /// Whether a request would delete a row that a person made.
+    pub(crate) fn deletes_of_others(&self, payload: &Payload) -> bool {
+        let Payload::Delete(ids) = payload else { return false };
+        ids.iter().any(|id| self.row(*id).is_some_and(|row| row.by_person))
+    }
+
     /// A tick. `outlives` tells whether requests past their bound stay.
     pub(crate) fn tick(&mut self, outlives: bool) {
         for row in &mut self.rows {
             row.hidden = row.hidden.saturating_sub(1);
         }
         self.in_flight.retain_mut(|request| match request.left {
+            _ if request.job != Job::None => true,
             Some(0) if !outlives => false,
             Some(0) => {
                 request.left = None;
@@ -167,7 +212,7 @@ impl Destination {
 
     /// Rows of ours under a key.
     pub(crate) fn ours(&self, key: Key) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(move |row| row.cell.is_some_and(|(of, _)| of == key))
+        self.rows.iter().filter(move |row| !row.by_person && row.cell.is_some_and(|(of, _)| of == key))
     }
 
     /// Every answer that search may give to a question: rows that just came may be missing in any combination.

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use convoke_core::journal::Operation;
-use convoke_core::sink::AttemptTag;
+use convoke_core::journal::{Entry, Operation};
+use convoke_core::sink::{AttemptTag, JobState};
 use convoke_delivery::protocol::Action;
 
 use crate::books::{Books, Known, Plan, Planned};
 use crate::checker::Model;
-use crate::destination::{Content, Destination, Id, InFlight, Key, Part, Payload, Row, TIMEOUT};
-use crate::recovery::Recovery;
+use crate::destination::{Content, Destination, Id, InFlight, Job, Key, Part, Payload, Row, TIMEOUT, key_hash, row_id};
+use crate::recovery::{Recovery, Sweep};
 use crate::scenario::{Budget, Mutant, Scenario};
 use crate::slot::Slot;
 
@@ -40,7 +40,7 @@ pub(crate) enum Phase {
     Quiet,
     Deliver(Vec<Slot>),
     /// The sweep at the end of a delivery; then it is folded, and the plan is done.
-    SweepAtTheEnd,
+    SweepAtTheEnd(Sweep),
     FoldAtTheEnd,
     Ended,
 }
@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) edited: BTreeSet<Id>,
     /// Whether the lease was taken from a process that had not given it back.
     pub(crate) taken_over: bool,
+    /// Whether a sweep came to no end: another run takes it up.
+    pub(crate) unswept: bool,
     /// Whether the delivery was told to stop.
     pub(crate) halted: bool,
     pub(crate) broken: Option<Property>,
@@ -75,6 +77,7 @@ pub(crate) enum Step {
     Answer(u32, &'static str),
     Tick,
     Commits(u8),
+    JobEnds(&'static str),
     Crash {
         plan_is_lost: bool,
     },
@@ -108,6 +111,7 @@ impl Model for Scenario {
             removed: BTreeSet::new(),
             edited: BTreeSet::new(),
             taken_over: false,
+            unswept: false,
             halted: false,
             broken: None,
         }
@@ -128,7 +132,9 @@ impl Model for Scenario {
                 next.push((Step::Goes("ends its delivery"), self.end_delivery(state)));
             }
             Phase::Deliver(slots) => self.deliver(state, slots, &mut next),
-            Phase::SweepAtTheEnd => self.sweep(state, Phase::FoldAtTheEnd, &mut next),
+            Phase::SweepAtTheEnd(sweep) => {
+                self.sweep(state, sweep, (&Phase::SweepAtTheEnd, Phase::FoldAtTheEnd), &mut next);
+            }
             Phase::FoldAtTheEnd => next.push((Step::Goes("settles its plan"), settle_plan(state))),
             Phase::Ended => {}
         }
@@ -155,8 +161,14 @@ impl Scenario {
         state.books.fence += 1;
         // What outlived its bound comes to an end before the next run looks at it for the last time.
         state.destination.in_flight.retain(|request| request.left.is_some());
-        state.phase = Phase::Recover(Recovery::first(&state, self));
+        state.phase = self.first_phase(&state);
         state
+    }
+
+    /// Rows whose create cannot be looked up: a run stops for them.
+    pub(crate) fn is_in_doubt(&self, state: &State) -> bool {
+        let is_create = |entry: &Entry| entry.intent.operation == Operation::Create;
+        !self.key_look_up && state.books.open().iter().any(is_create)
     }
 
     fn plan(&self, state: &State) -> State {
@@ -164,7 +176,8 @@ impl Scenario {
         if state.books.plan.is_none() {
             let batches = self.changes_of(&state);
             if batches.is_empty() {
-                state.phase = Phase::Ended;
+                state.phase = if state.unswept { Phase::Start } else { Phase::Ended };
+                (state.unswept, state.taken_over) = (false, false);
                 return state;
             }
             state.books.plans += 1;
@@ -208,12 +221,16 @@ impl Scenario {
     /// What was told to stop is left to the next run.
     fn end_delivery(&self, state: &State) -> State {
         let mut state = state.clone();
-        if !state.halted {
-            state.phase = Phase::SweepAtTheEnd;
+        if !state.halted && !self.is_in_doubt(&state) {
+            state.phase = Phase::SweepAtTheEnd(Sweep::Look);
             return state;
         }
         if !self.has(Mutant::FoldAtTheEnd) {
             state.books.fold();
+        }
+        if !state.halted {
+            state.phase = Phase::Ended;
+            return state;
         }
         leave(&mut state, 0);
         state.taken_over = false;
@@ -228,6 +245,10 @@ impl Scenario {
         for request in state.destination.in_flight.iter().filter(|request| !request.awaited) {
             let mut after = state.clone();
             let payload = after.destination.take(request.number);
+            if request.job != Job::None {
+                self.end_job(state, request, next);
+                continue;
+            }
             if after.destination.faults_of(&payload, &self.poison).is_empty() {
                 let hidden = if request.left.is_none() { 0 } else { self.lag };
                 after.destination.commit(&payload, Part::All, &self.poison, hidden);
@@ -250,12 +271,35 @@ impl Scenario {
         if state.budget.source_moves > 0 && matches!(state.phase, Phase::Plan) {
             let mut after = state.clone();
             after.budget.source_moves -= 1;
-            after.source.values_mut().for_each(|content| *content += 1);
+            match self.moved.is_empty() {
+                true => after.source.values_mut().for_each(|content| *content += 1),
+                false => after.source = self.moved.clone(),
+            }
             after.books.drop_plan();
             next.push((Step::SourceMoves, after));
         }
         if state.budget.person > 0 {
             self.person(state, next);
+        }
+    }
+
+    /// A job ends: done in full, in part, or not at all, as if it had been lost.
+    fn end_job(&self, state: &State, request: &InFlight, next: &mut Next) {
+        let mut end = |what, part: Option<Part>, cost| {
+            let mut after = state.clone();
+            after.budget.faults -= cost;
+            let payload = after.destination.take(request.number);
+            if let Some(part) = part {
+                after.destination.commit(&payload, part, &self.poison, 0);
+            }
+            let ended = if part == Some(Part::All) { JobState::Succeeded } else { JobState::Incomplete };
+            after.destination.ended.insert(request.number, ended);
+            next.push((Step::JobEnds(what), after));
+        };
+        end("in full", Some(Part::All), 0);
+        if state.budget.faults > 0 {
+            end("in part", Some(Part::ButLast), 1);
+            end("not at all", None, 1);
         }
     }
 
@@ -285,7 +329,7 @@ impl Scenario {
             change(&mut after);
             next.push((Step::Person(what), after));
         };
-        for row in state.destination.rows.iter().filter(|row| row.hidden == 0) {
+        for row in state.destination.rows.iter().filter(|row| row.hidden == 0 && !row.by_person) {
             let (id, cell) = (row.id, row.cell);
             let Some((key, _)) = cell else { continue };
             act("deletes a row", &|after| {
@@ -296,16 +340,29 @@ impl Scenario {
                 after.destination.rows.iter_mut().filter(|row| row.id == id).for_each(|row| row.content = 99);
                 after.edited.insert(id);
             });
+            act("copies a row", &|after| after.destination.add_by_person(Some((key, TAG_OF_NOBODY))));
         }
-        act("adds a row", &|after| {
-            after.destination.add_row(None, 50, 0);
-        });
+        act("adds a row", &|after| after.destination.add_by_person(None));
+    }
+
+    /// A run that stops for creates in doubt has brought no more than it could. What was acknowledged is there.
+    fn lost_beside_doubt(&self, state: &State) -> bool {
+        let named = state.books.named();
+        let is_there = |key: &Key| match named(key_hash(*key)) {
+            Some(row) => state.destination.ours(*key).any(|held| row_id(held.id) == row),
+            None => true,
+        };
+        !state.source.keys().filter(|key| !state.removed.contains(key)).all(is_there)
     }
 
     fn broken_at_the_end(&self, state: &State) -> Option<Property> {
-        let keys: BTreeSet<Key> = state.destination.rows.iter().filter_map(|row| Some(row.cell?.0)).collect();
+        let ours = state.destination.rows.iter().filter(|row| !row.by_person);
+        let keys: BTreeSet<Key> = ours.filter_map(|row| Some(row.cell?.0)).collect();
         if keys.iter().any(|key| state.destination.ours(*key).count() > 1) {
             return Some(Property::NoKeyIsDoubled);
+        }
+        if self.is_in_doubt(state) {
+            return self.lost_beside_doubt(state).then_some(Property::NothingIsLost);
         }
         let is_wanted = |key: &&Key| !state.rejected.contains(key) && !state.removed.contains(key);
         let is_lost = |key: &Key| {
@@ -314,13 +371,17 @@ impl Scenario {
             !is_known || (Some(&row.content) != state.source.get(key) && !state.edited.contains(&row.id))
         };
         let stays = |key: &Key| !state.source.contains_key(key) && state.destination.ours(*key).next().is_some();
-        let is_unexplained = |row: &Row| row.cell.is_some_and(|(key, _)| !state.books.ledger.contains_key(&key));
+        let is_unexplained =
+            |row: &Row| !row.by_person && row.cell.is_some_and(|(key, _)| !state.books.ledger.contains_key(&key));
         let lost = state.source.keys().filter(is_wanted).any(is_lost)
             || keys.iter().any(stays)
             || state.destination.rows.iter().any(is_unexplained);
         lost.then_some(Property::NothingIsLost)
     }
 }
+
+/// A tag that no attempt of ours has.
+const TAG_OF_NOBODY: AttemptTag = AttemptTag(9_999);
 
 /// Whether somebody waits for time to pass.
 fn is_waiting(state: &State) -> bool {
@@ -352,6 +413,9 @@ pub(crate) fn leave(state: &mut State, longer: u8) {
         request.awaited = false;
         request.left = request.left.map(|left| left + longer);
     }
+    for request in state.destination.in_flight.iter_mut().filter(|request| request.job == Job::Accepted) {
+        request.job = Job::None;
+    }
     state.halted = false;
     state.phase = Phase::Start;
 }
@@ -376,7 +440,8 @@ pub(crate) fn is_too_early(state: &State, payload: &Payload) -> bool {
             let is_older = |of: &Payload| {
                 matches!(of, Payload::Update(old) if old.iter().any(|(other, held)| other == id && held != content))
             };
-            others().any(|request| is_older(&request.payload))
+            let deletes = |of: &Payload| matches!(of, Payload::Delete(ids) if ids.contains(id));
+            others().any(|request| is_older(&request.payload) || deletes(&request.payload))
         }),
         Payload::Delete(_) => false,
     }

@@ -23,6 +23,16 @@ pub(crate) struct Budget {
     pub(crate) duplicates: u8,
     /// Orders to stop.
     pub(crate) cancels: u8,
+    /// Rows whose cells the destination could not take, as its answer says.
+    pub(crate) failed_cells: u8,
+}
+
+/// What refusals say about the rows that they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pointing {
+    Nowhere,
+    Right,
+    Wrong,
 }
 
 /// A bug planted between the machine and the world.
@@ -36,6 +46,13 @@ pub(crate) enum Mutant {
     BisectWithoutReadBack,
     NoWaitForTheTimeout,
     NoQuiet,
+    NoQuietAfterTheSweep,
+    SweepWithoutJournal,
+    SweepByKeyAlone,
+    JobTakenForDone,
+    JobNotAwaited,
+    AskForEver,
+    BlindResend,
 }
 
 #[derive(Clone, Debug)]
@@ -43,14 +60,19 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What the source holds.
     pub(crate) source: BTreeMap<Key, Content>,
+    /// What the source holds once it has moved; empty: the same keys, with new contents.
+    pub(crate) moved: BTreeMap<Key, Content>,
     /// What the audience and the ledger hold at first.
     pub(crate) before: BTreeMap<Key, Content>,
     pub(crate) rows_per_batch: usize,
     /// Keys that the destination refuses.
     pub(crate) poison: Vec<Key>,
-    /// Whether refusals name the rows they are for.
-    pub(crate) points_at_rows: bool,
+    pub(crate) pointing: Pointing,
     pub(crate) atomic_refusals: bool,
+    /// Whether deletes are accepted as jobs.
+    pub(crate) deletes_by_job: bool,
+    /// Whether rows can be found by their key cells. If not, creates are blind, by consent.
+    pub(crate) key_look_up: bool,
     /// Ticks that search really lags for; the machine assumes [`SETTLE`].
     pub(crate) lag: u8,
     /// Whether each request is held against what stands and what is in flight. Not where requests outlive their bound:
@@ -66,11 +88,14 @@ impl Scenario {
         Self {
             name,
             source: BTreeMap::from([(1, 1), (2, 1)]),
+            moved: BTreeMap::new(),
             before: BTreeMap::new(),
             rows_per_batch: 2,
             poison: Vec::new(),
-            points_at_rows: false,
+            pointing: Pointing::Nowhere,
             atomic_refusals: true,
+            deletes_by_job: false,
+            key_look_up: true,
             lag: SETTLE,
             watches_sends: true,
             budget: Budget::default(),

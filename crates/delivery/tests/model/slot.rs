@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use convoke_core::journal::{EntryId, IntentRow, Operation};
-use convoke_core::sink::{Answer, AppliedRow, AttemptTag, KeyCell, Problem, Refusal};
-use convoke_delivery::protocol::{Action, Assumptions, BatchTask, Fact, Fate, Found, Machine, Resume};
+use convoke_core::sink::{Answer, AppliedRow, AttemptTag, FailedCell, JobId, JobState, KeyCell, Problem, Refusal};
+use convoke_delivery::protocol::{Action, Assumptions, BatchTask, Fact, Fate, Found, MAX_POLLS, Machine, Resume};
 
 use crate::books::Plan;
-use crate::destination::{COMMIT, Part, Payload, Row, SETTLE, id_of, key_cell, row_id};
+use crate::destination::{COMMIT, Job, Part, Payload, Row, SETTLE, id_of, key_cell, row_id};
 use crate::model::{Next, Phase, Property, State, Step, is_too_early};
-use crate::scenario::{Mutant, Scenario};
+use crate::scenario::{Mutant, Pointing, Scenario};
 
+const JOB_RUNS: &str = "a delete job is running";
 const SECOND_LOOK: &str = "rows are looked up a second time";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,10 @@ pub(crate) struct Slot {
     awaiting: Option<u8>,
     /// An intent that a planted bug has not written yet.
     unwritten: Option<(Vec<u32>, u32, AttemptTag)>,
+    /// The job that a delete was accepted as, before it is noted.
+    job: Option<u8>,
+    /// Whether rows left in doubt have an entry of their own, and the one they come from is still to be closed.
+    is_half_left: bool,
     /// Set by a planted bug: the next look-up is not made.
     skips_look: bool,
 }
@@ -51,11 +56,12 @@ impl Slot {
             atomic_refusals: scenario.atomic_refusals || scenario.has(Mutant::BisectWithoutReadBack),
             max_commit_delay: ticks(COMMIT),
             settle: ticks(SETTLE),
-            key_look_up: true,
+            key_look_up: scenario.key_look_up,
         };
         let machine = Machine::new(assumptions, task);
-        let (entry, awaiting, unwritten) = (None, None, None);
-        Some(Self { batch, machine, entry, waiting: 0, awaiting, unwritten, skips_look: false })
+        let (entry, awaiting, unwritten, job) = (None, None, None, None);
+        let (is_half_left, skips_look) = (false, false);
+        Some(Self { batch, machine, entry, waiting: 0, awaiting, unwritten, job, is_half_left, skips_look })
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -81,6 +87,8 @@ impl Slot {
     fn pass_waits(&mut self, is_single_look: bool) {
         while let Action::Wait { at_least, why, .. } = self.machine.next() {
             self.skips_look = is_single_look && *why == SECOND_LOOK;
+            // Between two questions about a job any time may pass, or none.
+            let at_least = if *why == JOB_RUNS { Duration::ZERO } else { *at_least };
             let left = u8::try_from(at_least.as_secs()).expect("waits of models are short");
             if left > 0 && !self.skips_look {
                 self.waiting = left;
@@ -92,7 +100,7 @@ impl Slot {
 
     /// Is told to stop: waits are cut short, what is under way goes on to its answer.
     fn cancel(&mut self) {
-        if self.awaiting.is_none() {
+        if self.awaiting.is_none() && self.job.is_none() {
             self.waiting = 0;
             self.machine.cancel();
         }
@@ -151,6 +159,9 @@ impl Scenario {
     }
 
     fn act(&self, state: &State, at: usize, slot: &Slot, next: &mut Next) {
+        if let Some(job) = slot.job {
+            return next.push((Step::Goes("notes the job"), self.note_job(state, at, job)));
+        }
         let action = slot.machine.next();
         let step = || Step::Does(slot.batch, action.clone());
         let plan = state.books.plan.as_ref().expect("there is a plan");
@@ -169,9 +180,7 @@ impl Scenario {
             }),
             Action::ExtendQuiet { by } => {
                 let by = u8::try_from(by.as_secs()).expect("waits of models are short");
-                // Counted from an answer, which comes after its request: what is sent at the end of this tick has gone by
-                // then, so the next tick is the first that is quiet.
-                let by = if self.has(Mutant::NoQuiet) { 0 } else { by + 1 };
+                let by = if self.has(Mutant::NoQuiet) { 0 } else { by };
                 done(&|after, _| after.books.quiet = after.books.quiet.max(by));
             }
             Action::Reject { row, .. } => done(&|after, _| {
@@ -192,15 +201,86 @@ impl Scenario {
                 let is = |place: &u32, row: &Row| rows[*place as usize].row_id.as_ref().map(id_of) == Some(row.id);
                 self.look(state, at, slot, &|row| wanted.iter().copied().find(|place| is(place, row)), next);
             }
-            Action::Wait { .. } | Action::Poll { .. } | Action::LeaveInDoubt { .. } => {
-                unreachable!("waits are begun at once; no jobs; rows can be looked up: {action:?}")
+            Action::Poll { job } => self.poll(state, at, job.0.parse().expect("job ids are numbers"), next),
+            Action::LeaveInDoubt { rows: left, attempt, tag, fates } => {
+                let intent = (left.clone(), *attempt, *tag);
+                next.push((step(), self.leave_in_doubt(state, at, &rows, intent, fates)));
             }
+            Action::Wait { .. } => unreachable!("waits are begun at once"),
             Action::Done | Action::Stop(_) => unreachable!("the slot is freed at once"),
         }
     }
 
+    /// Keeps which job a delete became, and then tells the machine.
+    fn note_job(&self, state: &State, at: usize, job: u8) -> State {
+        let answer = Answer::Accepted(JobId(job.to_string()));
+        self.hand(state, at, Fact::Answered(answer), |after, slot| {
+            slot.job = None;
+            let (id, _) = slot.entry.as_ref().expect("a job belongs to an entry");
+            after.books.note_job(*id, job);
+            if let Some(request) = after.destination.in_flight.iter_mut().find(|request| request.number == job) {
+                request.job = Job::Noted;
+            }
+        })
+    }
+
+    /// A job that runs is asked about until it ends; how often before, makes no difference. Or it is given up: then it has
+    /// been asked about as often as the machine does that.
+    fn poll(&self, state: &State, at: usize, job: u8, next: &mut Next) {
+        if let Some(ended) = state.destination.ended.get(&job) {
+            let after = self.hand(state, at, Fact::Polled(*ended), |_, _| {});
+            return next.push((Step::Goes("sees the end of its job"), after));
+        }
+        if self.has(Mutant::AskForEver) {
+            return next.push((Step::Goes("sees its job run"), state.clone()));
+        }
+        if state.budget.faults > 0 {
+            let mut world = state.clone();
+            world.budget.faults -= 1;
+            let after = self.hand(&world, at, Fact::Polled(JobState::Running), |_, slot| {
+                for _ in 1..MAX_POLLS {
+                    slot.machine.on(Fact::Polled(JobState::Running));
+                    slot.pass_waits(false);
+                }
+            });
+            next.push((Step::Goes("gives its job up"), after));
+        }
+    }
+
+    /// Rows that cannot be looked up stay in an open entry, those that were answered for in one that is closed.
+    fn leave_in_doubt(
+        &self,
+        state: &State,
+        at: usize,
+        of_batch: &[IntentRow],
+        intent: (Vec<u32>, u32, AttemptTag),
+        fates: &[Fate],
+    ) -> State {
+        if self.has(Mutant::BlindResend) {
+            return self.hand(state, at, Fact::Done, |after, slot| close(after, slot, of_batch, fates));
+        }
+        if fates.iter().all(|fate| *fate == Fate::NotApplied) {
+            return self.hand(state, at, Fact::Done, |_, slot| slot.entry = None);
+        }
+        let mut after = state.clone();
+        let Phase::Deliver(slots) = &mut after.phase else { unreachable!("machines run in a delivery") };
+        if !slots[at].is_half_left {
+            slots[at].is_half_left = true;
+            let batch = slots[at].batch;
+            after.books.intend(batch, &intent.0, intent.1, intent.2);
+            return after;
+        }
+        self.hand(state, at, Fact::Done, |after, slot| {
+            slot.is_half_left = false;
+            close(after, slot, of_batch, fates);
+        })
+    }
+
     fn send(&self, state: &State, at: usize, payload: Payload) -> State {
         let mut after = state.clone();
+        if state.destination.deletes_of_others(&payload) {
+            after.broken = Some(Property::NothingOfOthersIsDeleted);
+        }
         if self.watches_sends && is_too_early(state, &payload) {
             after.broken = Some(Property::NothingIsSentBeforeItsBound);
         }
@@ -235,15 +315,23 @@ impl Scenario {
         let mut push = |what, cost: u8, part: Option<Part>, answer: &dyn Fn(Vec<(usize, u8)>) -> Answer| {
             next.push((Step::Answer(slot.batch, what), self.answered(state, at, number, (cost, part), answer)));
         };
-        if bad.is_empty() {
+        if bad.is_empty() && self.deletes_by_job && matches!(payload, Payload::Delete(_)) {
+            next.push((Step::Answer(slot.batch, "accepted"), self.accepted(state, at, number)));
+        } else if bad.is_empty() {
             push("applied", 0, Some(Part::All), &applied);
         } else {
-            let refused = |_| self.refusal(&bad);
+            let refused = |_| self.refusal(&bad, payload.len());
             push("refused", 0, None, &refused);
             if !self.atomic_refusals && bad.len() < payload.len() {
                 push("refused in part", 0, Some(Part::Good), &refused);
             }
         }
+        if bad.is_empty() && state.budget.failed_cells > 0 && !matches!(payload, Payload::Delete(_)) {
+            next.push((Step::Answer(slot.batch, "cells failed"), self.failed_cells(state, at, number)));
+        }
+        let mut push = |what, cost: u8, part: Option<Part>, answer: &dyn Fn(Vec<(usize, u8)>) -> Answer| {
+            next.push((Step::Answer(slot.batch, what), self.answered(state, at, number, (cost, part), answer)));
+        };
         if state.budget.faults == 0 {
             return;
         }
@@ -277,6 +365,36 @@ impl Scenario {
         self.hand(&world, at, Fact::Answered(answer), come_back)
     }
 
+    /// A job has begun; that it is noted is a write of its own.
+    fn accepted(&self, state: &State, at: usize, number: u8) -> State {
+        if self.has(Mutant::JobTakenForDone) {
+            let mut world = state.clone();
+            let request = world.destination.request(number);
+            (request.awaited, request.job) = (false, Job::Accepted);
+            let Payload::Delete(ids) = &request.payload else { unreachable!("only deletes become jobs") };
+            let answer = applied(ids.iter().copied().enumerate().collect());
+            return self.hand(&world, at, Fact::Answered(answer), come_back);
+        }
+        let mut after = state.clone();
+        let request = after.destination.request(number);
+        (request.awaited, request.job) = (false, Job::Accepted);
+        let Phase::Deliver(slots) = &mut after.phase else { unreachable!("machines run in a delivery") };
+        (slots[at].awaiting, slots[at].job) = (None, Some(number));
+        after
+    }
+
+    /// Applied, but for the cells of the first row.
+    fn failed_cells(&self, state: &State, at: usize, number: u8) -> State {
+        let mut world = state.clone();
+        world.budget.failed_cells -= 1;
+        let payload = world.destination.take(number);
+        let rows = world.destination.commit(&payload, Part::All, &self.poison, self.lag);
+        world.destination.rows.iter_mut().filter(|row| row.id == rows[0].1).for_each(|row| row.content = 98);
+        let Answer::Applied(mut answered) = applied(rows) else { unreachable!("it says so") };
+        answered[0].failed_cells = vec![FailedCell { column: "Email".to_owned(), summary: String::new() }];
+        self.hand(&world, at, Fact::Answered(Answer::Applied(answered)), come_back)
+    }
+
     fn lost(&self, state: &State, at: usize, number: u8) -> State {
         let mut world = state.clone();
         world.destination.request(number).awaited = false;
@@ -288,14 +406,18 @@ impl Scenario {
         self.hand(&world, at, Fact::Answered(answer), come_back)
     }
 
-    fn refusal(&self, bad: &[usize]) -> Answer {
+    fn refusal(&self, bad: &[usize], rows: usize) -> Answer {
+        let step = usize::from(self.pointing == Pointing::Wrong);
         let problem = |index: &usize| Problem {
-            index: Some(*index),
+            index: Some((index + step) % rows),
             column: None,
             code: "bad".to_owned(),
             detail: String::new(),
         };
-        let problems = if self.points_at_rows { bad.iter().map(problem).collect() } else { Vec::new() };
+        let problems = match self.pointing {
+            Pointing::Nowhere => Vec::new(),
+            Pointing::Right | Pointing::Wrong => bad.iter().map(problem).collect(),
+        };
         Answer::Refused(Refusal { too_large: false, problems })
     }
 }

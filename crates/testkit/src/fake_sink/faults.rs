@@ -36,6 +36,10 @@ pub enum WriteFault {
     SlowJob { by: Duration },
     /// A delete job says that it was not done in full.
     IncompleteJob,
+    /// A delete is accepted as a job that takes this long, does the first half of its rows and says so.
+    PartJob { by: Duration },
+    /// Applied, but for the cells of the first row, which failed.
+    FailedCells,
 }
 
 /// How much goes wrong.
