@@ -13,6 +13,7 @@ mod first_day;
 mod in_process;
 mod interference;
 mod leftovers;
+mod life;
 mod overtaken;
 mod readme;
 mod secrecy;

@@ -120,6 +120,9 @@ pub(crate) enum Command {
     Rejects(Rejects),
     /// Take over rows that the audience already holds, by their key
     Adopt { sync: String },
+    /// Give a sync another name, or bring it to its end
+    #[command(subcommand)]
+    Sync(SyncCommand),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Serve the audience store alone
@@ -172,6 +175,38 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
         Ok(day) => Ok(Timestamp(day.and_time(NaiveTime::MIN).and_utc().timestamp_millis())),
         Err(_) => Err("write a day as `2026-03-01` or a time with its zone as `2026-03-01T12:00:00Z`".to_owned()),
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SyncCommand {
+    /// Give everything of a sync to its new name, once the configuration has that; sends nothing
+    Rename {
+        /// The name until now
+        old: String,
+        /// The name in the configuration
+        new: String,
+    },
+    /// End a sync that was taken out of the configuration; runs and rejects stay until their retention
+    Retire {
+        sync: String,
+        #[command(flatten)]
+        rows: RetiredRows,
+        /// Approve the plan that deletes the rows: its hash, or the hash's first 8 digits or more
+        #[arg(long, value_name = "HASH", requires = "delete_rows")]
+        approve: Option<String>,
+    },
+}
+
+/// What becomes of a retired sync's rows.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RetiredRows {
+    /// Leave its rows in the audience; another sync can take them over with `adopt`
+    #[arg(long)]
+    pub(crate) keep_rows: bool,
+    /// Delete its rows, by a plan that has to be approved
+    #[arg(long)]
+    pub(crate) delete_rows: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use convoke_config::{Config, Environment, LedgerLocation, LoadedSync, Settings, System, config_hash};
 use convoke_core::boundary::{BoundaryObserver, Unobserved};
 use convoke_core::ledger::{PlanArchive, SegmentStore};
-use convoke_core::sink::Destination;
+use convoke_core::sink::{AudienceBinding, Destination};
 use convoke_core::source::Source;
 use convoke_core::spec::{GtmConnection, GtmEndpoint, SourceSpec};
 use convoke_core::state::StateStore;
-use convoke_core::{Clock, ConnectionName, HashKey};
+use convoke_core::{Clock, ConnectionName, HashKey, SyncName};
 use convoke_delivery::Limiter;
 use convoke_engine::{Engine, EngineSettings};
-use convoke_pipeline::{Folders, Pipeline, Reporter, Retention, Services, Sync};
+use convoke_pipeline::{Folders, Pipeline, Reporter, Retention, RetiredSource, Services, Sync, retired_spec};
 use convoke_server::Quota;
 use convoke_sink_gtm::{GtmSettings, GtmSink};
 use convoke_source_drop::CsvDrop;
@@ -108,6 +108,32 @@ impl Host {
         Ok(Pipeline::new(self.services(reporter), sync, cancel))
     }
 
+    /// Builds the pipeline that brings a sync to its end. It is no longer configured, so its binding tells where its rows
+    /// are.
+    pub(crate) async fn retiring_pipeline(
+        &self,
+        name: &SyncName,
+        binding: &AudienceBinding,
+        reporter: Box<dyn Reporter>,
+        cancel: CancellationToken,
+    ) -> Result<Pipeline, Failure> {
+        let connection = &binding.key.connection;
+        let connection = self.config.connections.get(connection).ok_or_else(|| {
+            Failure::usage(format!(
+                "no connection `{connection}` in connections.yaml, by which `{name}` filled its audience; keep it there until the sync is retired"
+            ))
+        })?;
+        let sync = Sync {
+            spec: retired_spec(name, binding),
+            config_hash,
+            source: Arc::new(RetiredSource),
+            destination: self.destination(connection).await?,
+            rate: connection.rate,
+            allow_blind_creates: false,
+        };
+        Ok(Pipeline::new(self.services(reporter), sync, cancel))
+    }
+
     fn services(&self, reporter: Box<dyn Reporter>) -> Services {
         let settings = &self.config.settings;
         Services {
@@ -138,6 +164,7 @@ impl Host {
                 let connection = spec.connection.as_ref().and_then(|name| self.config.object_stores.get(name));
                 Arc::new(ObjectSource::open(spec.clone(), connection).map_err(failed)?)
             }
+            SourceSpec::Retired => Arc::new(RetiredSource),
             SourceSpec::Postgres(spec) => {
                 let connection = self.config.databases.get(&spec.connection).ok_or_else(|| {
                     Failure::usage(format!("no connection `{}` in connections.yaml", spec.connection))

@@ -87,6 +87,19 @@ name_id! {
     /// A sync as the user names it: lower-case letters, digits and `-`.
     SyncName
 }
+
+impl SyncName {
+    /// The owner of rows whose sync was retired. No sync is called so.
+    pub fn nobody() -> Self {
+        Self::new("")
+    }
+
+    /// Whether this is no sync's name.
+    pub fn is_nobody(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 name_id! {
     /// A connection as the user names it in `config/connections.yaml`.
     ConnectionName

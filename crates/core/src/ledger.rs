@@ -24,6 +24,7 @@ pub struct LedgerEntry {
     pub content: ContentHash,
     pub order: OrderValue,
     pub row_id: RowId,
+    /// The sync that may change the row; [`SyncName::nobody`] once that one was retired and left it.
     pub owner: SyncName,
     pub origin: RowOrigin,
     pub state: RowState,

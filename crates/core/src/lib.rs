@@ -13,6 +13,7 @@ pub mod hash;
 pub mod ids;
 pub mod journal;
 pub mod ledger;
+pub mod lifecycle;
 pub mod plan;
 pub mod rule;
 pub mod sink;

@@ -35,6 +35,9 @@ pub struct SyncSpec {
     pub suppressions: Vec<Suppression>,
     /// Whether another sync may write the same audience.
     pub shared: bool,
+    /// Left out of the configuration hash at its default.
+    #[serde(skip_serializing_if = "RemovedRows::are_respected")]
+    pub removed_at_destination: RemovedRows,
     /// When the sync runs by itself. Not part of the configuration hash: it changes no plan.
     #[serde(skip)]
     pub schedule: ScheduleSpec,
@@ -47,6 +50,8 @@ pub enum SourceSpec {
     CsvDrop(CsvDropSpec),
     Objects(ObjectsSpec),
     Postgres(PostgresSpec),
+    /// None any more: the sync comes to its end. No configuration says so.
+    Retired,
 }
 
 impl SourceSpec {
@@ -56,6 +61,7 @@ impl SourceSpec {
             Self::CsvDrop(spec) => spec.drop_mode == DropMode::Snapshot,
             Self::Objects(spec) => spec.mode == ObjectsMode::Snapshot,
             Self::Postgres(_) => true,
+            Self::Retired => false,
         }
     }
 }
@@ -260,6 +266,24 @@ impl SyncMode {
             Self::UpdateOnly => "update_only",
             Self::DeleteList => "delete_list",
         }
+    }
+}
+
+/// What becomes of a row that somebody deleted at the destination, while the source still has its record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovedRows {
+    /// It stays deleted.
+    #[default]
+    Respect,
+    /// It is created again, once it is known to be gone.
+    Restore,
+}
+
+impl RemovedRows {
+    /// Whether what a person deleted stays deleted.
+    pub fn are_respected(&self) -> bool {
+        *self == Self::Respect
     }
 }
 

@@ -14,6 +14,7 @@ use crate::hash::{HashKey, KeyHash};
 use crate::ids::{AudienceKey, ConnectionName, PlanId, RunId, SyncName};
 use crate::journal::{Entry, EntryId, Intent, RowOutcome};
 use crate::ledger::LedgerManifest;
+use crate::lifecycle::Lifecycle;
 use crate::plan::{DeliveryCounts, LedgerCounts, PlanCounts, PlanManifest};
 use crate::sink::{AttemptTag, AudienceBinding, JobId};
 use crate::source::SourcePosition;
@@ -21,7 +22,19 @@ use crate::time::Timestamp;
 
 /// All roles of a checkpoint store.
 pub trait StateStore:
-    Leases + Audiences + Runs + Plans + Journal + Checkpoints + Ledgers + Budgets + Rejects + Provisions + Schedules + Audit
+    Leases
+    + Audiences
+    + Runs
+    + Plans
+    + Journal
+    + Checkpoints
+    + Ledgers
+    + Budgets
+    + Rejects
+    + Provisions
+    + Schedules
+    + Audit
+    + Lifecycle
 {
 }
 
@@ -38,6 +51,7 @@ impl<T> StateStore for T where
         + Provisions
         + Schedules
         + Audit
+        + Lifecycle
 {
 }
 

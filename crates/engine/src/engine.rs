@@ -26,10 +26,11 @@ use crate::check::{self, ExpressionProblem};
 use crate::error::{EngineError, QueryFailure, QueryScope};
 use crate::expression::{Compiled, compile};
 use crate::ledger::adopt::{self, AdoptRequest, Adopted};
-use crate::ledger::fold::{self, Confirmed, FoldRequest, Folded};
+use crate::ledger::fold::{self, Confirmed, FoldRequest, Folded, NewOwner};
 use crate::ledger::segment;
 use crate::mapping::{self, Mapping};
 use crate::memory_pool::LendingPool;
+use crate::plan::removal::RemovalRequest;
 use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
 use crate::query_threads::QueryThreads;
@@ -126,6 +127,16 @@ impl Engine {
         rows: BoxStream<'_, Result<ScannedRow, convoke_core::SinkError>>,
     ) -> Result<Adopted, EngineError> {
         self.threads.run(Box::pin(adopt::adopt(self, request, rows))).await
+    }
+
+    /// Writes the ledger anew with every row of one owner as another's.
+    pub async fn reassign(&self, request: FoldRequest<'_>, owner: NewOwner) -> Result<Folded, EngineError> {
+        self.threads.run(Box::pin(fold::reassign(self, request, owner))).await
+    }
+
+    /// Computes the plan that deletes every row of a sync.
+    pub async fn plan_removal(&self, request: RemovalRequest<'_>) -> Result<Planned, EngineError> {
+        self.threads.run(Box::pin(plan::removal::plan(self, request))).await
     }
 
     /// Finds what a ledger holds for these keys. `segments` oldest first.

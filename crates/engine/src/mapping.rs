@@ -240,6 +240,7 @@ pub(crate) fn test_spec(columns: Vec<ColumnSpec>, dedupe: convoke_core::spec::De
         guards: Guards::default(),
         suppressions: vec![],
         shared: false,
+        removed_at_destination: Default::default(),
         schedule: ScheduleSpec::Manual,
     }
 }

@@ -6,6 +6,7 @@
 mod groups;
 mod narrow;
 mod output;
+pub(crate) mod removal;
 pub(crate) mod schema;
 mod wide;
 

@@ -11,6 +11,8 @@ pub(crate) struct Policy {
     pub(crate) may_delete: bool,
     /// With `--limit` nothing is deleted.
     pub(crate) is_limited: bool,
+    /// Whether a row that somebody deleted at the destination is created again.
+    pub(crate) restores_removed: bool,
 }
 
 /// The record that won for a key.
@@ -26,8 +28,14 @@ pub(crate) struct Winner {
 /// The row that the ledger has for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KnownRow {
-    Live { content: ContentHash, is_mine: bool },
-    RemovedAtDestination,
+    Live {
+        content: ContentHash,
+        is_mine: bool,
+    },
+    /// `is_mine`: it was this sync's, or is nobody's any more.
+    RemovedAtDestination {
+        is_mine: bool,
+    },
 }
 
 /// What becomes of a record.
@@ -80,12 +88,76 @@ fn fate_of(policy: Policy, winner: Winner, row: Option<KnownRow>) -> Fate {
         (SyncMode::DeleteList, Some(KnownRow::Live { .. })) if policy.is_limited => Fate::HeldBack,
         (SyncMode::DeleteList, Some(KnownRow::Live { .. })) => Fate::Listed,
         (SyncMode::DeleteList, _) => Fate::SkippedByMode,
-        (_, Some(KnownRow::RemovedAtDestination)) => Fate::RemovedRespected,
+        (mode, Some(KnownRow::RemovedAtDestination { is_mine })) => fate_of_removed(policy, mode, winner, is_mine),
         (SyncMode::UpdateOnly, None) => Fate::SkippedByMode,
         (_, None) => Fate::Create,
         (_, Some(KnownRow::Live { content, .. })) if content == winner.content => Fate::Unchanged,
         (SyncMode::InsertOnly, Some(KnownRow::Live { .. })) => Fate::SkippedByMode,
         (_, Some(KnownRow::Live { .. })) if winner.is_outdated => Fate::Superseded,
         (_, Some(KnownRow::Live { .. })) => Fate::Update,
+    }
+}
+
+/// A row that was another sync's stays as that one has it. A record that lost against the one in the row that was deleted
+/// is as old now as it was then.
+fn fate_of_removed(policy: Policy, mode: SyncMode, winner: Winner, is_mine: bool) -> Fate {
+    if !policy.restores_removed || !is_mine || mode == SyncMode::UpdateOnly {
+        Fate::RemovedRespected
+    } else if winner.is_outdated {
+        Fate::Superseded
+    } else {
+        Fate::Create
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTENT: ContentHash = ContentHash([1; 16]);
+    const RECORD: Winner = Winner { content: CONTENT, is_suppressed: false, is_outdated: false };
+    const OUTDATED: Winner = Winner { is_outdated: true, ..RECORD };
+    const LISTED: Winner = Winner { is_suppressed: true, ..RECORD };
+    const REMOVED: Option<KnownRow> = Some(KnownRow::RemovedAtDestination { is_mine: true });
+    const REMOVED_OF_ANOTHER: Option<KnownRow> = Some(KnownRow::RemovedAtDestination { is_mine: false });
+
+    fn policy(mode: SyncMode, restores_removed: bool) -> Policy {
+        Policy { mode, may_delete: true, is_limited: false, restores_removed }
+    }
+
+    #[test]
+    fn a_removed_row_comes_back_only_where_it_is_asked_for() {
+        let table = [
+            (SyncMode::Upsert, Fate::RemovedRespected, Fate::Create),
+            (SyncMode::Mirror, Fate::RemovedRespected, Fate::Create),
+            (SyncMode::InsertOnly, Fate::RemovedRespected, Fate::Create),
+            (SyncMode::UpdateOnly, Fate::RemovedRespected, Fate::RemovedRespected),
+            (SyncMode::DeleteList, Fate::SkippedByMode, Fate::SkippedByMode),
+        ];
+        for (mode, respected, restored) in table {
+            for (restores, expected) in [(false, respected), (true, restored)] {
+                let decision = decide(policy(mode, restores), Some(RECORD), REMOVED, None);
+                assert_eq!(decision, Decision { fate: Some(expected), deletes_row: false }, "{mode:?} {restores}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_against_a_record_stands_against_restoring_its_row() {
+        let fate = |winner, row, listed| decide(policy(SyncMode::Mirror, true), Some(winner), row, listed).fate;
+        assert_eq!(fate(LISTED, REMOVED, None), Some(Fate::Suppressed));
+        for listed in [ExistingRows::Remove, ExistingRows::Leave] {
+            assert_eq!(fate(RECORD, REMOVED, Some(listed)), Some(Fate::Suppressed));
+        }
+        assert_eq!(fate(OUTDATED, REMOVED, None), Some(Fate::Superseded));
+        assert_eq!(fate(RECORD, REMOVED_OF_ANOTHER, None), Some(Fate::RemovedRespected));
+    }
+
+    #[test]
+    fn a_removed_row_whose_record_has_gone_too_is_left_alone() {
+        for restores in [false, true] {
+            let decision = decide(policy(SyncMode::Mirror, restores), None, REMOVED, None);
+            assert_eq!(decision, Decision { fate: None, deletes_row: false });
+        }
     }
 }

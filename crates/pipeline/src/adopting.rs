@@ -83,7 +83,7 @@ impl Pipeline {
         Ok(Adoption {
             audience: binding.key.clone(),
             scanned: adopted.scanned,
-            adopted: adopted.folded.counts.adopted,
+            adopted: adopted.folded.counts.adopted + adopted.taken_over,
             known: adopted.known,
             duplicates: adopted.duplicate_count,
             duplicate_rows: adopted.duplicates.iter().map(ToString::to_string).collect(),

@@ -7,6 +7,7 @@ use convoke_core::journal::Operation;
 use convoke_core::plan::{DeliveryCounts, LedgerCounts, PlanContent, PlanManifest, PlannedBatch};
 use convoke_core::sink::AudienceBinding;
 use convoke_core::source::Coverage;
+use convoke_core::spec::RemovedRows;
 use convoke_core::state::{
     Checkpoint, PlanRecord, PlanState, RejectRecord, RejectStage, RunRecord, RunState, Settlement, audience_resource,
 };
@@ -107,7 +108,7 @@ impl Pipeline {
         })
     }
 
-    async fn deliver_and_settle(
+    pub(crate) async fn deliver_and_settle(
         &self,
         run: &mut RunRecord,
         plan: &PlanRecord,
@@ -370,6 +371,14 @@ impl Pipeline {
         Ok(self.services.state.ledger(&binding.key).await?.map_or(0, |ledger| ledger.version))
     }
 
+    /// Rows that were found removed and that the next plan creates again.
+    fn to_restore(&self, counts: &DeliveryCounts) -> u64 {
+        match self.sync.spec.removed_at_destination {
+            RemovedRows::Respect => 0,
+            RemovedRows::Restore => counts.updates.found_removed,
+        }
+    }
+
     async fn next_checkpoint(
         &self,
         manifest: &PlanManifest,
@@ -387,7 +396,7 @@ impl Pipeline {
             config_hash: Some(self.settled_under(&manifest.basis.config_hash, manifest.created_at)),
             ledger_version: self.ledger_version().await?,
             counts: Some(manifest.counts),
-            clean: counts.rejected() + counts.cancelled() + incomplete == 0 && is_whole,
+            clean: counts.rejected() + counts.cancelled() + incomplete + self.to_restore(counts) == 0 && is_whole,
         }))
     }
 }

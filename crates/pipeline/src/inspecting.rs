@@ -3,6 +3,7 @@
 use convoke_core::ledger::{LedgerEntry, RowState};
 use convoke_core::sink::LookUp;
 use convoke_core::source::{Discover, Split, SplitContent, SplitItem, SplitStream};
+use convoke_core::spec::RemovedRows;
 use convoke_core::state::RejectRecord;
 use convoke_core::{KeyHash, RunId};
 use convoke_delivery::provision::outlook;
@@ -118,7 +119,7 @@ impl Pipeline {
             facts.push(format!("not in the ledger of audience `{}`: never sent, or deleted since", binding.name));
             return Ok(Explanation { keys, facts });
         };
-        facts.push(describe_entry(entry));
+        facts.push(describe_entry(entry, self.sync.spec.removed_at_destination));
         let found = self.sync.destination.look_up(&binding, &LookUp::RowIds(vec![entry.row_id.clone()])).await;
         facts.push(match found {
             Ok(rows) if rows.is_empty() => "the audience does not hold that row any more".to_owned(),
@@ -202,13 +203,18 @@ fn head(stream: SplitStream, wanted: usize) -> SplitStream {
     limited.chain(end).boxed()
 }
 
-fn describe_entry(entry: &LedgerEntry) -> String {
+fn describe_entry(entry: &LedgerEntry, removed: RemovedRows) -> String {
     let state = match entry.state {
         RowState::Live => "live",
-        RowState::RemovedAtDestination => "removed at the destination; not made again",
+        RowState::RemovedAtDestination if removed.are_respected() => "removed at the destination; not made again",
+        RowState::RemovedAtDestination => "removed at the destination; made again once its record is read",
         RowState::Deleted => "deleted by us",
     };
-    format!("ledger: row {}, {state}, owned by sync `{}`", entry.row_id, entry.owner)
+    let owner = match entry.owner.is_nobody() {
+        true => "left by a sync that was retired; `convoke adopt` takes it over".to_owned(),
+        false => format!("owned by sync `{}`", entry.owner),
+    };
+    format!("ledger: row {}, {state}, {owner}", entry.row_id)
 }
 
 fn describe_reject(reject: &RejectRecord) -> String {

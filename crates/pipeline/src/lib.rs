@@ -20,8 +20,10 @@ mod lease;
 mod planning;
 mod reading;
 mod recovery;
+mod renaming;
 mod resuming;
 mod retention;
+mod retiring;
 mod run;
 
 use std::sync::Arc;
@@ -44,7 +46,9 @@ pub use error::{Error, chain};
 pub use events::{Event, Reporter, Silent};
 pub use folders::Folders;
 pub use inspecting::{CheckReport, Explanation};
+pub use renaming::Renamed;
 pub use retention::Retention;
+pub use retiring::{Retired, RetiredSource, retired_spec};
 pub use run::{Ended, Extent, approves};
 
 /// What all syncs of a process share.

@@ -288,7 +288,7 @@ impl Pipeline {
 
     /// Requests without retries, and their time at the configured rate. A delete is a job: one request to start it and
     /// at least one to ask how it stands.
-    fn forecast(&self, counts: &PlanCounts, (upsert_rows, delete_rows): (usize, usize)) -> Forecast {
+    pub(crate) fn forecast(&self, counts: &PlanCounts, (upsert_rows, delete_rows): (usize, usize)) -> Forecast {
         let upserts = counts.creates.div_ceil(upsert_rows as u64) + counts.updates.div_ceil(upsert_rows as u64);
         let requests = upserts + 2 * counts.deletes.div_ceil(delete_rows as u64);
         let rate = self.sync.rate;
@@ -300,7 +300,7 @@ impl Pipeline {
         Forecast { requests, seconds: seconds.unwrap_or(0) }
     }
 
-    fn write_manifest(&self, manifest: &PlanManifest) -> Result<String, Error> {
+    pub(crate) fn write_manifest(&self, manifest: &PlanManifest) -> Result<String, Error> {
         let contents = serde_json::to_vec_pretty(manifest).expect("a manifest holds only what JSON can carry");
         write_durably(&self.services.folders.plan(manifest.id).join(MANIFEST), &contents)?;
         Ok(blake3::hash(&contents).to_hex().to_string())

@@ -186,7 +186,7 @@ impl Pipeline {
 
     /// Takes the lease and surrounds `work` with a run record that tells how it ended, whichever way it did. Where
     /// somebody else has the lease nothing was begun, and nothing is recorded.
-    async fn recorded<Work>(&self, work: Work) -> Result<Ended, Error>
+    pub(crate) async fn recorded<Work>(&self, work: Work) -> Result<Ended, Error>
     where
         Work: AsyncFnOnce(&mut RunRecord, &LeaseKeeper) -> Result<RunState, Error>,
     {
@@ -310,7 +310,7 @@ fn hold_for_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Er
 }
 
 /// An approval that names another plan stops even a plan that needs none: whoever gave it meant something else.
-fn refuse_other_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Error> {
+pub(crate) fn refuse_other_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Error> {
     if approval.is_none_or(|approval| approves(approval, &plan.hash)) {
         return Ok(());
     }

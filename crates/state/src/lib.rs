@@ -13,6 +13,7 @@ mod clock;
 mod columns;
 mod fault;
 mod file;
+mod lifecycle;
 mod stored;
 
 mod objects;

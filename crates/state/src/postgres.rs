@@ -54,6 +54,7 @@ mod checkpoints;
 mod journal;
 mod leases;
 mod ledgers;
+mod lifecycle;
 mod plans;
 mod provisions;
 mod recreated;

@@ -31,6 +31,7 @@ mod hash_key;
 mod journal;
 mod leases;
 mod ledgers;
+mod lifecycle;
 mod plans;
 mod provisions;
 mod recreated;

@@ -31,12 +31,16 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
     ),
     Key::optional("shared", Shape::Boolean, "Whether another sync may write the same audience; both have to say so."),
     Key::optional(
+        "removed_at_destination",
+        Shape::Choice(&["respect", "restore"]),
+        "What becomes of a row that somebody deleted in the audience while the source has its record: it stays deleted (respect), or the next plan that sees the record creates it again (restore). Convoke learns that a row is gone when it has something to change in it.",
+    ),
+    Key::optional(
         "schedule",
         SCHEDULE,
         "When `convoke serve` runs the sync by itself: `daily` at 09:00 UTC, `weekly` on Saturday at 18:00 UTC, `manual` for not at all, or a block with a cron expression. Left out: `manual`.",
     ),
     Key::planned("after", "What happens after a run."),
-    Key::planned("removed_at_destination", "What becomes of rows that somebody removed from the audience."),
 ]);
 
 const SOURCE: Shape = Shape::OneOf(&[

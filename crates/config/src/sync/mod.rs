@@ -12,7 +12,9 @@ mod suppression;
 use std::path::{Path, PathBuf};
 
 use convoke_core::SyncName;
-use convoke_core::spec::{AudienceSpec, Dedupe, ObjectsMode, ProcessedFiles, SourceSpec, SyncMode, SyncSpec};
+use convoke_core::spec::{
+    AudienceSpec, Dedupe, ObjectsMode, ProcessedFiles, RemovedRows, SourceSpec, SyncMode, SyncSpec,
+};
 
 use crate::connection::Connections;
 use crate::field::Field;
@@ -46,6 +48,8 @@ const MODES: &[(&str, SyncMode)] = &[
     ("delete_list", SyncMode::DeleteList),
 ];
 
+const REMOVED_ROWS: &[(&str, RemovedRows)] = &[("respect", RemovedRows::Respect), ("restore", RemovedRows::Restore)];
+
 /// Decodes a checked sync; none if anything about it was refused. Goes on after a problem to find all of them.
 pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<Draft> {
     let name = name(&root.field("sync"), surroundings.file, report);
@@ -69,6 +73,9 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
     if mode == Some(SyncMode::DeleteList) {
         warn_about_unused_columns(&mapping, key.as_deref(), report);
     }
+    let removed_field = root.field("removed_at_destination");
+    let removed = removed_field.choice(REMOVED_ROWS);
+    check_restoring(&removed_field, removed, mode, report);
     let spec = SyncSpec {
         name: name?,
         source: source?,
@@ -81,6 +88,7 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         guards: guards?,
         suppressions: suppressions?,
         shared: root.field("shared").boolean()?,
+        removed_at_destination: removed?,
         schedule: schedule?,
     };
     let folder_place = root.field("source").field("csv_drop").field("path").place;
@@ -108,6 +116,15 @@ fn check_mode(field: &Field<'_>, mode: Option<SyncMode>, source: Option<&SourceS
         let key = source::key_of(source);
         let message =
             format!("`mirror` deletes what the source no longer holds, so it needs `source.{key}.mode: snapshot`");
+        report.problem(field.place, &field.path, message);
+    }
+}
+
+fn check_restoring(field: &Field<'_>, removed: Option<RemovedRows>, mode: Option<SyncMode>, report: &mut Report) {
+    let creates_nothing = matches!(mode, Some(SyncMode::UpdateOnly | SyncMode::DeleteList));
+    if removed == Some(RemovedRows::Restore) && creates_nothing {
+        let mode = mode.map_or("", SyncMode::as_str);
+        let message = format!("`restore` creates rows again, and `mode: {mode}` creates none; leave it out");
         report.problem(field.place, &field.path, message);
     }
 }
@@ -147,7 +164,7 @@ pub(crate) fn check_sharing(drafts: &mut Drafts) {
 pub(crate) fn check_drop_folders(drafts: &mut Drafts) {
     let moves = |draft: &Draft| match &draft.spec.source {
         SourceSpec::CsvDrop(drop) => drop.processed == ProcessedFiles::Move,
-        SourceSpec::Objects(_) | SourceSpec::Postgres(_) => false,
+        SourceSpec::Objects(_) | SourceSpec::Postgres(_) | SourceSpec::Retired => false,
     };
     let is_same = |one: &Draft, other: &Draft| match (&one.spec.source, &other.spec.source) {
         (SourceSpec::CsvDrop(one), SourceSpec::CsvDrop(other)) => {

@@ -38,6 +38,7 @@ pub(super) fn key_of(source: &SourceSpec) -> &'static str {
         SourceSpec::CsvDrop(_) => "csv_drop",
         SourceSpec::Objects(_) => "s3_parquet",
         SourceSpec::Postgres(_) => "postgres",
+        SourceSpec::Retired => "retired",
     }
 }
 

@@ -147,6 +147,14 @@ fn later_keys_are_checked_for_what_only_the_whole_sync_tells() {
             "where: ${env:NOWHERE}",
             "10: `where`: environment variable `NOWHERE` is not set; set it, or write `${env:NOWHERE:-default}`",
         ),
+        (
+            "removed_at_destination: bring back",
+            "10: `removed_at_destination`: expected one of `respect`, `restore`, not `bring back`",
+        ),
+        (
+            "mode: update_only\nremoved_at_destination: restore",
+            "11: `removed_at_destination`: `restore` creates rows again, and `mode: update_only` creates none; leave it out",
+        ),
         ("shared: yes", "10: `shared`: expected `true` or `false`, not `yes`"),
     ];
     for (line, expected) in cases {

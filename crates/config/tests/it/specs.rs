@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use convoke_config::{LogFormat, System, load};
 use convoke_core::spec::{
-    DropMode, ExistingRows, Expression, Filter, GtmEndpoint, Keep, Limit, ProcessedFiles, RateLimits, SourceSpec,
-    SyncMode,
+    DropMode, ExistingRows, Expression, Filter, GtmEndpoint, Keep, Limit, ProcessedFiles, RateLimits, RemovedRows,
+    SourceSpec, SyncMode,
 };
 use convoke_core::{ConnectionName, DataType, SyncName};
 
@@ -43,6 +43,7 @@ fn what_a_sync_does_not_say_takes_its_default() {
     assert_eq!((spec.mode, spec.shared, spec.filter.is_none()), (SyncMode::Upsert, false, true));
     assert_eq!(spec.guards.max_delete, Limit { percent: Some(10.0), records: Some(50) });
     assert_eq!(spec.guards.max_unreadable, Limit::records(0));
+    assert_eq!(spec.removed_at_destination, RemovedRows::Respect);
 }
 
 #[test]
@@ -90,6 +91,7 @@ suppress:
   - { csv: lists/no.csv, column: email, existing: remove, max_age: 1d }
   - { csv: lists/rank.csv, column: r, audience_column: Rank }
 shared: true
+removed_at_destination: restore
 ";
     let config = Directory::new().sync("people", text).loaded();
     let spec = &config.syncs[&SyncName::new("people")].spec;
@@ -117,6 +119,7 @@ shared: true
     assert_eq!(audience.match_criteria, [("Email".to_owned(), "CONTACT_EMAIL".to_owned())]);
     assert_eq!(audience.match_columns, [("ZoomInfo Contact".to_owned(), DataType::ZiContactId)]);
     assert_eq!((spec.mode, spec.shared, spec.guards.allow_empty), (SyncMode::InsertOnly, true, true));
+    assert_eq!(spec.removed_at_destination, RemovedRows::Restore);
     let limit = |percent, records| Limit { percent, records };
     assert_eq!((spec.guards.max_delete, spec.guards.max_update), (limit(Some(5.0), None), limit(None, Some(100))));
     assert_eq!((spec.guards.max_create, spec.guards.max_invalid), (Limit::unlimited(), limit(Some(2.0), None)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use convoke_config::Config;
 use convoke_core::state::{PlanRecord, RunRecord, StateStore};
 use convoke_core::{PlanId, RunId, SyncName, Timestamp};
 use serde_json::json;
@@ -17,10 +18,8 @@ const RUNS_LOOKED_THROUGH: u32 = 1_000;
 
 pub(crate) async fn runs(global: &Global, sync: Option<&str>, count: u32) -> Result<Exit, Failure> {
     let config = load_config(&global.config, global.verbose)?;
-    if let Some(name) = sync {
-        find_sync(&config, name)?;
-    }
     if !has_state(&config) {
+        sync.map(|name| find_sync(&config, name)).transpose()?;
         if global.json {
             output::json(&Vec::<RunRecord>::new());
         } else {
@@ -29,6 +28,9 @@ pub(crate) async fn runs(global: &Global, sync: Option<&str>, count: u32) -> Res
         return Ok(Exit::Success);
     }
     let state = open_state(&config, StateUse::Read).await?;
+    if let Some(name) = sync {
+        refuse_unknown(&config, state.as_ref(), name).await?;
+    }
     let runs = state.runs(sync.map(SyncName::new).as_ref(), count).await?;
     if global.json {
         output::json(&runs);
@@ -37,6 +39,15 @@ pub(crate) async fn runs(global: &Global, sync: Option<&str>, count: u32) -> Res
     let rows: Vec<_> = runs.iter().map(row).collect();
     output::table(&["run", "sync", "started", "seconds", "state", "what"], &rows);
     Ok(Exit::Success)
+}
+
+/// A sync is known if it is configured, or if it was, and has left its history.
+pub(crate) async fn refuse_unknown(config: &Config, state: &dyn StateStore, name: &str) -> Result<(), Failure> {
+    match find_sync(config, name) {
+        Ok(_) => Ok(()),
+        Err(_) if !state.runs(Some(&SyncName::new(name)), 1).await?.is_empty() => Ok(()),
+        Err(unknown) => Err(unknown),
+    }
 }
 
 fn row(run: &RunRecord) -> Vec<String> {

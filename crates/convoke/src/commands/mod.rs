@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod history;
 mod init;
+mod life;
 mod rejects;
 mod schedule;
 mod serve;
@@ -35,6 +36,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain { sync, key } => Box::pin(view::explain(&global, &sync, &key)).await,
         Command::Rejects(command) => rejects::rejects(&global, command).await,
         Command::Adopt { sync } => Box::pin(adopt::adopt(&global, &sync)).await,
+        Command::Sync(command) => Box::pin(life::life(&global, command)).await,
         Command::Schema => {
             output::json(&convoke_config::json_schema());
             Ok(Exit::Success)

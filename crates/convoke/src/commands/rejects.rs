@@ -10,11 +10,11 @@ use convoke_core::{RunId, SyncName};
 use serde_json::json;
 
 use crate::cli::{ExportFormat, Global, Rejects};
-use crate::commands::history::find_run;
+use crate::commands::history::{find_run, refuse_unknown};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
-use crate::wiring::{StateUse, find_sync, load_config, open_state};
+use crate::wiring::{StateUse, load_config, open_state};
 
 /// Rejects read from the store at once.
 const PAGE: u32 = 1_000;
@@ -22,8 +22,8 @@ const PAGE: u32 = 1_000;
 pub(crate) async fn rejects(global: &Global, command: Rejects) -> Result<Exit, Failure> {
     let config = load_config(&global.config, global.verbose)?;
     let (Rejects::List { sync, run, .. } | Rejects::Export { sync, run, .. }) = &command;
-    find_sync(&config, sync)?;
     let state = open_state(&config, StateUse::Read).await?;
+    refuse_unknown(&config, state.as_ref(), sync).await?;
     let run = match run {
         Some(id) => Some(find_run(state.as_ref(), id).await?.id),
         None => None,

@@ -79,7 +79,7 @@ async fn wire_sync(global: &Global, sync: &str) -> Result<(Wired, Signals), Fail
 }
 
 /// Closes what was opened, and tells how the run ended.
-async fn conclude(
+pub(super) async fn conclude(
     global: &Global,
     wired: Wired,
     signals: &Signals,

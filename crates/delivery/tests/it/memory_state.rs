@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use convoke_core::hash::HashKey;
 use convoke_core::journal::{Entry, EntryId, Intent, RowOutcome};
 use convoke_core::ledger::LedgerManifest;
+use convoke_core::lifecycle::{Lifecycle, Renaming, Retirement};
 use convoke_core::plan::PlanManifest;
 use convoke_core::sink::{AttemptTag, AudienceBinding, JobId};
 use convoke_core::state::{
@@ -509,5 +510,16 @@ impl Audit for MemoryState {
 
     async fn audit_trail(&self, _limit: u32) -> Result<Vec<AuditRecord>> {
         unreachable!("the audit trail is the binary's")
+    }
+}
+
+#[async_trait]
+impl Lifecycle for MemoryState {
+    async fn rename_sync(&self, _renaming: &Renaming, _lease: &Lease) -> Result<()> {
+        unreachable!("the life of syncs is the pipeline's")
+    }
+
+    async fn retire_sync(&self, _retirement: &Retirement, _lease: &Lease) -> Result<()> {
+        unreachable!("the life of syncs is the pipeline's")
     }
 }

@@ -32,6 +32,8 @@ pub struct Adopted {
     pub scanned: u64,
     /// Rows the ledger knew already.
     pub known: u64,
+    /// Rows the ledger knew that a retired sync had left; no part of the fold's counts.
+    pub taken_over: u64,
     /// Rows whose key another row has; the first seen was kept. At most 1,000 are named.
     pub duplicates: Vec<RowId>,
     pub duplicate_count: u64,
@@ -60,8 +62,9 @@ pub(crate) async fn adopt(
         Ok(())
     };
     let (folded, merged) = merge_events(engine, request.ledger, gather).await?;
-    let (known, duplicates, duplicate_count) = (merged.known, merged.duplicates, merged.duplicate_count);
-    Ok(Adopted { folded, scanned, known, duplicates, duplicate_count, unexplained })
+    let (known, taken_over) = (merged.known, merged.taken_over);
+    let (duplicates, duplicate_count) = (merged.duplicates, merged.duplicate_count);
+    Ok(Adopted { folded, scanned, known, taken_over, duplicates, duplicate_count, unexplained })
 }
 
 /// Hashes a row's cells; none if it has no complete key. Contents that are not canonical count as unknown, so that

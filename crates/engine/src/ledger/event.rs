@@ -72,6 +72,8 @@ pub(crate) enum Effect {
     Done,
     /// An adopted row that the ledger knew.
     Known,
+    /// An adopted row that the ledger knew, and that a retired sync had left.
+    TakenOver,
     /// A row whose key another row has.
     Duplicate,
 }
@@ -80,6 +82,10 @@ pub(crate) enum Effect {
 pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event<'_>, counts: &mut LedgerCounts) -> Effect {
     let live = current.as_ref().filter(|entry| entry.state == RowState::Live);
     match (event.kind, live) {
+        (EventKind::Adopted, Some(entry)) if entry.owner.is_nobody() && entry.row_id.as_str() == event.row_id => {
+            *current = Some(live_entry(event, RowOrigin::Adopted));
+            return Effect::TakenOver;
+        }
         (EventKind::Adopted, Some(entry)) => {
             return if entry.row_id.as_str() == event.row_id { Effect::Known } else { Effect::Duplicate };
         }

@@ -118,11 +118,37 @@ pub(crate) async fn fold(
     merge_events(engine, request, gather).await.map(|(folded, _)| folded)
 }
 
+/// Rows change hands: every entry of one owner becomes another's.
+#[derive(Clone, Debug)]
+pub struct NewOwner {
+    pub from: SyncName,
+    pub to: SyncName,
+}
+
+/// Writes the ledger anew as one base in which rows have changed hands.
+pub(crate) async fn reassign(
+    engine: &Engine,
+    request: FoldRequest<'_>,
+    owner: NewOwner,
+) -> Result<Folded, EngineError> {
+    let nothing = async |_: &mut Events| Ok(());
+    merge_owned(engine, request, nothing, Some(owner)).await.map(|(folded, _)| folded)
+}
+
 /// Sorts the events that `gather` pushes, merges them into the ledger and seals the new segment.
 pub(super) async fn merge_events(
     engine: &Engine,
     request: FoldRequest<'_>,
     gather: impl AsyncFnOnce(&mut Events) -> Result<(), EngineError>,
+) -> Result<(Folded, Merged), EngineError> {
+    merge_owned(engine, request, gather, None).await
+}
+
+async fn merge_owned(
+    engine: &Engine,
+    request: FoldRequest<'_>,
+    gather: impl AsyncFnOnce(&mut Events) -> Result<(), EngineError>,
+    new_owner: Option<NewOwner>,
 ) -> Result<(Folded, Merged), EngineError> {
     hold_against_identity(&request)?;
     let base_version = request.manifest.map_or(0, |manifest| manifest.version);
@@ -130,9 +156,10 @@ pub(super) async fn merge_events(
     let sorted = sort_events(engine, gather).await?;
     let state_failed = |action| move |cause| EngineError::State { action, cause };
     let staged = request.segments.stage(request.audience).await.map_err(state_failed("stage a ledger segment"))?;
-    let compacts = must_compact(old, sorted.count);
+    // What changes hands may stand in any segment.
+    let compacts = new_owner.is_some() || must_compact(old, sorted.count);
     let segments = open_segments(&request, old).await?;
-    let merge = Merge { segments, target: staged.path.clone(), compacts };
+    let merge = Merge { segments, target: staged.path.clone(), compacts, new_owner };
     let merged = sorted.merge(engine, merge).await?;
     let name = staged.name.clone();
     request.segments.seal(staged).await.map_err(state_failed("seal a ledger segment"))?;

@@ -11,7 +11,7 @@ use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
 use tokio::sync::mpsc::Receiver;
 
 use super::event::{Effect, Event, EventKind, apply};
-use super::fold::KEY_BYTES;
+use super::fold::{KEY_BYTES, NewOwner};
 use super::segment::{SegmentReader, SegmentWriter};
 use crate::error::EngineError;
 use crate::files::WrittenFile;
@@ -26,6 +26,8 @@ pub(super) struct Merge {
     pub(super) target: PathBuf,
     /// Write a base, without what is deleted, instead of a delta.
     pub(super) compacts: bool,
+    /// Whose entries become whose, once the events are merged in.
+    pub(super) new_owner: Option<NewOwner>,
 }
 
 /// What the merge wrote and counted.
@@ -37,6 +39,8 @@ pub(super) struct Merged {
     /// Events that were merged in.
     pub(super) events: u64,
     pub(super) known: u64,
+    /// Adopted rows that a retired sync had left.
+    pub(super) taken_over: u64,
     pub(super) duplicates: Vec<RowId>,
     pub(super) duplicate_count: u64,
 }
@@ -56,6 +60,7 @@ pub(super) fn run(merge: &Merge, events: Receiver<Result<RecordBatch, EngineErro
         let (mut current, from_base) = take_entry(&mut layers, key)?;
         let before = owner_of(current.as_ref());
         let had_events = tally.apply_all(&mut current, &mut events, key)?;
+        change_hands(merge.new_owner.as_ref(), current.as_mut());
         tally.move_owner(before, owner_of(current.as_ref()));
         let is_kept = if merge.compacts {
             current.as_ref().is_some_and(|entry| entry.state != RowState::Deleted)
@@ -66,8 +71,8 @@ pub(super) fn run(merge: &Merge, events: Receiver<Result<RecordBatch, EngineErro
             writer.push(&entry)?;
         }
     }
-    let Tally { counts, owners, events, known, duplicates, duplicate_count } = tally;
-    Ok(Merged { written: writer.finish()?, counts, owners, events, known, duplicates, duplicate_count })
+    let Tally { counts, owners, events, known, taken_over, duplicates, duplicate_count } = tally;
+    Ok(Merged { written: writer.finish()?, counts, owners, events, known, taken_over, duplicates, duplicate_count })
 }
 
 #[derive(Default)]
@@ -76,6 +81,7 @@ struct Tally {
     owners: BTreeMap<SyncName, i64>,
     events: u64,
     known: u64,
+    taken_over: u64,
     duplicates: Vec<RowId>,
     duplicate_count: u64,
 }
@@ -95,6 +101,7 @@ impl Tally {
             match apply(current, event, &mut self.counts) {
                 Effect::Done => {}
                 Effect::Known => self.known += 1,
+                Effect::TakenOver => self.taken_over += 1,
                 Effect::Duplicate => self.note_duplicate(event.row_id),
             }
             events.advance()?;
@@ -122,6 +129,14 @@ impl Tally {
         if let Some(owner) = after {
             *self.owners.entry(owner).or_default() += 1;
         }
+    }
+}
+
+fn change_hands(new_owner: Option<&NewOwner>, entry: Option<&mut LedgerEntry>) {
+    if let (Some(new_owner), Some(entry)) = (new_owner, entry)
+        && entry.owner == new_owner.from
+    {
+        entry.owner = new_owner.to.clone();
     }
 }
 

@@ -68,8 +68,10 @@ pub(crate) async fn register_ledger(
         layers.push(layer(0, 1));
     }
     let owner = owner.replace('\'', "''");
+    // What a retired sync knew to be removed is everybody's.
+    let mine = format!("(owner = '{owner}' OR (owner = '' AND state = {REMOVED_AT_DESTINATION}))");
     let sql = format!(
-        "SELECT key_number(key) AS key, content, order_value, row_id, owner = '{owner}' AS mine, state FROM ({}) WHERE state <> {DELETED}",
+        "SELECT key_number(key) AS key, content, order_value, row_id, {mine} AS mine, state FROM ({}) WHERE state <> {DELETED}",
         layers.join(" UNION ALL ")
     );
     let ledger = context.sql(&sql).await?;

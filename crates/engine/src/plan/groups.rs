@@ -165,7 +165,7 @@ impl<'a> Columns<'a> {
             return None;
         }
         if self.state.value(row) != segment::LIVE {
-            return Some(KnownRow::RemovedAtDestination);
+            return Some(KnownRow::RemovedAtDestination { is_mine: self.mine.value(row) });
         }
         // A content of another length is damaged, and compares as unknown: the row is updated.
         let content = self.ledger_content.value(row).try_into().map_or(ContentHash::UNKNOWN, ContentHash);

@@ -99,7 +99,12 @@ pub(super) async fn find_changes(
     let ranking = Ranking::new(&request.spec.dedupe);
     let lists = hash_lists(request.suppressions, &prepared.mapping, request.hash_key)?;
     let may_delete = request.coverage == Coverage::Snapshot && request.complete;
-    let policy = Policy { mode: request.spec.mode, may_delete, is_limited: request.limit.is_some() };
+    let policy = Policy {
+        mode: request.spec.mode,
+        may_delete,
+        is_limited: request.limit.is_some(),
+        restores_removed: !request.spec.removed_at_destination.are_respected(),
+    };
     let criteria = Criteria::of(&request.spec.dedupe, &prepared.compiled.order, request.spool.schema());
     let listed = ListedKeys::new(&lists);
     let recipe = Recipe::new(&prepared.mapping.active, request.hash_key, ranking.clone(), lists);
@@ -319,19 +324,19 @@ pub(super) fn is_unreadable(content: &[u8]) -> bool {
 }
 
 /// What needs no values comes in the order of keys, so that the same plan has the same order.
-fn place_without_record(key: KeyHash) -> u64 {
+pub(super) fn place_without_record(key: KeyHash) -> u64 {
     let head = key.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
     FIRST_PLACE_WITHOUT_RECORD | head >> 2
 }
 
-struct NarrowHashes<'a> {
-    key: KeyHash,
-    content: ContentHash,
-    order: &'a [u8],
+pub(super) struct NarrowHashes<'a> {
+    pub(super) key: KeyHash,
+    pub(super) content: ContentHash,
+    pub(super) order: &'a [u8],
 }
 
 #[derive(Default)]
-struct NarrowBuilder {
+pub(super) struct NarrowBuilder {
     kinds: UInt8Builder,
     places: Int64Builder,
     keys: BinaryBuilder,
@@ -341,7 +346,7 @@ struct NarrowBuilder {
 }
 
 impl NarrowBuilder {
-    fn push(&mut self, kind: u8, place: u64, hashes: &NarrowHashes<'_>, row_id: Option<&str>) {
+    pub(super) fn push(&mut self, kind: u8, place: u64, hashes: &NarrowHashes<'_>, row_id: Option<&str>) {
         self.kinds.append_value(kind);
         self.places.append_value(place.cast_signed());
         self.keys.append_value(hashes.key.0);
@@ -350,7 +355,7 @@ impl NarrowBuilder {
         self.row_ids.append_option(row_id);
     }
 
-    fn finish(&mut self) -> RecordBatch {
+    pub(super) fn finish(&mut self) -> RecordBatch {
         let batch = RecordBatch::try_new(
             Arc::clone(&NARROW),
             vec![

@@ -98,6 +98,7 @@ pub(crate) fn spec(mode: SyncMode) -> SyncSpec {
         guards: Guards::default(),
         suppressions: vec![],
         shared: false,
+        removed_at_destination: Default::default(),
         schedule: ScheduleSpec::Manual,
     }
 }

@@ -5,6 +5,7 @@
 mod expressions;
 mod fixture;
 mod ledgers;
+mod owners;
 mod pinned;
 mod plans;
 mod spools;

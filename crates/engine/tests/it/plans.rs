@@ -6,7 +6,7 @@ use convoke_core::hash::encode_part;
 use convoke_core::journal::{Operation, RowOutcome};
 use convoke_core::plan::PlanCounts;
 use convoke_core::source::{Coverage, MalformedRecord, SplitItem};
-use convoke_core::spec::{Dedupe, Filter, Keep, Limit, SyncMode, SyncSpec};
+use convoke_core::spec::{Dedupe, Filter, Keep, Limit, RemovedRows, SyncMode, SyncSpec};
 use convoke_core::{KeyHash, RowId, SyncName};
 use proptest::prelude::*;
 
@@ -170,6 +170,7 @@ struct Case {
     has_filter: bool,
     limit: Option<u64>,
     tolerates_unreadable: bool,
+    restores: bool,
     before: Vec<Record>,
     others: Vec<Record>,
     removed: usize,
@@ -201,7 +202,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let limit = prop_oneof![2 => Just(None), 1 => (0..6u64).prop_map(Some)];
     let list = proptest::collection::vec((0..12u8).prop_map(|index| format!("P{index}@x.CO")), 1..4);
     let suppressed = proptest::option::of((list, any::<bool>()));
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let ledger = (records(25), records(6), 0..3usize);
     (mode, keep, flags, limit, ledger, records(40), suppressed).prop_map(
         |(mode, keep, flags, limit, (before, others, removed), records, suppressed)| Case {
@@ -212,6 +213,7 @@ fn cases() -> impl Strategy<Value = Case> {
             limit,
             tolerates_unreadable: flags.2,
             is_delta: flags.3,
+            restores: flags.4,
             before,
             others,
             removed,
@@ -366,7 +368,13 @@ fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCoun
             (SyncMode::DeleteList, Some(row)) if !row.is_removed && case.limit.is_some() => &mut counts.held_back,
             (SyncMode::DeleteList, Some(row)) if !row.is_removed => &mut counts.listed,
             (SyncMode::DeleteList, _) => &mut counts.skipped_by_mode,
-            (_, Some(row)) if row.is_removed => &mut counts.removed_respected,
+            (mode, Some(row)) if row.is_removed && (!case.restores || mode == SyncMode::UpdateOnly) => {
+                &mut counts.removed_respected
+            }
+            (_, Some(row)) if row.is_removed && case.is_delta && loses(case.keep, winner, row) => {
+                &mut counts.superseded
+            }
+            (_, Some(row)) if row.is_removed => &mut counts.creates,
             (SyncMode::UpdateOnly, None) => &mut counts.skipped_by_mode,
             (_, None) => &mut counts.creates,
             (_, Some(row)) if row.content == content => &mut counts.unchanged,
@@ -472,6 +480,9 @@ async fn hold_against_naive(case: Case) {
     sync.dedupe = dedupe(&case);
     if case.is_delta {
         world.coverage = Coverage::Delta;
+    }
+    if case.restores {
+        sync.removed_at_destination = RemovedRows::Restore;
     }
     if case.has_filter {
         sync.filter = Some(Filter::Sql("name <> 'skip'".to_owned()));

@@ -77,7 +77,7 @@ impl PostgresState {
 }
 
 /// Replaces a manifest if it is the next after the stored one; none is stored before version 1.
-async fn replace_ledger(connection: &mut PgConnection, manifest: &LedgerManifest) -> Result<(), Fault> {
+pub(super) async fn replace_ledger(connection: &mut PgConnection, manifest: &LedgerManifest) -> Result<(), Fault> {
     let statement = match manifest.version {
         1 => {
             "INSERT INTO ledgers (connection, audience_id, version, manifest) VALUES ($1, $2, $3, $4)

@@ -13,7 +13,7 @@ use crate::columns::{PLAN_MANIFEST, PlanColumns, plan_from};
 use crate::fault::Fault;
 use crate::stored;
 
-const SUPERSEDE: &str =
+pub(super) const SUPERSEDE: &str =
     concat!("UPDATE plans SET state = 'superseded', moved_at = ", now!(), " WHERE sync = $2 AND state = 'waiting'");
 
 const ADD: &str = concat!(

@@ -56,7 +56,8 @@ impl Ledgers for SqliteState {
 }
 
 impl Transaction {
-    async fn replace_ledger(&mut self, manifest: &LedgerManifest) -> Result<(), Fault> {
+    /// Replaces a manifest if it is the next after the stored one.
+    pub(super) async fn replace_ledger(&mut self, manifest: &LedgerManifest) -> Result<(), Fault> {
         let audience = &manifest.audience;
         let stored: Option<i64> =
             sqlx::query_scalar("SELECT version FROM ledgers WHERE connection = ? AND audience_id = ?")

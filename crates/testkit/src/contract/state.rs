@@ -18,6 +18,7 @@ pub mod audit;
 pub mod journal;
 pub mod leases;
 pub mod ledgers;
+pub mod lifecycle;
 pub mod plans;
 pub mod rejects;
 pub mod runs;
@@ -100,6 +101,14 @@ macro_rules! state_contract {
                 a_fold_on_another_version_changes_nothing,
                 of_two_folds_at_once_one_is_refused,
                 concurrent_first_calls_agree_on_the_hash_key,
+            }
+            lifecycle {
+                a_renamed_sync_has_everything_it_had,
+                a_rename_onto_a_name_that_has_state_changes_nothing,
+                a_rename_over_a_ledger_that_has_moved_changes_nothing,
+                a_mark_of_the_new_name_stays,
+                a_retired_sync_leaves_its_history,
+                neither_is_done_under_a_lost_lease,
             }
             plans {
                 a_new_plan_supersedes_those_that_wait,
