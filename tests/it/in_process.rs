@@ -30,13 +30,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::workspace::{Person, SYNC, Workspace, people, sync_yaml};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A sync whose pipeline runs in this process, into an audience in memory.
-struct Scene {
-    workspace: Workspace,
-    clock: Arc<TestClock>,
-    sink: Arc<FakeSink>,
+pub(crate) struct Scene {
+    pub(crate) workspace: Workspace,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) sink: Arc<FakeSink>,
     destination: Arc<dyn Destination>,
 }
 
@@ -78,7 +78,7 @@ impl Sink for Blind {
 }
 
 impl Scene {
-    fn new(sync: &str) -> Self {
+    pub(crate) fn new(sync: &str) -> Self {
         let workspace = Workspace::embedded();
         workspace.write("config/syncs/people.yaml", sync);
         let clock = TestClock::leaping();
@@ -107,7 +107,7 @@ impl Scene {
         }
     }
 
-    async fn state(&self) -> SqliteState {
+    pub(crate) async fn state(&self) -> SqliteState {
         let path = self.workspace.path("state/state.sqlite");
         SqliteState::open(&path, OpenMode::ReadWrite).await.expect("a store")
     }
@@ -132,7 +132,7 @@ impl Scene {
         Pipeline::new(self.services(clock, boundaries).await, sync, CancellationToken::new())
     }
 
-    async fn run(&self) -> RunRecord {
+    pub(crate) async fn run(&self) -> RunRecord {
         let ended = self.pipeline().await.run(Extent::default()).await.expect("a run");
         assert!(ended.error.is_none(), "{:?}", ended.error);
         ended.run

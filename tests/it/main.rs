@@ -16,6 +16,7 @@ mod leftovers;
 mod life;
 mod overtaken;
 mod readme;
+mod rejects;
 mod secrecy;
 mod serve;
 mod three_sources;

@@ -115,7 +115,7 @@ pub(crate) enum Command {
         #[arg(required = true)]
         key: Vec<String>,
     },
-    /// Look at records that were refused
+    /// Look at records that were refused, and send them again
     #[command(subcommand)]
     Rejects(Rejects),
     /// Take over rows that the audience already holds, by their key
@@ -224,23 +224,50 @@ pub(crate) enum Schedule {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rejects {
     /// List refused records with reason and origin, without their values
+    ///
+    /// Shows what is open: sent again by each run, or held back once it is older than `rejects.resend_for`. What was accepted
+    /// since, changed, or left the source is closed, and stands in the list of its run only.
     List {
         sync: String,
-        /// Of this run instead of the newest one with rejects
+        /// What this run noted, also what is closed by now
         #[arg(long)]
         run: Option<String>,
         #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
         count: u32,
     },
     /// Write refused records with their values to a file (personal data; mode 0600)
+    ///
+    /// Columns of all forms: `origin` (file and line), `stage` (`invalid`: refused while planning; `refused`: by the destination),
+    /// `state` (`open`, `held_back`, `repeated` by a later run, `closed`), `attempts`, `first_at` and `at` (first and last refused),
+    /// `column`, `code`, `reason`, `run`, `plan`, `key` and `content` (hashes), `cells`.
+    ///
+    /// csv: times as RFC 3339, `cells` as one JSON object; a field that would begin a formula (= + - @, tab, carriage return)
+    /// begins with an apostrophe. ndjson: as `rejects list --json`, with `cells` as object. parquet: times in milliseconds
+    /// UTC, `cells` as map of text to text.
+    #[command(verbatim_doc_comment)]
     Export {
         sync: String,
+        /// What this run noted, also what is closed by now
         #[arg(long)]
         run: Option<String>,
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
+        /// The file; left out, or `-`: standard output (not for parquet)
+        #[arg(short, long, alias = "to", value_name = "FILE")]
+        output: Option<PathBuf>,
         #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
         format: ExportFormat,
+        /// Replace the file if it is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Send refused records again whatever their age: a full run in which they are not held back
+    Resend {
+        sync: String,
+        /// Those that this run was refused
+        #[arg(long)]
+        run: Option<String>,
+        /// Those with these keys: as typed if the key has one column, or the hash that `rejects list --json` tells
+        #[arg(long = "key", value_name = "KEY", num_args = 1..)]
+        keys: Vec<String>,
     },
 }
 
@@ -248,6 +275,7 @@ pub(crate) enum Rejects {
 pub(crate) enum ExportFormat {
     Csv,
     Ndjson,
+    Parquet,
 }
 
 #[derive(Debug, Subcommand)]

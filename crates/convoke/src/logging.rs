@@ -60,6 +60,7 @@ impl Reporter for LogReporter {
             Event::WaitingForQuiet { until } => {
                 tracing::info!(%sync, until = %until, "waiting for requests of an earlier run");
             }
+            Event::Guaranteed { guarantee } => tracing::info!(%sync, guarantee = %guarantee, "delivery begins"),
             Event::ReadingBack { rows } => tracing::warn!(%sync, rows, "looking up rows without a clear answer"),
             Event::Delivered { counts } => {
                 tracing::info!(

@@ -12,6 +12,11 @@ pub(crate) fn line(text: impl AsRef<str>) {
     let _ = out.write_all(b"\n");
 }
 
+/// Standard output, for what is too much to be held at once.
+pub(crate) fn stream() -> io::Stdout {
+    io::stdout()
+}
+
 /// Prints facts as one JSON document.
 pub(crate) fn json(facts: &impl Serialize) {
     match serde_json::to_string_pretty(facts) {
@@ -72,6 +77,31 @@ fn describe_withheld(withheld: &WithheldDeletes) -> String {
     )
 }
 
+/// What became of refused records that somebody asked for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ResentFacts {
+    /// Records asked for.
+    pub(crate) chosen: u64,
+    /// Of these: created or updated by the plan.
+    pub(crate) planned: u64,
+    /// None if the plan was not delivered to its end.
+    pub(crate) accepted: Option<u64>,
+    pub(crate) refused_again: u64,
+}
+
+pub(crate) fn describe_resent(resent: ResentFacts) -> String {
+    let ResentFacts { chosen, planned, accepted, refused_again } = resent;
+    let became = match accepted {
+        Some(accepted) => format!("{planned} sent: {accepted} accepted, {refused_again} refused again"),
+        None => format!("{planned} planned, not all of them sent; {refused_again} refused again"),
+    };
+    let rest = match chosen.saturating_sub(planned) {
+        0 => String::new(),
+        rest => format!("; {rest} no longer to be sent, as the source is now"),
+    };
+    format!("refused records: {chosen} asked for, {became}{rest}")
+}
+
 /// The parts of the records balance that are not zero.
 pub(crate) fn describe_records(counts: &PlanCounts) -> String {
     let parts = [
@@ -85,6 +115,7 @@ pub(crate) fn describe_records(counts: &PlanCounts) -> String {
         ("skipped by mode", counts.skipped_by_mode),
         ("removed at the destination", counts.removed_respected),
         ("held back", counts.held_back),
+        ("refused before", counts.refused_before),
         ("listed for deletion", counts.listed),
     ];
     join_counts(&parts, "none")

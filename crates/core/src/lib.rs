@@ -15,6 +15,7 @@ pub mod journal;
 pub mod ledger;
 pub mod lifecycle;
 pub mod plan;
+pub mod reject;
 pub mod rule;
 pub mod sink;
 pub mod source;

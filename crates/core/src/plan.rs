@@ -32,6 +32,9 @@ pub struct PlanManifest {
     /// What a backfill reads, beside the live position: the checkpoint stays, and nothing is acknowledged to the source.
     #[serde(default)]
     pub backfill: Option<Selection>,
+    /// Somebody asked for refused records to be sent again: how many of them the plan sends.
+    #[serde(default)]
+    pub resent: Option<u64>,
     /// Changes per request, so that a resumed plan cuts the same batches.
     pub upsert_rows: usize,
     pub delete_rows: usize,
@@ -111,6 +114,9 @@ pub struct PlanCounts {
     pub removed_respected: u64,
     /// Held back by `--limit`.
     pub held_back: u64,
+    /// Held back because the destination has refused just this for longer than `rejects.resend_for`.
+    #[serde(default)]
+    pub refused_before: u64,
     /// In a `delete_list`: keys that name a row to delete.
     pub listed: u64,
     pub creates: u64,
@@ -148,6 +154,7 @@ impl PlanCounts {
             + self.skipped_by_mode
             + self.removed_respected
             + self.held_back
+            + self.refused_before
             + self.listed
             + self.creates
             + self.updates;
@@ -322,9 +329,11 @@ mod tests {
     fn a_record_that_is_not_accounted_for_unbalances_the_plan() {
         let mut counts = PlanCounts { read: 10, creates: 7, invalid: 2, superseded: 1, ..PlanCounts::default() };
         assert!(counts.is_balanced());
+        (counts.creates, counts.refused_before) = (4, 3);
+        assert!(counts.is_balanced());
         (counts.deletes, counts.withheld) = (5, 3);
         assert!(counts.is_balanced(), "deletes are rows, not records");
-        counts.creates = 6;
+        counts.refused_before = 2;
         assert!(!counts.is_balanced());
     }
 }

@@ -33,6 +33,8 @@ pub struct SyncSpec {
     pub mode: SyncMode,
     pub guards: Guards,
     pub suppressions: Vec<Suppression>,
+    /// For how long a record that the destination refused is sent again by each plan.
+    pub resend_for: Duration,
     /// Whether another sync may write the same audience.
     pub shared: bool,
     /// Left out of the configuration hash at its default.

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StateError;
-use crate::hash::{HashKey, KeyHash};
+use crate::hash::{ContentHash, HashKey, KeyHash};
 use crate::ids::{AudienceKey, ConnectionName, PlanId, RunId, SyncName};
 use crate::journal::{Entry, EntryId, Intent, RowOutcome};
 use crate::ledger::LedgerManifest;
 use crate::lifecycle::Lifecycle;
 use crate::plan::{DeliveryCounts, LedgerCounts, PlanCounts, PlanManifest};
+use crate::reject::{KeptRejects, NotedReject, OpenReject, RejectId};
 use crate::sink::{AttemptTag, AudienceBinding, JobId};
 use crate::source::SourcePosition;
 use crate::time::Timestamp;
@@ -364,6 +365,8 @@ pub struct RejectRecord {
     /// `invalid`: refused by Convoke while planning; `refused`: by the destination.
     pub stage: RejectStage,
     pub key: Option<KeyHash>,
+    /// What the destination refused; none of what was refused while planning, and of deletes.
+    pub content: Option<ContentHash>,
     /// Where the record came from: `file:line`.
     pub origin: Option<String>,
     /// Stable short reason: `invalid_email`, `PFAPI0005`.
@@ -384,14 +387,28 @@ pub enum RejectStage {
     Refused,
 }
 
-/// Refused records, kept for the operator.
+/// Refused records, kept for the operator. See [`crate::reject`].
 #[async_trait]
 pub trait Rejects: Send + Sync {
-    /// Adds rejects; those of the same plan, key, origin and code are kept once.
+    /// Adds rejects, open; those of the same plan, key, origin and code are kept once. Each takes the place of those that
+    /// other plans left open for the same code and the same record, which is its key, or its origin if it has none. If
+    /// the content is the same too, it goes on counting their attempts.
     async fn add_rejects(&self, rejects: &[RejectRecord]) -> Result<()>;
-    /// Rejects of the sync's newest plan that has any, or of one run; `offset`/`limit` page through them.
-    async fn rejects(&self, sync: &SyncName, run: Option<RunId>, offset: u64, limit: u32) -> Result<Vec<RejectRecord>>;
-    /// Removes rejects noted before this time.
+    /// A run's rejects, or else those that are open: in the order of their ids, after `after`, at most `limit`.
+    async fn rejects(
+        &self,
+        sync: &SyncName,
+        run: Option<RunId>,
+        after: Option<RejectId>,
+        limit: u32,
+    ) -> Result<Vec<NotedReject>>;
+    /// Open rejects that have a key: in the order of their ids, after `after`, at most `limit`.
+    async fn open_rejects(&self, sync: &SyncName, after: Option<RejectId>, limit: u32) -> Result<Vec<OpenReject>>;
+    /// Notes which of the sync's open rejects a plan leaves as they are. May be repeated.
+    async fn keep_rejects(&self, sync: &SyncName, plan: PlanId, kept: &KeptRejects, lease: &Lease) -> Result<()>;
+    /// Closes the sync's open rejects but for those that this plan noted and those that it keeps. May be repeated.
+    async fn close_rejects(&self, sync: &SyncName, plan: PlanId, lease: &Lease) -> Result<()>;
+    /// Removes rejects noted before this time: also open ones, whose records are sent again then.
     async fn forget_rejects(&self, before: Timestamp) -> Result<()>;
 }
 

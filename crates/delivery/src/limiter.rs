@@ -63,7 +63,8 @@ impl Limiter {
         store: Arc<dyn Budgets>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StateError> {
-        Self::open_as(rand::rng().random(), credential, limits, store, clock).await
+        let number = rand::rng().random();
+        Self::open_as(number, credential, limits, store, clock).await
     }
 
     /// [`Limiter::open`] under a number of its own, which leaves nothing to chance. No two limiters on one store may

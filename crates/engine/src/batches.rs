@@ -155,6 +155,8 @@ impl ConfirmedRecords {
 pub struct InvalidRecord {
     /// `file:line`.
     pub origin: String,
+    /// The key that it has, or would have if it were valid; none if that cannot be read.
+    pub key: Option<KeyHash>,
     /// Stable short reason: `invalid_email`, `empty_key`, `malformed`, `owned_by_other_sync`.
     pub code: String,
     /// The mapped column it is about, if one.
@@ -208,9 +210,10 @@ fn decode_invalid(batch: &RecordBatch) -> Option<Vec<InvalidRecord>> {
         let names = batch.schema_ref().fields().iter().enumerate().skip(INVALID_COLUMNS);
         records.push(InvalidRecord {
             origin: text(0, row)?,
-            code: text(1, row)?,
-            column: text(2, row),
-            reason: text(3, row)?,
+            key: text_at(columns[1], row).and_then(KeyHash::from_hex),
+            code: text(2, row)?,
+            column: text(3, row),
+            reason: text(4, row)?,
             cells: names.map(|(column, field)| (field.name().clone(), text(column, row))).collect(),
         });
     }

@@ -239,6 +239,7 @@ pub(crate) fn test_spec(columns: Vec<ColumnSpec>, dedupe: convoke_core::spec::De
         mode: SyncMode::Mirror,
         guards: Guards::default(),
         suppressions: vec![],
+        resend_for: std::time::Duration::ZERO,
         shared: false,
         removed_at_destination: Default::default(),
         schedule: ScheduleSpec::Manual,

@@ -20,6 +20,7 @@ use convoke_core::{HashKey, Timestamp};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::files;
+use crate::refusals::{RefusalFates, Refusals};
 use crate::spool::Spool;
 use crate::suppression::SuppressionList;
 
@@ -38,6 +39,8 @@ pub struct PlanRequest<'a> {
     pub hash_key: &'a HashKey,
     /// The lists of `spec.suppressions`, loaded, in their order.
     pub suppressions: &'a [SuppressionList],
+    /// What the destination refused before, and what of it is not sent again.
+    pub refusals: &'a Refusals,
     /// `--limit`: the first changes among creates, then updates; the rest is held back and nothing is deleted.
     pub limit: Option<u64>,
     /// The plan's folder; made with mode 0700. Files of the same names are replaced.
@@ -59,6 +62,8 @@ pub struct Planned {
     pub samples: Vec<ChangeSample>,
     /// Deletes that are not made because more records cannot be read than `guards.max_unreadable` allows.
     pub withheld: Option<WithheldDeletes>,
+    /// What becomes of the records that were refused before.
+    pub refusals: RefusalFates,
 }
 
 /// Computes a plan.

@@ -23,6 +23,8 @@ pub(crate) struct Winner {
     pub(crate) is_suppressed: bool,
     /// Whether the row holds what a record said that wins against this one.
     pub(crate) is_outdated: bool,
+    /// Content that the destination has refused for long enough.
+    pub(crate) held: Option<ContentHash>,
 }
 
 /// The row that the ledger has for a key.
@@ -49,6 +51,7 @@ pub(crate) enum Fate {
     SkippedByMode,
     RemovedRespected,
     HeldBack,
+    RefusedBefore,
     Listed,
     OwnedByOtherSync,
 }
@@ -71,7 +74,7 @@ pub(crate) fn decide(
     let fate = winner.map(|winner| match listed {
         Some(_) => Fate::Suppressed,
         None if winner.is_suppressed => Fate::Suppressed,
-        None => fate_of(policy, winner, row),
+        None => unless_refused(winner, fate_of(policy, winner, row)),
     });
     let wants_delete = match (listed, fate) {
         (Some(ExistingRows::Remove), _) => true,
@@ -80,6 +83,14 @@ pub(crate) fn decide(
         (None, None) => policy.mode == SyncMode::Mirror && policy.may_delete,
     };
     Decision { fate, deletes_row: is_own_row && wants_delete && !policy.is_limited }
+}
+
+/// What would be sent is held back if it is what was refused; all else does not ask the destination again.
+fn unless_refused(winner: Winner, fate: Fate) -> Fate {
+    match fate {
+        Fate::Create | Fate::Update if winner.held == Some(winner.content) => Fate::RefusedBefore,
+        fate => fate,
+    }
 }
 
 fn fate_of(policy: Policy, winner: Winner, row: Option<KnownRow>) -> Fate {
@@ -115,7 +126,8 @@ mod tests {
     use super::*;
 
     const CONTENT: ContentHash = ContentHash([1; 16]);
-    const RECORD: Winner = Winner { content: CONTENT, is_suppressed: false, is_outdated: false };
+    const OTHER: ContentHash = ContentHash([2; 16]);
+    const RECORD: Winner = Winner { content: CONTENT, is_suppressed: false, is_outdated: false, held: None };
     const OUTDATED: Winner = Winner { is_outdated: true, ..RECORD };
     const LISTED: Winner = Winner { is_suppressed: true, ..RECORD };
     const REMOVED: Option<KnownRow> = Some(KnownRow::RemovedAtDestination { is_mine: true });
@@ -123,6 +135,12 @@ mod tests {
 
     fn policy(mode: SyncMode, restores_removed: bool) -> Policy {
         Policy { mode, may_delete: true, is_limited: false, restores_removed }
+    }
+
+    fn fate(held: Option<ContentHash>, content: ContentHash, row: Option<KnownRow>) -> Option<Fate> {
+        let decision = decide(policy(SyncMode::Mirror, true), Some(Winner { content, held, ..RECORD }), row, None);
+        assert!(!decision.deletes_row, "its record is there");
+        decision.fate
     }
 
     #[test]
@@ -159,5 +177,24 @@ mod tests {
             let decision = decide(policy(SyncMode::Mirror, restores), None, REMOVED, None);
             assert_eq!(decision, Decision { fate: None, deletes_row: false });
         }
+    }
+
+    #[test]
+    fn what_was_refused_for_long_enough_is_held_back_until_it_changes() {
+        let row = |content| Some(KnownRow::Live { content, is_mine: true });
+        assert_eq!(fate(Some(CONTENT), CONTENT, None), Some(Fate::RefusedBefore));
+        assert_eq!(fate(Some(CONTENT), CONTENT, row(OTHER)), Some(Fate::RefusedBefore), "an update likewise");
+        assert_eq!(fate(Some(CONTENT), CONTENT, REMOVED), Some(Fate::RefusedBefore), "a restored row likewise");
+        assert_eq!(fate(Some(CONTENT), OTHER, None), Some(Fate::Create));
+        assert_eq!(fate(Some(CONTENT), OTHER, row(CONTENT)), Some(Fate::Update));
+        assert_eq!(fate(None, CONTENT, None), Some(Fate::Create));
+    }
+
+    #[test]
+    fn what_would_not_be_sent_anyhow_is_not_held_back() {
+        let is = |row| fate(Some(CONTENT), CONTENT, Some(row));
+        assert_eq!(is(KnownRow::Live { content: CONTENT, is_mine: true }), Some(Fate::Unchanged));
+        assert_eq!(is(KnownRow::Live { content: OTHER, is_mine: false }), Some(Fate::OwnedByOtherSync));
+        assert_eq!(is(KnownRow::RemovedAtDestination { is_mine: false }), Some(Fate::RemovedRespected));
     }
 }

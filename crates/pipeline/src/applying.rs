@@ -324,7 +324,8 @@ impl Pipeline {
                 plan: manifest.id,
                 at: self.services.clock.now(),
                 stage: RejectStage::Invalid,
-                key: None,
+                key: invalid.key,
+                content: None,
                 origin: Some(invalid.origin),
                 code: invalid.code,
                 column: invalid.column,
@@ -351,6 +352,7 @@ impl Pipeline {
         let state = outcome(manifest, &counts);
         run.state = state;
         run.ended_at = Some(self.services.clock.now());
+        self.close_rejects(manifest, keeper).await?;
         self.reached(Boundary::BeforeCheckpoint);
         let settlement = Settlement {
             run: run.clone(),
@@ -412,7 +414,7 @@ fn creates_in_doubt(count: u64, binding: &AudienceBinding) -> Error {
 
 /// How a plan that was delivered to its end is called.
 fn outcome(manifest: &PlanManifest, counts: &DeliveryCounts) -> RunState {
-    let refused_here = manifest.counts.read > 0 && manifest.counts.invalid > 0;
+    let refused_here = manifest.counts.read > 0 && manifest.counts.invalid + manifest.counts.refused_before > 0;
     if counts.rejected() + counts.cancelled() > 0 || refused_here || !manifest.source.complete {
         RunState::Partial
     } else {

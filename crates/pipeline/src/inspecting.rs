@@ -1,10 +1,10 @@
 //! Looks without touching: preview, explain, and whether both ends can be reached.
 
 use convoke_core::ledger::{LedgerEntry, RowState};
+use convoke_core::reject::NotedReject;
 use convoke_core::sink::LookUp;
 use convoke_core::source::{Discover, Split, SplitContent, SplitItem, SplitStream};
 use convoke_core::spec::RemovedRows;
-use convoke_core::state::RejectRecord;
 use convoke_core::{KeyHash, RunId};
 use convoke_delivery::provision::outlook;
 use convoke_engine::{PreviewRecord, PreviewRequest, Spool, SpoolWriter};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::error::{Error, chain};
 use crate::{Pipeline, Services};
 
-/// Rejects that `explain` looks through, newest first.
+/// Open rejects that `explain` looks through.
 const REJECTS_LOOKED_THROUGH: u32 = 10_000;
 
 /// What is known of one record.
@@ -130,7 +130,7 @@ impl Pipeline {
     }
 
     /// Hashes of the key as it was typed, and as the mapping would make it of what the source writes.
-    async fn keys_of(&self, cells: &[String]) -> Result<Vec<KeyHash>, Error> {
+    pub(crate) async fn keys_of(&self, cells: &[String]) -> Result<Vec<KeyHash>, Error> {
         let Services { engine, hash_key, .. } = &self.services;
         // Without a source the key is taken as it was typed.
         let schema = self.sync.source.describe().await.ok().map(|described| described.schema);
@@ -138,8 +138,8 @@ impl Pipeline {
     }
 
     async fn explain_rejects(&self, keys: &[KeyHash]) -> Result<Vec<String>, Error> {
-        let rejects = self.services.state.rejects(&self.sync.spec.name, None, 0, REJECTS_LOOKED_THROUGH).await?;
-        let of_key = rejects.iter().filter(|reject| reject.key.is_some_and(|key| keys.contains(&key)));
+        let rejects = self.services.state.rejects(&self.sync.spec.name, None, None, REJECTS_LOOKED_THROUGH).await?;
+        let of_key = rejects.iter().filter(|noted| noted.record.key.is_some_and(|key| keys.contains(&key)));
         Ok(of_key.map(describe_reject).collect())
     }
 
@@ -217,7 +217,9 @@ fn describe_entry(entry: &LedgerEntry, removed: RemovedRows) -> String {
     format!("ledger: row {}, {state}, {owner}", entry.row_id)
 }
 
-fn describe_reject(reject: &RejectRecord) -> String {
-    let origin = reject.origin.as_deref().unwrap_or("an unknown place");
-    format!("rejected at {} (from {origin}): {}: {}", reject.at, reject.code, reject.reason)
+fn describe_reject(noted: &NotedReject) -> String {
+    let NotedReject { record, attempts, .. } = noted;
+    let origin = record.origin.as_deref().unwrap_or("an unknown place");
+    let times = if *attempts == 1 { String::new() } else { format!(", {attempts} times since {}", noted.first_at) };
+    format!("rejected at {}{times} (from {origin}): {}: {}", record.at, record.code, record.reason)
 }

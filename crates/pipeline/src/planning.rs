@@ -13,7 +13,9 @@ use convoke_core::spec::Filter;
 use convoke_core::state::{Checkpoint, PlanRecord, PlanState, RunRecord};
 use convoke_core::{PlanId, RunId, StateError, Timestamp};
 use convoke_delivery::provision::outlook;
-use convoke_engine::{PlanBatches, PlanRequest, Planned, SuppressionList, ledger_identity, load_suppression};
+use convoke_engine::{
+    PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
+};
 use uuid::Uuid;
 
 use crate::audience::audience_rows;
@@ -22,6 +24,7 @@ use crate::folders::{MANIFEST, create_private, write_durably};
 use crate::guards::{GuardInputs, evaluate};
 use crate::lease::LeaseKeeper;
 use crate::reading::{ReadSource, Reading};
+use crate::rejects::count_resent;
 use crate::resuming::Standing;
 use crate::run::Extent;
 use crate::{Event, Pipeline};
@@ -93,8 +96,10 @@ impl Pipeline {
         let basis = self.read_basis().await?;
         create_private(&self.services.folders.plan(id))?;
         self.reached(Boundary::BeforePlanFile);
-        let computed = self.compute_steadily(id, run, extent, &basis).await?;
-        let manifest = self.manifest(id, run, extent, basis, computed).await?;
+        let mut computed = self.compute_steadily(id, run, extent, &basis).await?;
+        let refusals = std::mem::take(&mut computed.planned.refusals);
+        let resent = count_resent(extent, &refusals);
+        let manifest = PlanManifest { resent, ..self.manifest(id, run, extent, basis, computed).await? };
         check_counts(&manifest, self.sync.spec.filter.as_ref())?;
         let hash = self.write_manifest(&manifest)?;
         self.publish_plan(id).await?;
@@ -102,6 +107,7 @@ impl Pipeline {
         self.stop_if_cancelled()?;
         self.reached(Boundary::BeforePlanRow);
         self.refuse_lost_lease(keeper).await?;
+        self.keep_rejects(&manifest, refusals, keeper).await?;
         Ok((manifest, hash))
     }
 
@@ -180,6 +186,7 @@ impl Pipeline {
             Some(ledger) => self.open_segments(ledger).await?,
             None => Vec::new(),
         };
+        let refusals = self.refusals(extent, basis.now).await?;
         let request = PlanRequest {
             spec: &self.sync.spec,
             spool: &read.spool,
@@ -188,6 +195,7 @@ impl Pipeline {
             segments: &segments,
             hash_key: &self.services.hash_key,
             suppressions: &basis.suppressions,
+            refusals: &refusals,
             limit: extent.limit,
             keeps_unknown: extent.backfill.is_some(),
             folder: &self.services.folders.plan(id),
@@ -261,6 +269,7 @@ impl Pipeline {
             first_load,
             limit: extent.limit,
             backfill: extent.backfill.clone(),
+            resent: None,
             upsert_rows: capabilities.upsert_rows,
             delete_rows: capabilities.delete_rows,
             source,
@@ -390,7 +399,8 @@ fn unchanged(checkpoint: &Checkpoint, settled: Vec<SplitOutcome>, notices: Vec<S
     };
     let source =
         PlannedSource { coverage: Coverage::Delta, complete: true, proposed: None, outcomes: settled, notices };
-    let planned = Planned { counts, files: Vec::new(), samples: Vec::new(), withheld: None };
+    let refusals = RefusalFates::default();
+    let planned = Planned { counts, files: Vec::new(), samples: Vec::new(), withheld: None, refusals };
     Computed { planned, source, was_read: false }
 }
 
@@ -503,6 +513,7 @@ mod tests {
             first_load: true,
             limit: None,
             backfill: None,
+            resent: None,
             upsert_rows: 500,
             delete_rows: 1_000,
             source: PlannedSource {

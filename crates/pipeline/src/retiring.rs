@@ -206,6 +206,7 @@ impl Pipeline {
             first_load: false,
             limit: None,
             backfill: None,
+            resent: None,
             upsert_rows: capabilities.upsert_rows,
             delete_rows: capabilities.delete_rows,
             source: PlannedSource {

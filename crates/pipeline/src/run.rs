@@ -1,9 +1,12 @@
 //! The story of a run.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use convoke_core::plan::PlanManifest;
 use convoke_core::source::Selection;
 use convoke_core::state::{PlanRecord, PlanState, RunRecord, RunState, audience_name_resource, audience_resource};
-use convoke_core::{PlanId, RunId, SyncName};
+use convoke_core::{KeyHash, PlanId, RunId, SyncName};
 use uuid::Uuid;
 
 use crate::Pipeline;
@@ -21,6 +24,8 @@ pub struct Extent {
     pub limit: Option<u64>,
     /// Read this, beside the live position; the checkpoint stays.
     pub backfill: Option<Selection>,
+    /// Refused records that are sent again whatever their age.
+    pub resend: Option<Arc<HashSet<KeyHash>>>,
 }
 
 /// How a run ended: its record, the plan it was about, and the error that ended it early, if one did.

@@ -6,9 +6,7 @@ use convoke_core::hash::KeyHash;
 use convoke_core::ids::ConnectionName;
 use convoke_core::journal::{Entry, EntryId, Intent, Operation, unpack_outcomes, unpack_rows};
 use convoke_core::sink::AttemptTag;
-use convoke_core::state::{
-    AuditRecord, Checkpoint, PlanRecord, PlanState, Recreated, RejectRecord, RejectStage, RunRecord, RunState,
-};
+use convoke_core::state::{AuditRecord, Checkpoint, PlanRecord, PlanState, Recreated, RunRecord, RunState};
 use convoke_core::{AudienceKey, SyncName, Timestamp};
 
 use crate::fault::Fault;
@@ -18,7 +16,6 @@ pub(crate) const COUNTS: &str = "the counts of a run";
 pub(crate) const PLAN_MANIFEST: &str = "the manifest of a plan";
 pub(crate) const POSITION: &str = "the position of a source";
 pub(crate) const CHECKPOINT_COUNTS: &str = "the counts of a checkpoint";
-pub(crate) const CELLS: &str = "the cells of a reject";
 pub(crate) const LEDGER_MANIFEST: &str = "the manifest of a ledger";
 pub(crate) const BINDING: &str = "the audience binding of a sync";
 pub(crate) const SPENT: &str = "the budget of a credential";
@@ -122,39 +119,6 @@ pub(crate) fn checkpoint_from(columns: Option<CheckpointColumns>) -> Result<Chec
         counts: stored::optional_from_json(counts, CHECKPOINT_COUNTS)?,
         clean,
     })
-}
-
-/// Sync, run, plan, time, stage, key, origin, code, column, reason, cells.
-pub(crate) type RejectColumns =
-    (String, String, String, i64, String, Option<Vec<u8>>, Option<String>, String, Option<String>, String, String);
-
-pub(crate) fn reject_from(columns: RejectColumns) -> Result<RejectRecord, Fault> {
-    let (sync, run, plan, at, stage, key, origin, code, column, reason, cells) = columns;
-    let key = key.map(|key| stored::hash(&key, KEY)).transpose()?;
-    Ok(RejectRecord {
-        sync: SyncName::new(sync),
-        run: stored::run_id(&run)?,
-        plan: stored::plan_id(&plan)?,
-        at: Timestamp(at),
-        stage: stored::known(stage_from(&stage), "the stage of a reject")?,
-        key: key.map(KeyHash),
-        origin,
-        code,
-        column,
-        reason,
-        cells: stored::from_json(&cells, CELLS)?,
-    })
-}
-
-pub(crate) fn stage_name(stage: RejectStage) -> &'static str {
-    match stage {
-        RejectStage::Invalid => "invalid",
-        RejectStage::Refused => "refused",
-    }
-}
-
-fn stage_from(name: &str) -> Option<RejectStage> {
-    [RejectStage::Invalid, RejectStage::Refused].into_iter().find(|stage| stage_name(*stage) == name)
 }
 
 /// Time, actor, action, detail.

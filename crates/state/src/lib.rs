@@ -14,6 +14,7 @@ mod columns;
 mod fault;
 mod file;
 mod lifecycle;
+mod rejects;
 mod stored;
 
 mod objects;

@@ -214,6 +214,22 @@ impl From<HttpAnswer> for Reply {
     }
 }
 
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answer(answer) => write!(f, "an answer {}, {} bytes", answer.status, answer.body.len()),
+            Self::DropUnread => f.write_str("closed unread"),
+            Self::DropRead => f.write_str("closed without an answer"),
+            Self::Truncated { answer, body_bytes } => write!(f, "{} cut after {body_bytes} bytes", answer.status),
+            Self::Broken { answer, sent, end } => {
+                write!(f, "{}, of which {sent:?} is sent, then {end:?}", answer.status)
+            }
+            Self::Held { then, .. } => write!(f, "held, then {then:?}"),
+            Self::With(_) => f.write_str("decided by the request"),
+        }
+    }
+}
+
 impl Reply {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: &serde_json::Value) -> Self {

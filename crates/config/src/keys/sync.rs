@@ -29,6 +29,7 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
         Shape::OneOrMany(&Shape::Object(SUPPRESSION)),
         "People who must not be sent, ever. A list that is missing or too old stops the run.",
     ),
+    Key::optional("rejects", Shape::Object(REJECTS), "What becomes of records that the destination refused."),
     Key::optional("shared", Shape::Boolean, "Whether another sync may write the same audience; both have to say so."),
     Key::optional(
         "removed_at_destination",
@@ -269,6 +270,12 @@ const GUARDS: &[Key] = &[
     Key::optional("max_shrink", LIMIT, "How much smaller than the last snapshot the source may be."),
     Key::optional("allow_empty", Shape::Boolean, "Whether a source without any record is believed."),
 ];
+
+const REJECTS: &[Key] = &[Key::optional(
+    "resend_for",
+    Shape::Duration,
+    "For how long a refused record is sent again by each run that reads it, from its first refusal on. Then it is held back until it changes, or `convoke rejects resend` asks for it.",
+)];
 
 const SUPPRESSION: &[Key] = &[
     Key::required("csv", Shape::Path, "A CSV file with a header."),

@@ -87,6 +87,7 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         mode: mode?,
         guards: guards?,
         suppressions: suppressions?,
+        resend_for: root.field("rejects").field("resend_for").duration()?,
         shared: root.field("shared").boolean()?,
         removed_at_destination: removed?,
         schedule: schedule?,

@@ -24,7 +24,7 @@ pub(crate) async fn life(global: &Global, command: SyncCommand) -> Result<Exit, 
         SyncCommand::Rename { old, new } => rename(global, &old, &new).await,
         SyncCommand::Retire { sync, rows, approve } => {
             let deletes = rows.delete_rows.then_some(approve.as_deref());
-            retire(global, &sync, deletes).await
+            Box::pin(retire(global, &sync, deletes)).await
         }
     }
 }
@@ -96,7 +96,7 @@ async fn retire(global: &Global, sync: &str, deletes: Option<Option<&str>>) -> R
     let wired = Wired { pipeline, host };
     if let Some(approval) = deletes {
         let ended = wired.pipeline.retire_deleting_rows(approval, &actor()).await;
-        return conclude(global, wired, &signals, ended).await;
+        return conclude(global, (wired, &signals), ended, None).await;
     }
     let retired = wired.pipeline.retire_keeping_rows(&actor()).await;
     wired.close().await;

@@ -9,6 +9,7 @@ use crate::cli::{Extent, Global, Selection};
 use crate::commands::history::find_plan;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::ResentFacts;
 use crate::signals::Signals;
 use crate::wiring::{StateUse, Wired, has_state, load_config, open_state, wire};
 use crate::{output, progress};
@@ -16,20 +17,20 @@ use crate::{output, progress};
 pub(crate) async fn plan(global: &Global, sync: &str, extent: &Extent) -> Result<Exit, Failure> {
     let (wired, signals) = wire_sync(global, sync).await?;
     let ended = wired.pipeline.plan(extent.into()).await;
-    conclude(global, wired, &signals, ended).await
+    conclude(global, (wired, &signals), ended, None).await
 }
 
 pub(crate) async fn run(global: &Global, sync: &str, extent: &Extent) -> Result<Exit, Failure> {
     let (wired, signals) = wire_sync(global, sync).await?;
     let ended = wired.pipeline.run(extent.into()).await;
-    conclude(global, wired, &signals, ended).await
+    conclude(global, (wired, &signals), ended, None).await
 }
 
 pub(crate) async fn backfill(global: &Global, sync: &str, selection: &Selection) -> Result<Exit, Failure> {
     let backfill = Some(wanted(selection)?);
     let (wired, signals) = wire_sync(global, sync).await?;
     let ended = wired.pipeline.run(convoke_pipeline::Extent { backfill, ..Default::default() }).await;
-    conclude(global, wired, &signals, ended).await
+    conclude(global, (wired, &signals), ended, None).await
 }
 
 fn wanted(selection: &Selection) -> Result<convoke_core::source::Selection, Failure> {
@@ -50,10 +51,10 @@ pub(crate) async fn apply(global: &Global, plan: &str, approval: Option<&str>) -
     let (wired, signals) = wire_sync(global, plan.manifest.sync.as_str()).await?;
     // Another plan's hash approves nothing, which the run says.
     if approval.is_some_and(|approval| approves(approval, &plan.hash)) {
-        audit_approval(&wired, id).await?;
+        audit(&wired, "approve", &format!("plan {id}")).await?;
     }
     let ended = wired.pipeline.apply(id, approval).await;
-    conclude(global, wired, &signals, ended).await
+    conclude(global, (wired, &signals), ended, None).await
 }
 
 async fn plan_of(global: &Global, id: &str) -> Result<PlanRecord, Failure> {
@@ -66,12 +67,13 @@ async fn plan_of(global: &Global, id: &str) -> Result<PlanRecord, Failure> {
     find_plan(state.as_ref(), id).await?.ok_or_else(unknown)
 }
 
-async fn audit_approval(wired: &Wired, id: PlanId) -> Result<(), Failure> {
+/// Notes what somebody did, and to what.
+pub(super) async fn audit(wired: &Wired, action: &str, detail: &str) -> Result<(), Failure> {
     let actor = format!("uid {}", rustix::process::getuid().as_raw());
-    Ok(wired.host.state.audit(&actor, "approve", &format!("plan {id}")).await?)
+    Ok(wired.host.state.audit(&actor, action, detail).await?)
 }
 
-async fn wire_sync(global: &Global, sync: &str) -> Result<(Wired, Signals), Failure> {
+pub(super) async fn wire_sync(global: &Global, sync: &str) -> Result<(Wired, Signals), Failure> {
     let config = load_config(&global.config, global.verbose)?;
     let signals = Signals::watch()?;
     let wired = wire(&config, sync, progress::reporter(global), signals.cancel()).await?;
@@ -81,9 +83,9 @@ async fn wire_sync(global: &Global, sync: &str) -> Result<(Wired, Signals), Fail
 /// Closes what was opened, and tells how the run ended.
 pub(super) async fn conclude(
     global: &Global,
-    wired: Wired,
-    signals: &Signals,
+    (wired, signals): (Wired, &Signals),
     ended: Result<Ended, Error>,
+    resent: Option<ResentFacts>,
 ) -> Result<Exit, Failure> {
     wired.close().await;
     let ended = ended?;
@@ -92,7 +94,7 @@ pub(super) async fn conclude(
         _ => Exit::of_run(ended.run.state, signals.received()),
     };
     if global.json {
-        output::json(&facts(&ended, exit));
+        output::json(&Facts { resent, ..facts(&ended, exit) });
         return Ok(exit);
     }
     match &ended.error {
@@ -103,6 +105,9 @@ pub(super) async fn conclude(
         None => {
             let told = ended.run.message.as_ref().map_or_else(String::new, |message| format!("; {message}"));
             output::line(format!("{}{told}", summary(&ended)));
+            if let Some(resent) = resent {
+                output::line(output::describe_resent(resent));
+            }
             Ok(exit)
         }
     }
@@ -128,6 +133,8 @@ fn summary(ended: &Ended) -> String {
 struct Facts<'a> {
     run: &'a RunRecord,
     plan: Option<PlanFacts<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resent: Option<ResentFacts>,
     error: Option<String>,
     exit_code: u8,
 }
@@ -159,11 +166,11 @@ fn facts(ended: &Ended, exit: Exit) -> Facts<'_> {
         notices: &manifest.source.notices,
     });
     let error = ended.error.as_ref().map(|error| chain(error));
-    Facts { run: &ended.run, plan, error, exit_code: exit.code() }
+    Facts { run: &ended.run, plan, resent: None, error, exit_code: exit.code() }
 }
 
 impl From<&Extent> for convoke_pipeline::Extent {
     fn from(extent: &Extent) -> Self {
-        Self { full: extent.full, limit: extent.limit, backfill: None }
+        Self { full: extent.full, limit: extent.limit, ..Self::default() }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType as ArrowType;
-use convoke_core::Timestamp;
 use convoke_core::plan::PlannedBatch;
 use convoke_core::sink::AudienceBinding;
 use convoke_core::state::{RejectRecord, RejectStage};
+use convoke_core::{ContentHash, Timestamp};
 
 use super::Terms;
 use crate::protocol::Reason;
@@ -66,6 +66,8 @@ pub(super) fn reject_record(
     (reason, at): (Reason, Timestamp),
 ) -> RejectRecord {
     let cells = named_cells(audience, batch, row);
+    // Of a delete there is none.
+    let content = Some(batch.rows[row].content).filter(|content| *content != ContentHash::UNKNOWN);
     let known = |text: &str| audience.columns.iter().find(|column| column.id == text || column.name == text);
     let column = reason.column.map(|text| known(&text).map_or(text.clone(), |column| column.name.clone()));
     RejectRecord {
@@ -75,6 +77,7 @@ pub(super) fn reject_record(
         at,
         stage: RejectStage::Refused,
         key: Some(batch.rows[row].key),
+        content,
         origin: batch.origin(row).map(str::to_owned),
         code: reason.code,
         column,

@@ -14,6 +14,7 @@ use convoke_core::journal::{Entry, EntryId, Intent, RowOutcome};
 use convoke_core::ledger::LedgerManifest;
 use convoke_core::lifecycle::{Lifecycle, Renaming, Retirement};
 use convoke_core::plan::PlanManifest;
+use convoke_core::reject::{KeptRejects, NotedReject, OpenReject, RejectId};
 use convoke_core::sink::{AttemptTag, AudienceBinding, JobId};
 use convoke_core::state::{
     Audiences, Audit, AuditRecord, BudgetChange, Budgets, Checkpoint, Checkpoints, Journal, Lease, Leases, Ledgers,
@@ -278,8 +279,20 @@ impl Rejects for MemoryState {
         Ok(())
     }
 
-    async fn rejects(&self, _: &SyncName, _: Option<RunId>, _: u64, _: u32) -> Result<Vec<RejectRecord>> {
-        Ok(self.all_rejects())
+    async fn rejects(&self, _: &SyncName, _: Option<RunId>, _: Option<RejectId>, _: u32) -> Result<Vec<NotedReject>> {
+        unreachable!("rejects are read by the pipeline")
+    }
+
+    async fn open_rejects(&self, _: &SyncName, _: Option<RejectId>, _: u32) -> Result<Vec<OpenReject>> {
+        unreachable!("rejects are read by the pipeline")
+    }
+
+    async fn keep_rejects(&self, _: &SyncName, _: PlanId, _: &KeptRejects, _: &Lease) -> Result<()> {
+        unreachable!("rejects are settled by the pipeline")
+    }
+
+    async fn close_rejects(&self, _: &SyncName, _: PlanId, _: &Lease) -> Result<()> {
+        unreachable!("rejects are settled by the pipeline")
     }
 
     async fn forget_rejects(&self, before: Timestamp) -> Result<()> {

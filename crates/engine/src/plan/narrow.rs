@@ -25,6 +25,7 @@ use crate::key_number::is_invalid;
 use crate::ledger::segment;
 use crate::order_value::Criteria;
 use crate::rank::{Rank, Ranking};
+use crate::refusals::{RefusalFates, Refusals};
 use crate::sorting;
 use crate::spool::POSITION_COLUMN;
 use crate::suppression::{ListedKeys, hash_lists};
@@ -77,6 +78,7 @@ pub(super) struct Changes {
     pub(super) held: HashSet<KeyHash>,
     /// Records that are malformed or whose key cannot be read.
     pub(super) unreadable: u64,
+    pub(super) refusals: RefusalFates,
     first: Option<RecordBatch>,
     rest: SendableRecordBatchStream,
 }
@@ -146,8 +148,8 @@ pub(super) async fn find_changes(
     // The sort gives its first batch once it has the last.
     let (compared, first) = tokio::join!(compare, rest.next());
     let first = first.transpose().map_err(fail)?;
-    let Sieve { counts, held, unreadable, .. } = compared?;
-    Ok(Changes { counts, held, unreadable, first, rest })
+    let Sieve { counts, held, unreadable, refusal_fates: refusals, .. } = compared?;
+    Ok(Changes { counts, held, unreadable, refusals, first, rest })
 }
 
 fn register_records(
@@ -175,7 +177,7 @@ fn register_records(
 }
 
 /// Decides about each key, counts, and keeps what changes.
-struct Sieve {
+struct Sieve<'a> {
     policy: Policy,
     ranking: Ranking,
     criteria: Option<Criteria>,
@@ -187,17 +189,19 @@ struct Sieve {
     carried: u64,
     held: HashSet<KeyHash>,
     unreadable: u64,
+    refusals: &'a Refusals,
+    refusal_fates: RefusalFates,
     /// The order value under way, under its mark.
     marked: Vec<u8>,
     kept: NarrowBuilder,
 }
 
-impl Sieve {
+impl<'a> Sieve<'a> {
     fn new(
         policy: Policy,
         (ranking, criteria): (Ranking, Option<Criteria>),
         listed: ListedKeys,
-        request: &PlanRequest<'_>,
+        request: &PlanRequest<'a>,
     ) -> Self {
         let counts =
             PlanCounts { read: request.spool.read(), invalid: request.spool.malformed(), ..PlanCounts::default() };
@@ -213,6 +217,8 @@ impl Sieve {
             carried: request.spool.carried(),
             held: HashSet::new(),
             unreadable: request.spool.malformed(),
+            refusals: request.refusals,
+            refusal_fates: RefusalFates::default(),
             marked: Vec::new(),
             kept: NarrowBuilder::default(),
         }
@@ -246,8 +252,13 @@ impl Sieve {
             let is_unknown = known.is_some() && !criteria.knows(stored_order);
             criteria.wins(stored_order, rank.order) || (self.keeps_unknown && is_unknown)
         };
-        let winner = Winner { content: rank.content, is_suppressed, is_outdated: self.criteria.is_some_and(outdated) };
+        let is_outdated = self.criteria.is_some_and(outdated);
+        let refused = self.refusals.of(key);
+        let winner = Winner { content: rank.content, is_suppressed, is_outdated, held: refused.flatten() };
         let decision = decide(self.policy, Some(winner), known, self.listed.existing(key));
+        if refused.is_some() {
+            self.note_refused(key, decision.fate);
+        }
         self.note_row(decision, DELETE, key, row_id);
         let Some(kind) = self.count(decision.fate) else {
             if decision.fate == Some(Fate::Unchanged) {
@@ -278,6 +289,16 @@ impl Sieve {
         }
     }
 
+    fn note_refused(&mut self, key: KeyHash, fate: Option<Fate>) {
+        let fates = &mut self.refusal_fates;
+        let keys = match fate {
+            Some(Fate::RefusedBefore) => &mut fates.held,
+            Some(Fate::Create | Fate::Update) => &mut fates.sent,
+            _ => &mut fates.settled,
+        };
+        keys.push(key);
+    }
+
     fn note_row(&mut self, decision: Decision, kind: u8, key: KeyHash, row_id: Option<&str>) {
         if decision.deletes_row {
             self.counts.deletes += 1;
@@ -299,6 +320,7 @@ impl Sieve {
             Fate::SkippedByMode => (&mut counts.skipped_by_mode, None),
             Fate::RemovedRespected => (&mut counts.removed_respected, None),
             Fate::HeldBack => (&mut counts.held_back, None),
+            Fate::RefusedBefore => (&mut counts.refused_before, None),
             Fate::Listed => (&mut counts.listed, None),
         };
         *counter += 1;

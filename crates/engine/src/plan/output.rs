@@ -70,18 +70,18 @@ impl Output {
 
     pub(super) fn invalid(
         &mut self,
-        origin: &str,
+        (origin, key): (&str, Option<String>),
         problem: &CellProblem,
         cells: &[StringArray],
         row: usize,
     ) -> Result<(), EngineError> {
         let column = Some(problem.column.as_str()).filter(|name| !name.is_empty());
-        let head = [Some(origin), Some(problem.code), column, Some(problem.reason)];
+        let head = [Some(origin), key.as_deref(), Some(problem.code), column, Some(problem.reason)];
         self.invalid.push(head.into_iter().chain(cells.iter().map(|column| text_at(column, row))))
     }
 
     pub(super) fn malformed(&mut self, origin: &str, reason: &str) -> Result<(), EngineError> {
-        let head = [Some(origin), Some("malformed"), None, Some(reason)];
+        let head = [Some(origin), None, Some("malformed"), None, Some(reason)];
         self.invalid.push(head.into_iter().chain(self.names.iter().map(|_| None)))
     }
 

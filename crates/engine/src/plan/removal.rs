@@ -16,6 +16,7 @@ use crate::error::EngineError;
 use crate::files;
 use crate::key_number::key_of;
 use crate::ledger::segment::{self, LIVE};
+use crate::refusals::RefusalFates;
 
 const ACTION: &str = "list the rows of a sync";
 
@@ -46,7 +47,7 @@ pub(crate) async fn plan(engine: &Engine, request: RemovalRequest<'_>) -> Result
     }
     let (files, samples) = output.finish()?;
     files::sync_folder(request.folder)?;
-    Ok(Planned { counts, files, samples, withheld: None })
+    Ok(Planned { counts, files, samples, withheld: None, refusals: RefusalFates::default() })
 }
 
 fn deletes_of(rows: &RecordBatch) -> RecordBatch {

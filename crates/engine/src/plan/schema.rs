@@ -9,7 +9,7 @@ use convoke_core::plan::PlanContent;
 /// Columns before the mapped ones in a file of changes.
 pub(crate) const CHANGE_COLUMNS: usize = 5;
 /// Columns before the mapped ones in the file of invalid records.
-pub(crate) const INVALID_COLUMNS: usize = 4;
+pub(crate) const INVALID_COLUMNS: usize = 5;
 
 fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
@@ -42,7 +42,8 @@ pub(crate) fn changes<'a>(names: impl Iterator<Item = &'a str>) -> SchemaRef {
 
 /// Columns of the file of invalid records.
 pub(crate) fn invalid<'a>(names: impl Iterator<Item = &'a str>) -> SchemaRef {
-    let head = [text("origin", false), text("code", false), text("column", true), text("reason", false)];
+    let head =
+        [text("origin", false), text("key", true), text("code", false), text("column", true), text("reason", false)];
     Arc::new(Schema::new(head.into_iter().chain(names.map(|name| text(name, true))).collect::<Vec<_>>()))
 }
 

@@ -19,6 +19,7 @@ use crate::cell::CellProblem;
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
 use crate::mapping::Mapping;
+use crate::refusals::RefusalFates;
 use crate::spool::{GroupRecords, SpoolGroup};
 
 const ACTION: &str = "sort what changes";
@@ -57,6 +58,7 @@ struct Pass {
     held: HashSet<KeyHash>,
     unreadable: Unreadable,
     counts: PlanCounts,
+    refusals: RefusalFates,
     output: Output,
 }
 
@@ -109,6 +111,7 @@ impl Pass {
             held: std::mem::take(&mut changes.held),
             unreadable,
             counts,
+            refusals: std::mem::take(&mut changes.refusals),
             output,
         })
     }
@@ -195,14 +198,17 @@ impl Pass {
         })?;
         let canonical = self.mapping.canonical_columns(&cells);
         let (mut creates, mut updates) = (Vec::new(), Vec::new());
-        let contents = narrow.column(3).as_binary::<i32>();
+        let (keys, contents) = (narrow.column(2).as_binary::<i32>(), narrow.column(3).as_binary::<i32>());
         for (row, kind) in narrow.column(0).as_primitive::<UInt8Type>().values().iter().enumerate() {
             if *kind == INVALID && is_unreadable(contents.value(row)) {
                 self.unreadable.first.get_or_insert_with(|| fetched.origin(row));
             }
             let foreign = (*kind == OWNED_BY_OTHER).then_some(&OWNED_BY_OTHER_SYNC);
             match canonical.problems.get(&row).or(foreign) {
-                Some(problem) => self.output.invalid(&fetched.origin(row), problem, &cells, row)?,
+                Some(problem) => {
+                    let key = if foreign.is_some() { keys.value(row) } else { contents.value(row) };
+                    self.output.invalid((&fetched.origin(row), readable_key(key)), problem, &cells, row)?;
+                }
                 None if *kind == CREATE => creates.push(row as u32),
                 None => updates.push(row as u32),
             }
@@ -222,8 +228,13 @@ impl Pass {
         let Unreadable { records: unreadable, first, .. } = self.unreadable;
         let deletes = self.counts.withheld;
         let withheld = first.filter(|_| deletes > 0).map(|first| WithheldDeletes { deletes, unreadable, first });
-        Ok(Planned { counts: self.counts, files, samples, withheld })
+        Ok(Planned { counts: self.counts, files, samples, withheld, refusals: self.refusals })
     }
+}
+
+/// The key that an invalid record would have, as it is written; none if it has none that can be read.
+fn readable_key(key: &[u8]) -> Option<String> {
+    key.try_into().ok().filter(|_| !is_unreadable(key)).map(|key| KeyHash(key).to_hex())
 }
 
 /// Parts what needs no record's values into confirmed records and deletes.

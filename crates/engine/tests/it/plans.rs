@@ -7,7 +7,7 @@ use convoke_core::journal::{Operation, RowOutcome};
 use convoke_core::plan::PlanCounts;
 use convoke_core::source::{Coverage, MalformedRecord, SplitItem};
 use convoke_core::spec::{Dedupe, Filter, Keep, Limit, RemovedRows, SyncMode, SyncSpec};
-use convoke_core::{KeyHash, RowId, SyncName};
+use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
 use proptest::prelude::*;
 
 use crate::fixture::*;
@@ -47,22 +47,8 @@ async fn a_mirror_deletes_what_is_gone_only_from_a_complete_snapshot() {
     assert_eq!((batches[0].cells.num_columns(), batches[2].cells.num_columns()), (2, 0));
     assert_eq!(batches[2].rows[0].key, key(&world, "c@d.co"));
 
-    let segments = world.segments();
-    let plan_folder = world.fresh("plan");
-    let request = convoke_engine::PlanRequest {
-        spec: &mirror,
-        spool: &spool,
-        coverage: Coverage::Snapshot,
-        complete: false,
-        segments: &segments,
-        hash_key: &world.hash_key,
-        suppressions: &[],
-        limit: None,
-        folder: &plan_folder,
-        keeps_unknown: false,
-        now: convoke_core::Timestamp(0),
-    };
-    assert_eq!(world.engine.plan(request).await.unwrap().counts.deletes, 0);
+    world.is_complete = false;
+    assert_eq!(world.plan(&mirror, &spool, None).await.0.counts.deletes, 0);
 }
 
 #[tokio::test]
@@ -176,6 +162,8 @@ struct Case {
     removed: usize,
     records: Vec<Record>,
     suppressed: Option<(Vec<String>, bool)>,
+    /// Names with which people were refused for long enough, by their numbers.
+    refused: BTreeMap<u8, Option<String>>,
 }
 
 fn records(max: usize) -> impl Strategy<Value = Vec<Record>> {
@@ -202,10 +190,12 @@ fn cases() -> impl Strategy<Value = Case> {
     let limit = prop_oneof![2 => Just(None), 1 => (0..6u64).prop_map(Some)];
     let list = proptest::collection::vec((0..12u8).prop_map(|index| format!("P{index}@x.CO")), 1..4);
     let suppressed = proptest::option::of((list, any::<bool>()));
+    let name = prop_oneof![Just(None), "[ab]{1}".prop_map(Some)];
+    let refused = proptest::collection::btree_map(0..12u8, name, 0..6);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let ledger = (records(25), records(6), 0..3usize);
-    (mode, keep, flags, limit, ledger, records(40), suppressed).prop_map(
-        |(mode, keep, flags, limit, (before, others, removed), records, suppressed)| Case {
+    (mode, keep, flags, limit, ledger, records(40), suppressed, refused).prop_map(
+        |(mode, keep, flags, limit, (before, others, removed), records, suppressed, refused)| Case {
             mode,
             keep,
             has_order: flags.0,
@@ -219,6 +209,7 @@ fn cases() -> impl Strategy<Value = Case> {
             removed,
             records,
             suppressed,
+            refused,
         },
     )
 }
@@ -339,6 +330,16 @@ fn content_of(world: &World, record: &Record) -> Vec<u8> {
     contents.hash(&encoded).0.to_vec()
 }
 
+/// What is held back, by e-mail.
+fn refused_contents(world: &World, case: &Case) -> BTreeMap<String, Vec<u8>> {
+    let refused = case.refused.iter().map(|(number, name)| {
+        let email = format!("p{number}@x.co");
+        let content = content_of(world, &vec![Some(email.clone()), name.clone(), None]);
+        (email, content)
+    });
+    refused.collect()
+}
+
 /// The naive reading of a plan: one record after the other, maps and sorts.
 fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCounts {
     let mut counts = PlanCounts { read: case.records.len() as u64, ..PlanCounts::default() };
@@ -357,11 +358,13 @@ fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCoun
         let (list, removes) = case.suppressed.as_ref()?;
         list.iter().any(|entry| entry.to_lowercase() == email).then_some(*removes)
     };
+    let refused = refused_contents(world, case);
     for (email, group) in &groups {
         counts.superseded += group.len() as u64 - 1;
         let winner = winner(world, case, group);
         let content = content_of(world, winner);
         let row = ledger.get(email);
+        let is_refused = refused.get(email).is_some_and(|refused| *refused == content);
         let counter = match (case.mode, row) {
             _ if listed(email).is_some() => &mut counts.suppressed,
             (_, Some(row)) if !row.is_removed && !row.is_mine => &mut counts.invalid,
@@ -374,12 +377,15 @@ fn naive(world: &World, case: &Case, ledger: &BTreeMap<String, Row>) -> PlanCoun
             (_, Some(row)) if row.is_removed && case.is_delta && loses(case.keep, winner, row) => {
                 &mut counts.superseded
             }
+            (_, Some(row)) if row.is_removed && is_refused => &mut counts.refused_before,
             (_, Some(row)) if row.is_removed => &mut counts.creates,
             (SyncMode::UpdateOnly, None) => &mut counts.skipped_by_mode,
+            (_, None) if is_refused => &mut counts.refused_before,
             (_, None) => &mut counts.creates,
             (_, Some(row)) if row.content == content => &mut counts.unchanged,
             (SyncMode::InsertOnly, _) => &mut counts.skipped_by_mode,
             (_, Some(row)) if case.is_delta && loses(case.keep, winner, row) => &mut counts.superseded,
+            _ if is_refused => &mut counts.refused_before,
             _ => &mut counts.updates,
         };
         *counter += 1;
@@ -493,11 +499,18 @@ async fn hold_against_naive(case: Case) {
     if let Some((entries, removes)) = &case.suppressed {
         world.suppressions = vec![crate::suppressions::list(&world, entries, *removes)];
     }
+    let refused = refused_contents(&world, &case);
+    for (email, content) in &refused {
+        world.refusals.add(key(&world, email), Some(ContentHash(content.as_slice().try_into().unwrap())));
+    }
     let half = case.records.len() / 2;
     let spool = world.spool(&columns(), &[&case.records[..half], &case.records[half..]]).await;
     let (planned, folder) = world.plan(&sync, &spool, case.limit).await;
     assert!(planned.counts.is_balanced(), "{:?}", planned.counts);
     assert_eq!(planned.counts, naive(&world, &case, &ledger), "{case:#?}");
+    let convoke_engine::RefusalFates { held, sent, settled } = &planned.refusals;
+    assert_eq!(held.len() as u64, planned.counts.refused_before);
+    assert!(held.len() + sent.len() + settled.len() <= refused.len(), "each key has one fate");
     let mut sent = [0; 3];
     for batch in batches(&folder, &planned) {
         sent[batch.operation as usize] += batch.rows.len() as u64;
@@ -570,22 +583,9 @@ async fn of_a_snapshot_that_is_not_whole_no_older_value_is_taken() {
     let sync = SyncSpec { dedupe, ..spec(SyncMode::Mirror) };
     world.settle(&sync, &[record(&["a@b.co", "New", "2026-02"])]).await;
     let spool = world.spool(&columns(), &[&[record(&["a@b.co", "Older", "2026-01"])]]).await;
-    let (segments, folder) = (world.segments(), world.fresh("plan"));
-    for (complete, superseded, updates) in [(false, 1, 0), (true, 0, 1)] {
-        let request = convoke_engine::PlanRequest {
-            spec: &sync,
-            spool: &spool,
-            coverage: Coverage::Snapshot,
-            complete,
-            segments: &segments,
-            hash_key: &world.hash_key,
-            suppressions: &[],
-            limit: None,
-            folder: &folder,
-            keeps_unknown: false,
-            now: convoke_core::Timestamp(0),
-        };
-        let counts = world.engine.plan(request).await.unwrap().counts;
-        assert_eq!((counts.superseded, counts.updates), (superseded, updates), "whole: {complete}");
+    for (is_complete, superseded, updates) in [(false, 1, 0), (true, 0, 1)] {
+        world.is_complete = is_complete;
+        let counts = world.plan(&sync, &spool, None).await.0.counts;
+        assert_eq!((counts.superseded, counts.updates), (superseded, updates), "whole: {is_complete}");
     }
 }

@@ -1,5 +1,7 @@
 //! What stands for the configuration of a sync that is no longer configured: what its binding says.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use convoke_core::SyncName;
 use convoke_core::error::{Origin, SourceError};
@@ -43,6 +45,7 @@ pub fn retired_spec(name: &SyncName, binding: &AudienceBinding) -> SyncSpec {
         // Others may fill the audience as well; what they own is not touched.
         shared: true,
         removed_at_destination: RemovedRows::Respect,
+        resend_for: Duration::ZERO,
         schedule: ScheduleSpec::Manual,
     }
 }

@@ -9,7 +9,7 @@ use convoke_core::{PlanId, SyncName};
 
 pub(super) const OUTCOMES: [&str; 4] = ["acknowledged", "rejected", "cancelled", "found_removed"];
 
-pub(super) const FATES: [&str; 11] = [
+pub(super) const FATES: [&str; 12] = [
     "filtered",
     "invalid",
     "superseded",
@@ -18,6 +18,7 @@ pub(super) const FATES: [&str; 11] = [
     "skipped_by_mode",
     "removed_respected",
     "held_back",
+    "refused_before",
     "listed",
     "create",
     "update",
@@ -77,6 +78,7 @@ fn fates(counts: &PlanCounts) -> [u64; FATES.len()] {
         counts.skipped_by_mode,
         counts.removed_respected,
         counts.held_back,
+        counts.refused_before,
         counts.listed,
         counts.creates,
         counts.updates,

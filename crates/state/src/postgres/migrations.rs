@@ -13,7 +13,10 @@ use crate::OpenMode;
 use crate::fault::Fault;
 
 /// In order; the first is version 1.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_initial.sql"),
+    include_str!("../../migrations/postgres/0002_rejects_live_on.sql"),
+];
 
 /// The first that has what is used here: PostgreSQL 13.
 const OLDEST_SERVER: i32 = 130_000;

@@ -124,7 +124,14 @@ macro_rules! state_contract {
             }
             rejects {
                 a_reject_is_kept_once,
-                rejects_of_the_newest_plan_are_paged,
+                open_rejects_are_paged_and_those_of_a_run_too,
+                a_reject_that_comes_again_takes_the_place_of_the_one_before_and_counts_on,
+                another_content_of_the_same_record_counts_from_one,
+                a_record_without_a_key_is_known_by_its_origin,
+                a_reason_that_changes_does_not_make_a_refusal_younger,
+                a_settled_plan_closes_what_it_neither_noted_nor_keeps,
+                a_plan_that_read_a_part_closes_only_what_it_saw,
+                open_rejects_are_told_in_hashes,
                 old_rejects_are_forgotten,
             }
             runs {

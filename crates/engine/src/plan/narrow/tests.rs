@@ -16,6 +16,7 @@ use crate::digest::Recipe;
 use crate::ledger::segment;
 use crate::plan::PlanRequest;
 use crate::rank::Ranking;
+use crate::refusals::Refusals;
 use crate::spool::SpoolWriter;
 use crate::{Engine, EngineSettings};
 
@@ -58,6 +59,7 @@ async fn diff_plan(segments: &[&str], compares_order: bool) -> String {
         segments: &segments,
         hash_key: &hash_key,
         suppressions: &[],
+        refusals: &Refusals::default(),
         limit: None,
         folder: folder.path(),
         keeps_unknown: false,

@@ -206,6 +206,7 @@ async fn what_a_row_holds_is_not_repeated_in_an_error() {
         at: Timestamp(1),
         stage: RejectStage::Invalid,
         key: None,
+        content: None,
         origin: None,
         code: "invalid_email".to_owned(),
         column: None,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use convoke_core::hash::KeyHash;
+use convoke_core::reject::KeptRejects;
 use convoke_core::sink::{AttemptTag, JobId};
 use convoke_core::state::{Lease, ScheduleMark, Settlement, StateStore, audience_resource};
 use convoke_core::{StateError, Timestamp};
@@ -133,6 +134,9 @@ async fn assert_refuses_every_write(store: &dyn StateStore, lease: &Lease) {
         store.settle_run(&settlement, lease).await,
         store.commit_fold(&ledger(&audience, 1), None, lease).await,
         store.set_schedule_mark(&sync(), &mark, lease).await,
+        store.keep_rejects(&sync(), new_plan_id(), &KeptRejects::Only(vec![key]), lease).await,
+        store.keep_rejects(&sync(), new_plan_id(), &KeptRejects::AllBut(vec![]), lease).await,
+        store.close_rejects(&sync(), new_plan_id(), lease).await,
     ];
     for (index, refusal) in refusals.iter().enumerate() {
         assert!(matches!(refusal, Err(StateError::LeaseLost { .. })), "write {index}: {refusal:?}");

@@ -92,6 +92,7 @@ fn reject(run: RunId, plan: PlanId) -> RejectRecord {
         at: Timestamp(1),
         stage: RejectStage::Refused,
         key: Some(KeyHash([1; 16])),
+        content: None,
         origin: None,
         code: "PFAPI0005".to_owned(),
         column: None,
@@ -110,7 +111,7 @@ async fn is_fresh(store: &Arc<dyn StateStore>, sync: &SyncName) -> bool {
 
 async fn has_history(store: &Arc<dyn StateStore>, sync: &SyncName) -> bool {
     let runs = store.runs(Some(sync), 10).await.unwrap();
-    let rejects = store.rejects(sync, None, 0, 10).await.unwrap();
+    let rejects = store.rejects(sync, None, None, 10).await.unwrap();
     let settled = store.plans_in(sync, PlanState::Settled).await.unwrap();
     assert_eq!((runs.len(), rejects.len()), (settled.len(), settled.len()));
     !runs.is_empty()
