@@ -126,6 +126,7 @@ impl Scene {
             spec,
             config_hash,
             destination: Arc::clone(&self.destination),
+            backfill_destination: Arc::clone(&self.destination),
             rate: RateLimits { per_second: None, per_hour: None, per_day: None },
             allow_blind_creates: true,
         };

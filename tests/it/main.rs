@@ -15,6 +15,7 @@ mod interference;
 mod leftovers;
 mod life;
 mod overtaken;
+mod quota;
 mod readme;
 mod rejects;
 mod secrecy;

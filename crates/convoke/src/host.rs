@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use convoke_config::{Config, Environment, LedgerLocation, LoadedSync, Settings, System, config_hash};
 use convoke_core::boundary::{BoundaryObserver, Unobserved};
+use convoke_core::gate::Lane;
 use convoke_core::ledger::{PlanArchive, SegmentStore};
 use convoke_core::sink::{AudienceBinding, Destination};
 use convoke_core::source::Source;
@@ -52,7 +53,8 @@ pub(crate) struct Host {
 
 /// A destination that runs have asked for.
 struct Reached {
-    destination: Arc<dyn Destination>,
+    /// For live requests, and for those that let live ones go first.
+    lanes: [Arc<dyn Destination>; 2],
     limiter: Arc<Limiter>,
     embedded: Option<EmbeddedStore>,
 }
@@ -97,11 +99,13 @@ impl Host {
     ) -> Result<Pipeline, Failure> {
         let loaded = find_sync(&self.config, name)?;
         let connection = connection_of(&self.config, loaded)?;
+        let [destination, backfill_destination] = self.destinations(connection).await?;
         let sync = Sync {
             spec: loaded.spec.clone(),
             config_hash,
             source: self.source(&loaded.spec.source)?,
-            destination: self.destination(connection).await?,
+            destination,
+            backfill_destination,
             rate: connection.rate,
             allow_blind_creates: connection.allow_blind_creates,
         };
@@ -123,11 +127,13 @@ impl Host {
                 "no connection `{connection}` in connections.yaml, by which `{name}` filled its audience; keep it there until the sync is retired"
             ))
         })?;
+        let [destination, backfill_destination] = self.destinations(connection).await?;
         let sync = Sync {
             spec: retired_spec(name, binding),
             config_hash,
             source: Arc::new(RetiredSource),
-            destination: self.destination(connection).await?,
+            destination,
+            backfill_destination,
             rate: connection.rate,
             allow_blind_creates: false,
         };
@@ -174,16 +180,17 @@ impl Host {
         })
     }
 
-    /// The destination of a connection, with one rate limiter for all syncs that use it.
-    async fn destination(&self, connection: &GtmConnection) -> Result<Arc<dyn Destination>, Failure> {
+    /// The destination of a connection, for live requests and for backfills, with one rate limiter for all syncs that
+    /// use it.
+    async fn destinations(&self, connection: &GtmConnection) -> Result<[Arc<dyn Destination>; 2], Failure> {
         let mut destinations = self.destinations.lock().await;
         if let Some(reached) = destinations.get(&connection.name) {
-            return Ok(Arc::clone(&reached.destination));
+            return Ok(reached.lanes.clone());
         }
         let reached = self.reach(connection).await?;
-        let destination = Arc::clone(&reached.destination);
+        let lanes = reached.lanes.clone();
         destinations.insert(connection.name.clone(), reached);
-        Ok(destination)
+        Ok(lanes)
     }
 
     async fn reach(&self, connection: &GtmConnection) -> Result<Reached, Failure> {
@@ -196,8 +203,8 @@ impl Host {
         let clock = Arc::clone(&self.clock);
         let limiter = Limiter::open(connection.name.as_str(), connection.rate, budgets, clock).await?;
         limiter.interrupt_on(self.cancel.clone());
-        let destination = destination(connection, endpoint, &limiter, &self.clock)?;
-        Ok(Reached { destination, limiter, embedded })
+        let lanes = lanes(connection, endpoint, &limiter, &self.clock)?;
+        Ok(Reached { lanes, limiter, embedded })
     }
 
     /// What is left of the rate budgets of the destinations that were used.
@@ -277,12 +284,12 @@ pub(crate) fn holder() -> String {
     format!("{host} (process {})", std::process::id())
 }
 
-fn destination(
+fn lanes(
     connection: &GtmConnection,
     endpoint: GtmEndpoint,
     limiter: &Arc<Limiter>,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Destination>, Failure> {
+) -> Result<[Arc<dyn Destination>; 2], Failure> {
     let GtmEndpoint::Remote { base_url, token_url, client_id, client_secret } = endpoint else {
         unreachable!("an embedded endpoint has been turned into a remote one")
     };
@@ -297,8 +304,8 @@ fn destination(
         settle: connection.settle,
         user_agent: concat!("convoke/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    let gate = Arc::clone(limiter) as Arc<dyn convoke_core::gate::Gate>;
-    let sink = GtmSink::new(settings, gate, Arc::clone(clock))
+    let live = GtmSink::new(settings, limiter.gate(Lane::Live), Arc::clone(clock))
         .map_err(|error| Failure::caused(&format!("connection `{}`", connection.name), &error))?;
-    Ok(Arc::new(sink))
+    let backfill = live.through(limiter.gate(Lane::Backfill));
+    Ok([Arc::new(live), Arc::new(backfill)])
 }

@@ -7,6 +7,7 @@ mod crash_point;
 mod embedded;
 mod exit;
 mod failure;
+mod forecast;
 mod host;
 mod logging;
 mod output;

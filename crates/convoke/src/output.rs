@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use convoke_core::plan::{DeliveryCounts, PlanCounts, PlanManifest, WithheldDeletes};
 use serde::Serialize;
 
+use crate::forecast;
+
 /// Prints a line to standard output. A reader that went away (`convoke runs | head`) is no error of ours.
 pub(crate) fn line(text: impl AsRef<str>) {
     let mut out = io::stdout().lock();
@@ -55,13 +57,7 @@ pub(crate) fn describe_plan(manifest: &PlanManifest, hash: &str) -> Vec<String> 
     lines.push(format!("  records   {}", describe_records(&manifest.counts)));
     lines.push(format!("  changes   {}", describe_changes(&manifest.counts)));
     if manifest.counts.changes() > 0 {
-        let forecast = manifest.forecast;
-        let at_least = if forecast.seconds > 0 {
-            format!(", at least {} s at the rate limit", forecast.seconds)
-        } else {
-            String::new()
-        };
-        lines.push(format!("  forecast  {} requests{at_least}", forecast.requests));
+        lines.push(format!("  forecast  {}", forecast::describe(&manifest.forecast, manifest.created_at)));
     }
     lines.extend(manifest.withheld.as_ref().map(describe_withheld));
     lines.extend(manifest.setup.iter().map(|what| format!("  set-up    {what}")));
@@ -144,7 +140,7 @@ pub(crate) fn describe_delivery(counts: &DeliveryCounts) -> String {
     join_counts(&parts, "nothing sent")
 }
 
-fn join_counts(parts: &[(&str, u64)], none: &str) -> String {
+pub(crate) fn join_counts(parts: &[(&str, u64)], none: &str) -> String {
     let shown: Vec<_> =
         parts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
     if shown.is_empty() { none.to_owned() } else { shown.join(", ") }

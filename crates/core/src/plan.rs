@@ -4,6 +4,7 @@ use arrow::array::{Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
+use crate::gate::Window;
 use crate::ids::{AudienceKey, PlanId, RowId, RunId, SyncName};
 use crate::journal::{IntentRow, Operation};
 use crate::ledger::LedgerIdentity;
@@ -195,12 +196,43 @@ impl PlannedBatch {
     }
 }
 
-/// What applying will cost.
+/// What applying will cost, as it looked when the plan was made: without retries, and with the credential to itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Forecast {
     pub requests: u64,
-    /// Seconds at the configured rate, when no request fails.
+    /// The same by kind.
+    pub calls: CallCounts,
+    /// Seconds until the last request leaves, at the configured rate and on what was left of the hour and the day.
     pub seconds: u64,
+    /// The configured rate.
+    pub per_second: Option<u32>,
+    /// When the hour or the day will be used up first, if either will be.
+    pub waits: Option<QuotaWait>,
+}
+
+/// Requests by what they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallCounts {
+    pub creates: u64,
+    pub updates: u64,
+    /// A delete is a job: one request starts it, and at least one asks how it stands.
+    pub deletes: u64,
+}
+
+impl CallCounts {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.creates + self.updates + self.deletes
+    }
+}
+
+/// A window that will be used up, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaWait {
+    pub window: Window,
+    pub at: Timestamp,
 }
 
 /// A guard whose limit the plan passes.

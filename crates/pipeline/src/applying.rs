@@ -119,7 +119,7 @@ impl Pipeline {
         self.claim(&binding, keeper).await?;
         self.wait_until_quiet(&binding).await?;
         self.report(Event::Guaranteed { guarantee: self.guarantee_of(&binding) });
-        let courier = self.courier(binding.clone(), keeper.view());
+        let courier = self.courier_of(&plan.manifest, binding.clone(), keeper.view());
         let report = match self.deliver(run, plan, deletes, &courier).await {
             Ok(report) => report,
             Err(error) => {

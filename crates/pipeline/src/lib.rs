@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use convoke_core::boundary::{Boundary, BoundaryObserver};
 use convoke_core::ledger::{PlanArchive, SegmentStore};
+use convoke_core::plan::PlanManifest;
 use convoke_core::sink::{AudienceTarget, Destination};
 use convoke_core::source::Source;
 use convoke_core::spec::{RateLimits, SyncSpec};
@@ -80,6 +81,8 @@ pub struct Sync {
     pub config_hash: fn(&SyncSpec, &[String]) -> String,
     pub source: Arc<dyn Source>,
     pub destination: Arc<dyn Destination>,
+    /// The same, for requests that let live ones go first.
+    pub backfill_destination: Arc<dyn Destination>,
     /// For the forecast.
     pub rate: RateLimits,
     /// Consent to creating rows where they cannot be looked up.
@@ -111,8 +114,30 @@ impl Pipeline {
     }
 
     fn courier(&self, audience: convoke_core::sink::AudienceBinding, lease: Arc<dyn LeaseView>) -> Courier {
+        self.courier_to(&self.destination, audience, lease)
+    }
+
+    /// The courier for the changes of a plan: those of a backfill, and of what is sent again on request, wait for live ones,
+    /// whoever finishes it.
+    fn courier_of(
+        &self,
+        plan: &PlanManifest,
+        audience: convoke_core::sink::AudienceBinding,
+        lease: Arc<dyn LeaseView>,
+    ) -> Courier {
+        let waits = plan.backfill.is_some() || plan.resent.is_some();
+        let sink = if waits { &self.sync.backfill_destination } else { &self.destination };
+        self.courier_to(sink, audience, lease)
+    }
+
+    fn courier_to(
+        &self,
+        sink: &Arc<dyn Destination>,
+        audience: convoke_core::sink::AudienceBinding,
+        lease: Arc<dyn LeaseView>,
+    ) -> Courier {
         let ports = Ports {
-            sink: Arc::clone(&self.destination),
+            sink: Arc::clone(sink),
             state: Arc::clone(&self.services.state),
             clock: Arc::clone(&self.services.clock),
             boundaries: Arc::clone(&self.services.boundaries),

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use convoke_core::boundary::Boundary;
 use convoke_core::journal;
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest};
-use convoke_core::plan::{Forecast, PLAN_FORMAT, PlanBasis, PlanContent, PlanCounts, PlanManifest, PlannedSource};
+use convoke_core::plan::{
+    CallCounts, Forecast, PLAN_FORMAT, PlanBasis, PlanContent, PlanCounts, PlanManifest, PlannedSource,
+};
 use convoke_core::rule::{Operator, Rule};
 use convoke_core::sink::{AudienceBinding, Survey};
 use convoke_core::source::{Coverage, SplitOutcome};
 use convoke_core::spec::Filter;
 use convoke_core::state::{Checkpoint, PlanRecord, PlanState, RunRecord};
 use convoke_core::{PlanId, RunId, StateError, Timestamp};
+use convoke_delivery::limiter::forecast::forecast;
 use convoke_delivery::provision::outlook;
 use convoke_engine::{
     PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
@@ -249,6 +252,7 @@ impl Pipeline {
             .map_err(|problem| Error::Stopped { message: problem.to_string() })?;
         let capabilities = self.sync.destination.capabilities();
         let ledger_version = basis.ledger_version();
+        let forecast = self.forecast(&planned.counts, (capabilities.upsert_rows, capabilities.delete_rows)).await?;
         Ok(PlanManifest {
             format: PLAN_FORMAT,
             id,
@@ -263,7 +267,7 @@ impl Pipeline {
                 config_hash: basis.config_hash,
                 checkpoint_version: basis.checkpoint.version,
             },
-            forecast: self.forecast(&planned.counts, (capabilities.upsert_rows, capabilities.delete_rows)),
+            forecast,
             files: planned.files,
             counts: planned.counts,
             first_load,
@@ -295,18 +299,20 @@ impl Pipeline {
         Ok(own_rows <= created_at_most)
     }
 
-    /// Requests without retries, and their time at the configured rate. A delete is a job: one request to start it and
-    /// at least one to ask how it stands.
-    pub(crate) fn forecast(&self, counts: &PlanCounts, (upsert_rows, delete_rows): (usize, usize)) -> Forecast {
-        let upserts = counts.creates.div_ceil(upsert_rows as u64) + counts.updates.div_ceil(upsert_rows as u64);
-        let requests = upserts + 2 * counts.deletes.div_ceil(delete_rows as u64);
-        let rate = self.sync.rate;
-        let windows = [(rate.per_second, 1), (rate.per_hour, 3_600), (rate.per_day, 86_400)];
-        let seconds = windows
-            .iter()
-            .filter_map(|(limit, seconds)| limit.map(|limit| requests / u64::from(limit.max(1)) * seconds))
-            .max();
-        Forecast { requests, seconds: seconds.unwrap_or(0) }
+    /// Requests without retries, and how long they take on what is left of the budget.
+    pub(crate) async fn forecast(
+        &self,
+        counts: &PlanCounts,
+        (upsert_rows, delete_rows): (usize, usize),
+    ) -> Result<Forecast, Error> {
+        let calls = CallCounts {
+            creates: counts.creates.div_ceil(upsert_rows as u64),
+            updates: counts.updates.div_ceil(upsert_rows as u64),
+            deletes: 2 * counts.deletes.div_ceil(delete_rows as u64),
+        };
+        let credential = self.sync.spec.audience.connection.as_str();
+        let stored = self.services.state.budget(credential).await?;
+        Ok(forecast(credential, stored, &self.sync.rate, calls, self.services.clock.now())?)
     }
 
     pub(crate) fn write_manifest(&self, manifest: &PlanManifest) -> Result<String, Error> {

@@ -161,7 +161,7 @@ impl Pipeline {
             let message = format!("the ledger tells of {rows} rows and holds {}", planned.counts.deletes);
             return Err(Error::Unbalanced { message });
         }
-        let manifest = self.removal_manifest((id, run), (binding, ledger), planned)?;
+        let manifest = self.removal_manifest((id, run), (binding, ledger), planned).await?;
         let hash = self.write_manifest(&manifest)?;
         self.publish_plan(id).await?;
         self.reached(Boundary::AfterPlanFile);
@@ -173,7 +173,7 @@ impl Pipeline {
         Ok(PlanRecord { manifest, hash, state: PlanState::Waiting })
     }
 
-    fn removal_manifest(
+    async fn removal_manifest(
         &self,
         (id, run): (PlanId, RunId),
         (binding, ledger): (&AudienceBinding, &LedgerManifest),
@@ -200,7 +200,7 @@ impl Pipeline {
                 config_hash: self.current_config_hash()?,
                 checkpoint_version: 0,
             },
-            forecast: self.forecast(&planned.counts, (capabilities.upsert_rows, capabilities.delete_rows)),
+            forecast: self.forecast(&planned.counts, (capabilities.upsert_rows, capabilities.delete_rows)).await?,
             files: planned.files,
             counts: planned.counts,
             first_load: false,

@@ -3,10 +3,12 @@
 //! A 401 is certainly not applied: the token is dropped and the same request is sent once more. Everything else is
 //! sent once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use convoke_core::SinkError;
+use convoke_core::gate::Gate;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request};
 use serde::de::DeserializeOwned;
@@ -25,7 +27,7 @@ const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.api+js
 pub(crate) struct Api {
     base: Url,
     transport: Transport,
-    tokens: TokenSource,
+    tokens: Arc<TokenSource>,
 }
 
 /// One request to the API.
@@ -60,7 +62,13 @@ pub(crate) enum Outcome {
 
 impl Api {
     pub(crate) fn new(base: Url, transport: Transport, tokens: TokenSource) -> Self {
-        Self { base, transport, tokens }
+        Self { base, transport, tokens: Arc::new(tokens) }
+    }
+
+    /// The same service with the same token, through another gate.
+    pub(crate) fn through(&self, gate: Arc<dyn Gate>) -> Self {
+        let Self { base, transport, tokens } = self;
+        Self { base: base.clone(), transport: transport.through(gate), tokens: Arc::clone(tokens) }
     }
 
     /// A call without a body; `path` is relative to the base URL, one element per segment.

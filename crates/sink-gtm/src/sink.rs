@@ -50,6 +50,12 @@ impl GtmSink {
         let tokens = TokenSource::new(endpoints.token, settings.client_id, settings.client_secret);
         Ok(Self { api: Api::new(endpoints.base, transport, tokens), capabilities })
     }
+
+    /// The same destination for requests that pass another gate; connections and token are shared.
+    #[must_use]
+    pub fn through(&self, gate: Arc<dyn Gate>) -> Self {
+        Self { api: self.api.through(gate), capabilities: self.capabilities.clone() }
+    }
 }
 
 #[async_trait]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use convoke_core::gate::{Gate, QuotaExhausted};
+use convoke_core::gate::{Closed, Feedback, Gate, QuotaExhausted};
 use convoke_core::{Clock, SinkError};
 use reqwest::{Client, Request, Response};
 
@@ -55,30 +55,38 @@ impl Transport {
         Self { client, gate, clock, request_timeout }
     }
 
+    /// The same way through another gate.
+    pub(crate) fn through(&self, gate: Arc<dyn Gate>) -> Self {
+        let Self { client, clock, request_timeout, .. } = self;
+        Self { client: client.clone(), gate, clock: Arc::clone(clock), request_timeout: *request_timeout }
+    }
+
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
     /// Sends one request, once, when the gate lets it; `limit` is the longest body that is read.
     pub(crate) async fn exchange(&self, request: Request, limit: usize) -> Result<Reply, Miss> {
-        self.gate.admit().await.map_err(Miss::Quota)?;
         let host = authority(request.url()).to_owned();
+        self.gate.admit().await.map_err(|closed| not_let_out(&host, closed))?;
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
         let started_at = self.clock.elapsed();
         let response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) => {
+                let failed = !error.is_builder();
                 let miss = self.miss(&host, error);
                 tracing::debug!(%method, path, host, "no answer");
+                self.gate.report(Feedback { failed, ..Feedback::default() }).await;
                 return Err(miss);
             }
         };
         let status = response.status().as_u16();
-        let now = self.clock.now();
-        self.gate.report(rate_headers::feedback(status, response.headers(), now));
-        let retry_after = rate_headers::retry_after(status, response.headers(), now);
+        let feedback = rate_headers::feedback(status, response.headers(), self.clock.now());
+        let retry_after = feedback.retry_after;
         let limit = if response.status().is_success() { limit } else { limit.min(REFUSAL_LIMIT) };
         let body = read_body(response, limit).await.map_err(|error| self.broken_body(&host, error));
+        self.gate.report(Feedback { failed: feedback.failed || body.is_err(), ..feedback }).await;
         let elapsed_ms = (self.clock.elapsed().saturating_sub(started_at)).as_millis();
         tracing::debug!(%method, path, host, status, elapsed_ms, whole = body.is_ok(), "answered");
         Ok(Reply { status, retry_after, body })
@@ -120,6 +128,16 @@ impl Transport {
 impl Trouble {
     pub(crate) fn into_unavailable(self, retry_after: Option<Duration>) -> SinkError {
         SinkError::Unavailable { message: self.summary, retry_after, cause: self.cause.map(Into::into) }
+    }
+}
+
+fn not_let_out(host: &str, closed: Closed) -> Miss {
+    match closed {
+        Closed::Quota(exhausted) => Miss::Quota(exhausted),
+        Closed::Down { since } => {
+            let summary = format!("every request to `{host}` has failed since {since}, and no other is sent for now");
+            Miss::NotSent(Trouble { summary, cause: None })
+        }
     }
 }
 

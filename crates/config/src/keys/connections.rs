@@ -33,7 +33,7 @@ const GTM: &[Key] = &[
     Key::required("client_id", Shape::Text, "Client id of the OAuth2 client-credentials application."),
     Key::required("client_secret", Shape::Secret, "Its secret: `${env:NAME}` or `${file:path}`."),
     Key::optional("http", Shape::Object(HTTP), "How HTTP requests are made."),
-    Key::optional("rate", RATE, "Requests that this credential may make: the plan's preset, or limits of your own."),
+    Key::optional("rate", RATE, RATE_TEXT),
     REQUESTS_IN_FLIGHT,
     MAX_COMMIT_DELAY,
     SETTLE,
@@ -100,6 +100,8 @@ const HTTP: &[Key] = &[
     Key::optional("proxy", Shape::Url, "Proxy for all requests. Left out: the proxy variables of the environment."),
     Key::optional("ca_file", Shape::Path, "PEM file with further certificate authorities to trust."),
 ];
+
+const RATE_TEXT: &str = "Requests that this credential may make: the plan's preset, or limits of your own. The presets are what ZoomInfo's documentation of rate limits grants an account per second, hour and day: `builder` 5, 10,800 and 129,600; `standard` 25, 54,000 and 648,000; `scaling` 35, 75,600 and 907,200. `unlimited` waits for no limit, but still as long as the destination asks. All that use a connection share its limits, on whichever machine they run with one checkpoint store.";
 
 /// Names of the rate presets; their limits stand beside the decoder.
 const RATE_PRESETS: &[&str] = &["builder", "standard", "scaling", "unlimited"];

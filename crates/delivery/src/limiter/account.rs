@@ -1,11 +1,13 @@
 //! How the processes on one checkpoint store divide the budget of a credential: pure maths on what is stored.
 //!
-//! Each process that sends is a *member*. The second is divided by *shares*: the shares that members may use never add
-//! up to more than the limit, so whatever each of them keeps for itself, all of them keep together, without clocks that
-//! agree. A share ends with its time unless it is renewed. One that shrinks, ends or is left is held back for a little
-//! over a second, since what was sent under it still counts at the destination. Hour and day are divided by *slices*:
-//! requests that are counted as spent before they are sent. What is left of a slice is given back with the next
-//! renewal; that of a process which died stays spent.
+//! Each process that sends is a *member*. The second is divided by *shares*, as [`super::division`] has it: the shares
+//! that members may use never add up to more than the limit, so whatever each of them keeps for itself, all of them keep
+//! together, without clocks that agree. A share ends with its time unless it is renewed. One that shrinks, ends or is
+//! left is held back for a little over a second, since what was sent under it still counts at the destination. So a
+//! newcomer has its share within about two seconds: the others hear of it when they renew, and what they let go of is
+//! free a second later; what a process that died held is free within about three. Hour and day are divided by *slices*:
+//! requests that are counted as spent before they are sent. What is left of a slice is given back with the next renewal;
+//! that of a process which died stays spent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +17,11 @@ use convoke_core::gate::Window;
 use convoke_core::spec::RateLimits;
 use serde::{Deserialize, Serialize};
 
+use super::division::{Demand, divide};
 use super::window::{Counter, DAY, HOUR, WindowSpent};
 
-/// How long a share is good for. It must not be used longer.
-pub(super) const SHARE_TIME: Duration = Duration::from_secs(3);
+/// How long a share is good for. It must not be used longer. Shorter, and one slow answer of the store would end it.
+pub(super) const SHARE_TIME: Duration = Duration::from_secs(2);
 
 /// How long requests count for the second after they left, with time for them to arrive.
 const LINGER: Duration = Duration::from_millis(1_200);
@@ -27,7 +30,7 @@ const LINGER: Duration = Duration::from_millis(1_200);
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many seconds' worth of requests a slice holds: what may be sent until the share ends.
-const SLICE_SECONDS: u64 = 3;
+const SLICE_SECONDS: u64 = 2;
 
 /// Requests in a slice where no limit per second says how many there may be.
 const SLICE_WITHOUT_LIMIT: u64 = 100;
@@ -55,6 +58,9 @@ pub struct Account {
 struct Member {
     /// Requests per second.
     share: u32,
+    /// None of a member that does not tell: it keeps its share until that ends.
+    #[serde(default)]
+    demand: Demand,
     /// Requests of the hour and the day that it may still have.
     slice: u64,
     expires_at: Timestamp,
@@ -74,6 +80,12 @@ impl Member {
         let lingering = if self.lingers_until > now { self.lingering } else { 0 };
         share.max(lingering)
     }
+
+    /// When it will next let go of something by itself.
+    fn lets_go_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let moments = [self.lingers_until, self.expires_at.after(LINGER)];
+        moments.into_iter().filter(|at| *at > now).min()
+    }
 }
 
 /// What a member says when it renews its share.
@@ -82,6 +94,7 @@ pub struct Claim {
     pub member: String,
     /// It sends no more.
     pub leaves: bool,
+    pub demand: Demand,
     /// Requests that it sent within the last second.
     pub recent: u32,
     /// Requests left of its slice, and when it was drawn.
@@ -109,6 +122,8 @@ pub struct Grant {
     pub share: Option<u32>,
     /// Requests; `None`: neither the hour nor the day has a limit.
     pub slice: Option<u64>,
+    /// When there may be more of the second, if the others still hold a part of this share.
+    pub more_in: Option<Duration>,
     /// How long share and slice are good for.
     pub lasts: Duration,
     /// How long to wait before asking again, if the share or the slice is empty.
@@ -127,7 +142,10 @@ impl Account {
             counter.give_back(claim.unspent, claim.drawn_at.0, now.0);
         }
         lower(&mut counters, claim, now);
-        let share = if claim.leaves { Some(0) } else { limits.per_second.map(|limit| self.share(limit, claim, now)) };
+        let limit = if claim.leaves { Some(0) } else { limits.per_second.map(|limit| limit.max(1)) };
+        let fair = limit.map(|limit| self.fair_share(limit, claim, now));
+        let share = limit.zip(fair).map(|(limit, fair)| fair.min(self.free(limit, claim, now)));
+        let more_in = (share < fair).then(|| self.more_in(claim, now));
         let (slice, wait) = self.draw(&mut counters, share, claim, now);
         let ends_in = counters.iter().flatten().map(|counter| counter.ends_in(now.0)).min();
         [self.hour, self.day] = counters.map(|counter| counter.map(|counter| counter.spent));
@@ -136,14 +154,20 @@ impl Account {
             at: now,
             share,
             slice,
+            more_in,
             lasts: ends_in.unwrap_or(SHARE_TIME).min(SHARE_TIME),
-            ask_again: wait,
-            pause: self.paused_until.map_or(Duration::ZERO, |until| until.since(now).min(LONGEST_PAUSE)),
+            ask_again: more_in.filter(|_| wait <= ASK_AGAIN).unwrap_or(wait),
+            pause: self.pause_left(now),
         }
     }
 
     pub(super) fn counters(&self, limits: &RateLimits) -> [Option<Counter>; 2] {
         [Counter::new(HOUR, limits.per_hour, self.hour), Counter::new(DAY, limits.per_day, self.day)]
+    }
+
+    /// How long the destination asked to stay away.
+    pub(super) fn pause_left(&self, now: Timestamp) -> Duration {
+        self.paused_until.map_or(Duration::ZERO, |until| until.since(now).min(LONGEST_PAUSE))
     }
 
     fn pause(&mut self, pause: Duration, now: Timestamp) {
@@ -157,17 +181,31 @@ impl Account {
         self.members.iter().filter(|(name, _)| **name != claim.member)
     }
 
-    /// The fair share of a member, as far as the others have let go of it.
-    fn share(&self, limit: u32, claim: &Claim, now: Timestamp) -> u32 {
-        let limit = limit.max(1);
-        let free = limit.saturating_sub(self.others(claim).map(|(_, member)| member.held_back(now)).sum());
-        let live = || self.others(claim).filter(move |(_, member)| member.is_live(now));
-        let members = count(live()) + 1;
-        let place = count(live().filter(|(name, _)| **name < claim.member));
-        let turn = if members > limit { now.0.div_euclid(TURN).rem_euclid(i64::from(members)) } else { 0 };
-        let rank = (place + u32::try_from(turn).unwrap_or(0)) % members;
-        let fair = limit / members + u32::from(rank < limit % members);
-        fair.min(free)
+    /// The share of a member once the others have let go of it.
+    fn fair_share(&self, limit: u32, claim: &Claim, now: Timestamp) -> u32 {
+        let live = self.others(claim).filter(|(_, member)| member.is_live(now));
+        let mut members: Vec<(&str, Demand)> = live.map(|(name, member)| (name.as_str(), member.demand)).collect();
+        members.push((&claim.member, claim.demand));
+        members.sort_unstable_by_key(|(name, _)| *name);
+        let count = i64::try_from(members.len()).unwrap_or(i64::MAX);
+        if count > i64::from(limit) {
+            let turn = now.0.div_euclid(TURN).rem_euclid(count);
+            members.rotate_left(usize::try_from(turn).unwrap_or(0));
+        }
+        let demands: Vec<Demand> = members.iter().map(|(_, demand)| *demand).collect();
+        let shares = divide(limit, &demands);
+        let place = members.iter().position(|(name, _)| *name == claim.member);
+        place.and_then(|place| shares.get(place).copied()).unwrap_or(0)
+    }
+
+    /// What the others hold nothing back of.
+    fn free(&self, limit: u32, claim: &Claim, now: Timestamp) -> u32 {
+        limit.saturating_sub(self.others(claim).map(|(_, member)| member.held_back(now)).sum())
+    }
+
+    fn more_in(&self, claim: &Claim, now: Timestamp) -> Duration {
+        let at = self.others(claim).filter_map(|(_, member)| member.lets_go_at(now)).min();
+        at.map_or(ASK_AGAIN, |at| at.since(now)).min(ASK_AGAIN)
     }
 
     /// Counts a slice as spent; tells how long to wait if there is nothing to draw from.
@@ -194,6 +232,7 @@ impl Account {
     fn note(&mut self, claim: &Claim, share: Option<u32>, slice: Option<u64>, now: Timestamp) {
         let member = Member {
             share: share.unwrap_or(0),
+            demand: if claim.leaves { Demand::default() } else { claim.demand },
             slice: slice.unwrap_or(0),
             expires_at: if claim.leaves { now } else { now.after(SHARE_TIME) },
             lingering: claim.recent,
@@ -256,12 +295,15 @@ mod tests {
     proptest! {
         #[test]
         fn members_never_exceed_any_window_together(
-            steps in prop::collection::vec((0_usize..7, 0_i64..2_500, any::<bool>(), 0_u64..20), 1..200),
+            steps in prop::collection::vec(
+                (0_usize..7, 0_i64..2_500, any::<bool>(), 0_u64..20, (0_u32..7, 0_u32..7)),
+                1..200,
+            ),
         ) {
             let mut account = Account::default();
             let mut members = [Greedy::default(); 7];
             let (mut now, mut sent) = (START, Vec::new());
-            for (name, passed, leaves, sends) in steps {
+            for (name, passed, leaves, sends, (live, backfill)) in steps {
                 now += passed;
                 let member = &mut members[name];
                 let recent = member.in_last_second(now);
@@ -270,8 +312,10 @@ mod tests {
                 sent.extend((0..sends).map(|_| now));
                 let unspent = if is_held { member.slice - sends } else { 0 };
                 let drawn_at = Timestamp(member.drawn_at);
+                let demand = Demand { live, backfill };
+                let member_name = name.to_string();
                 let claim =
-                    Claim { member: name.to_string(), leaves, recent, unspent, drawn_at, ..Claim::default() };
+                    Claim { member: member_name, leaves, demand, recent, unspent, drawn_at, ..Claim::default() };
                 let grant = account.renew(&LIMITS, &claim, Timestamp(now));
                 *member = Greedy {
                     share: grant.share.unwrap(),

@@ -127,7 +127,45 @@ fn millis(millis: i64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What the destination counts at this time, by its own rule: the window, and the fading part of the one before.
+    fn counted(sent: &[(i64, u64)], at: i64) -> f64 {
+        let index = at.div_euclid(HOUR);
+        let within = |window: i64| {
+            let of_window = sent.iter().filter(|(sent_at, _)| sent_at.div_euclid(HOUR) == window);
+            of_window.map(|(_, requests)| *requests as f64).sum::<f64>()
+        };
+        let fading = 1.0 - (at - index * HOUR) as f64 / HOUR as f64;
+        within(index) + within(index - 1) * fading
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_arrives_whenever_no_count_passes_the_limit_and_waits_are_exact(
+            limit in 1_u32..300,
+            arrivals in prop::collection::vec((0_u64..40, prop_oneof![0_i64..1_000, 0_i64..600_000, 0_i64..3 * HOUR]), 1..80),
+        ) {
+            let mut counter = hourly(limit);
+            let (mut now, mut sent) = (1_000 * HOUR, Vec::new());
+            for (wanted, passed) in arrivals {
+                now += passed;
+                let left = counter.left(now);
+                let taken = wanted.min(left);
+                counter.spent.current += taken;
+                sent.push((now, taken));
+                let total = counted(&sent, now);
+                prop_assert!(total <= f64::from(limit) + 1e-6, "{} of {}", total, limit);
+                // No request is held back that the destination would have taken.
+                prop_assert!(left as f64 + counted(&sent, now) - taken as f64 > f64::from(limit) - 1.0 - 1e-6);
+                let wait = i64::try_from(counter.wait(now).as_millis()).unwrap();
+                prop_assert!({ counter }.left(now + wait) >= 1, "after {} ms", wait);
+                prop_assert!(wait == 0 || { counter }.left(now + wait - 1) == 0, "{} ms is too long", wait);
+            }
+        }
+    }
 
     fn hourly(limit: u32) -> Counter {
         Counter::new(HOUR, Some(limit), None).unwrap()

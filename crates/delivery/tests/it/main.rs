@@ -3,6 +3,8 @@
 mod answers;
 mod courier;
 mod crash;
+mod credential;
+mod lanes;
 mod limiter;
 mod memory_state;
 mod patience;

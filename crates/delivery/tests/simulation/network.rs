@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use convoke_core::gate::{Feedback, Gate, QuotaExhausted};
+use convoke_core::gate::{Closed, Feedback, Gate};
 use convoke_core::sink::{
     Answer, AudienceBinding, AudienceSetup, AudienceTarget, Capabilities, FoundRow, JobId, JobState, LookUp, Provision,
     ProvisionAnswer, Refusal, Request, ScanPage, Sink, Survey,
@@ -143,12 +143,34 @@ impl Network {
         self.roads.chronicle.fault(fault);
     }
 
-    async fn admit(&self) -> Result<(), QuotaExhausted> {
-        let admitted = self.gate.admit().await;
-        if admitted.is_err() {
-            self.fault(Fault::UsedUpQuota);
+    /// Waits for the gate; while it is closed for an outage the request was not sent.
+    async fn admit(&self) -> Result<bool, SinkError> {
+        match self.gate.admit().await {
+            Ok(()) => Ok(true),
+            Err(Closed::Down { .. }) => Ok(false),
+            Err(Closed::Quota(exhausted)) => {
+                self.fault(Fault::UsedUpQuota);
+                Err(exhausted.into())
+            }
         }
-        admitted
+    }
+
+    /// What every read meets on its way.
+    async fn go_and_ask(&self) -> Result<(), SinkError> {
+        if !self.admit().await? {
+            return Err(unavailable());
+        }
+        let failed = self.roads.read_fails();
+        self.report(failed).await;
+        if failed {
+            self.fault(Fault::FailedRead);
+            return Err(unavailable());
+        }
+        Ok(())
+    }
+
+    async fn report(&self, failed: bool) {
+        self.gate.report(Feedback { failed, ..Feedback::default() }).await;
     }
 
     async fn reach(&self, request: &Request) -> Result<Answer, SinkError> {
@@ -176,7 +198,7 @@ impl Network {
         match fault {
             Fault::ConnectionRefused | Fault::LongOverload | Fault::TooManyRequests => {
                 roads.clock.sleep(LATENCY).await;
-                let retry_after = self.put_off(fault);
+                let retry_after = self.put_off(fault).await;
                 Ok(Answer::NotApplied { reason: "not now".to_owned(), retry_after })
             }
             Fault::LostRequest => {
@@ -227,7 +249,7 @@ impl Network {
     }
 
     /// How long the destination asks to stay away, if it says so.
-    fn put_off(&self, fault: Fault) -> Option<Duration> {
+    async fn put_off(&self, fault: Fault) -> Option<Duration> {
         let after = match fault {
             Fault::TooManyRequests => self.roads.up_to(Duration::from_secs(20)),
             Fault::LongOverload => Duration::from_secs(300),
@@ -236,7 +258,7 @@ impl Network {
         let rejected = fault == Fault::TooManyRequests;
         if rejected {
             let retry_after = Some(after);
-            self.gate.report(Feedback { rejected, retry_after, ..Feedback::default() });
+            self.gate.report(Feedback { rejected, retry_after, ..Feedback::default() }).await;
         }
         Some(after)
     }
@@ -287,14 +309,19 @@ impl Sink for Network {
     }
 
     async fn send(&self, _audience: &AudienceBinding, request: &Request) -> Result<Answer, SinkError> {
-        self.admit().await?;
-        let answer = match self.roads.write_fault(request) {
+        if !self.admit().await? {
+            return Ok(Answer::NotApplied { reason: "every request fails".to_owned(), retry_after: None });
+        }
+        let fault = self.roads.write_fault(request);
+        let answer = match fault {
             Some(fault) => {
                 self.fault(fault);
                 self.meet(fault, request).await
             }
             None => self.reach(request).await,
         };
+        let is_refused_connection = fault == Some(Fault::ConnectionRefused);
+        self.report(is_refused_connection || matches!(answer, Ok(Answer::Unknown { .. }))).await;
         self.tell(request, &answer);
         match answer {
             Ok(Answer::Unknown { reason }) if self.bug == Some(Bug::SendsAgainWhatIsInDoubt) => {
@@ -305,11 +332,7 @@ impl Sink for Network {
     }
 
     async fn poll(&self, audience: &AudienceBinding, job: &JobId) -> Result<JobState, SinkError> {
-        self.admit().await?;
-        if self.roads.read_fails() {
-            self.fault(Fault::FailedRead);
-            return Err(unavailable());
-        }
+        self.go_and_ask().await?;
         if self.roads.dice().lost_jobs.contains(&job.0) {
             return Ok(JobState::Incomplete);
         }
@@ -317,11 +340,7 @@ impl Sink for Network {
     }
 
     async fn look_up(&self, audience: &AudienceBinding, query: &LookUp) -> Result<Vec<FoundRow>, SinkError> {
-        self.admit().await?;
-        if self.roads.read_fails() {
-            self.fault(Fault::FailedRead);
-            return Err(unavailable());
-        }
+        self.go_and_ask().await?;
         let found = self.roads.sink.look_up(audience, query).await?;
         self.note_lag(query, &found);
         self.roads.chronicle.tell(format!("  look-up finds {}", found.len()));

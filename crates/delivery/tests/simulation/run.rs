@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use convoke_core::boundary::Unobserved;
-use convoke_core::gate::QuotaExhausted;
+use convoke_core::gate::{Lane, QuotaExhausted};
 use convoke_core::journal::{EntryId, Operation};
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest, SegmentRef};
 use convoke_core::plan::DeliveryCounts;
@@ -157,7 +157,8 @@ async fn run(world: &Arc<World>, held: &Arc<Held>, number: u64) -> Result<Ended,
 
 async fn courier(world: &Arc<World>, held: &Arc<Held>, number: u64) -> Result<Courier, StateError> {
     let (budgets, clock) = (Arc::clone(&world.state) as _, Arc::clone(&world.clock) as _);
-    let gate = Limiter::open_as(number, "fake", world.limits, budgets, clock).await?;
+    let limiter = Limiter::open_as(number, "fake", world.limits, budgets, clock).await?;
+    let gate = limiter.gate(Lane::Live);
     let ports = Ports {
         sink: Arc::new(Network { roads: Arc::clone(&world.roads), gate, bug: world.bug }),
         state: Arc::clone(&world.state) as _,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_core::SinkError;
-use convoke_core::gate::{QuotaExhausted, Window};
+use convoke_core::gate::{Closed, QuotaExhausted, Window};
 use convoke_core::sink::{Answer, Sink};
 use convoke_core::{RowId, Timestamp};
 use convoke_sink_gtm::GtmSink;
@@ -151,9 +151,48 @@ async fn a_429_is_not_applied_and_the_gate_learns_the_window_and_the_wait() {
 #[tokio::test]
 async fn a_closed_gate_lets_nothing_out() {
     let service = Service::start().await;
-    *service.gate.closed.lock().unwrap() = Some(QuotaExhausted { until: Timestamp(5) });
+    *service.gate.closed.lock().unwrap() = Some(Closed::Quota(QuotaExhausted { until: Timestamp(5) }));
     assert!(matches!(send(&service).await.unwrap_err(), SinkError::Quota(quota) if quota.until == Timestamp(5)));
     assert!(service.http.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_gate_keeps_in_because_nothing_works_was_not_applied() {
+    let service = Service::start().await;
+    *service.gate.closed.lock().unwrap() = Some(Closed::Down { since: Timestamp(0) });
+    let answer = send(&service).await.unwrap();
+    let Answer::NotApplied { reason, .. } = &answer else { panic!("{answer:?}") };
+    assert!(reason.contains("has failed since 1970-01-01"), "{reason}");
+    assert!(service.http.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_gate_learns_of_each_request_whether_it_failed() {
+    let service = Service::start().await;
+    service.then(200, &page(&[], 0));
+    send(&service).await.unwrap();
+    service.then(503, &serde_json::json!({}));
+    send(&service).await.unwrap();
+    service.then(400, &serde_json::json!({}));
+    send(&service).await.unwrap();
+    service.http.then(Reply::DropUnread);
+    send(&service).await.unwrap();
+    let failed: Vec<bool> = service.gate.reports.lock().unwrap().iter().map(|told| told.failed).collect();
+    // The first is the token's.
+    assert_eq!(failed, [false, false, true, false, true]);
+}
+
+#[tokio::test]
+async fn requests_through_another_gate_share_the_token() {
+    let service = Service::start().await;
+    let other = std::sync::Arc::new(crate::fixture::CountingGate::default());
+    let through = service.sink.through(std::sync::Arc::clone(&other) as _);
+    service.then(200, &page(&[], 0)).then(200, &page(&[], 0));
+    send(&service).await.unwrap();
+    through.send(&audience(), &create()).await.unwrap();
+    assert_eq!(service.http.requests_to("/token").len(), 1);
+    let admitted = |gate: &crate::fixture::CountingGate| gate.admitted.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((admitted(&service.gate), admitted(&other)), (2, 1));
 }
 
 #[tokio::test]

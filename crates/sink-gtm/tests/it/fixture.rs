@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, StringArray};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use convoke_core::gate::{Feedback, Gate, QuotaExhausted};
+use convoke_core::gate::{Closed, Feedback, Gate};
 use convoke_core::hash::KeyHash;
 use convoke_core::sink::{AttemptTag, AudienceBinding, BoundColumn, KeyCell, KeyLookUp, Request};
 use convoke_core::spec::HttpSettings;
@@ -83,20 +83,20 @@ pub(crate) fn settings(url: &str) -> GtmSettings {
 pub(crate) struct CountingGate {
     pub(crate) admitted: AtomicUsize,
     pub(crate) reports: Mutex<Vec<Feedback>>,
-    pub(crate) closed: Mutex<Option<QuotaExhausted>>,
+    pub(crate) closed: Mutex<Option<Closed>>,
 }
 
 #[async_trait]
 impl Gate for CountingGate {
-    async fn admit(&self) -> Result<(), QuotaExhausted> {
-        if let Some(quota) = *self.closed.lock().expect(UNPOISONED) {
-            return Err(quota);
+    async fn admit(&self) -> Result<(), Closed> {
+        if let Some(closed) = *self.closed.lock().expect(UNPOISONED) {
+            return Err(closed);
         }
         self.admitted.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn report(&self, feedback: Feedback) {
+    async fn report(&self, feedback: Feedback) {
         self.reports.lock().expect(UNPOISONED).push(feedback);
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn plan(created_at: i64) -> PlanManifest {
             notices: vec!["one file is not stable yet".to_owned()],
         },
         setup: Vec::new(),
-        forecast: Forecast { requests: 1, seconds: 1 },
+        forecast: Forecast { requests: 1, seconds: 1, ..Forecast::default() },
         guard_hits: Vec::new(),
         withheld: None,
         samples: Vec::new(),
