@@ -174,3 +174,79 @@ pub(crate) async fn add_row(base_url: &str, client: &Client, name: &str, person:
     let body = json!({ "data": [{ "type": "Row", "attributes": { "values": cells } }] });
     reader.post(&format!("/audiences/{audience}/rows/actions/bulk/upsert"), &body).await;
 }
+
+/// Writes a cell of the row with this address, as a person would at the destination.
+pub(crate) async fn edit_row(base_url: &str, client: &Client, name: &str, email: &str, (column, value): (&str, Value)) {
+    let hand = Hand::at(base_url, client, name).await;
+    let row = hand.row(email).await;
+    let cell = json!({ "columnId": hand.column(column), "value": value });
+    hand.upsert(&json!({ "id": row["id"], "type": "Row", "attributes": { "values": [cell] } })).await;
+}
+
+/// Makes another row with the same cells, the hidden ones too.
+pub(crate) async fn copy_row(base_url: &str, client: &Client, name: &str, email: &str) {
+    let hand = Hand::at(base_url, client, name).await;
+    let row = hand.row(email).await;
+    let cells: Vec<_> = row["attributes"]["values"]
+        .as_array()
+        .expect("cells")
+        .iter()
+        .filter(|cell| !cell["value"].is_null())
+        .map(|cell| json!({ "columnId": cell["columnId"], "value": cell["value"] }))
+        .collect();
+    hand.upsert(&json!({ "type": "Row", "attributes": { "values": cells } })).await;
+}
+
+/// A person at one audience.
+struct Hand {
+    reader: Reader,
+    audience: String,
+    columns: Value,
+}
+
+impl Hand {
+    async fn at(base_url: &str, client: &Client, name: &str) -> Self {
+        let reader = Reader::log_in(base_url, client).await;
+        let audience = reader.find(name).await.expect("the audience is there");
+        let columns = reader.get(&format!("/audiences/{audience}")).await["data"]["attributes"]["columns"].clone();
+        Self { reader, audience, columns }
+    }
+
+    fn column(&self, name: &str) -> Value {
+        let columns = self.columns.as_array().expect("columns");
+        let column = columns.iter().find(|column| column["attributes"]["name"] == name);
+        column.expect("the column is there")["id"].clone()
+    }
+
+    /// The first row with this address.
+    async fn row(&self, email: &str) -> Value {
+        let path = format!("/audiences/{}/rows/actions/search", self.audience);
+        let filter = json!({
+            "type": "Filter", "columnId": self.column("Email"), "filterOperator": "EQUALS", "values": [email]
+        });
+        let search = json!({ "filter": { "operator": "AND", "filters": [filter] } });
+        let page = self.reader.post(&path, &json!({ "data": { "type": "RowSearch", "attributes": search } })).await;
+        page["data"][0].clone()
+    }
+
+    async fn upsert(&self, row: &Value) {
+        let path = format!("/audiences/{}/rows/actions/bulk/upsert", self.audience);
+        self.reader.post(&path, &json!({ "data": [row] })).await;
+    }
+}
+
+/// Adds rows for these people, as another program would: without key cells.
+pub(crate) async fn add_rows(base_url: &str, client: &Client, name: &str, people: &[Person]) {
+    let hand = Hand::at(base_url, client, name).await;
+    let [email, full_name, score] = ["Email", "Name", "Score"].map(|column| hand.column(column));
+    let row = |person: &Person| {
+        let cells = [(&email, json!(person.email)), (&full_name, json!(person.name)), (&score, json!(person.score))];
+        let cells = cells.map(|(column, value)| json!({ "columnId": column, "value": value }));
+        json!({ "type": "Row", "attributes": { "values": cells } })
+    };
+    let path = format!("/audiences/{}/rows/actions/bulk/upsert", hand.audience);
+    for part in people.chunks(500) {
+        let rows: Vec<_> = part.iter().map(row).collect();
+        hand.reader.post(&path, &json!({ "data": rows })).await;
+    }
+}

@@ -21,4 +21,5 @@ mod rejects;
 mod secrecy;
 mod serve;
 mod three_sources;
+mod verify;
 mod workspace;

@@ -120,6 +120,16 @@ pub(crate) enum Command {
     Rejects(Rejects),
     /// Take over rows that the audience already holds, by their key
     Adopt { sync: String },
+    /// Hold the audience against the ledger and the source; exit code 3 if rows are missing, drifted, doubled or extra
+    Verify {
+        sync: String,
+        /// Tell the ledger what the audience holds, and make the plan that mends the rest, for `apply`
+        #[arg(long)]
+        repair: bool,
+        /// How many rows of each finding to name
+        #[arg(short = 'n', long, default_value_t = 5, value_name = "COUNT")]
+        samples: usize,
+    },
     /// Give a sync another name, or bring it to its end
     #[command(subcommand)]
     Sync(SyncCommand),

@@ -5,6 +5,7 @@
 //! what it holds can be compared, stored, and explored by tests.
 
 mod audience_kind;
+pub mod audit;
 pub mod boundary;
 pub mod data_type;
 pub mod error;

@@ -1,13 +1,14 @@
 //! The engine's entry: settings, session, and one method per job.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, NaiveDate};
 use convoke_core::journal::Entry;
 use convoke_core::ledger::LedgerEntry;
+use convoke_core::plan::PlanFile;
 use convoke_core::sink::ScannedRow;
 use convoke_core::spec::SyncSpec;
 use convoke_core::{HashKey, KeyHash, StateError, Timestamp};
@@ -22,11 +23,13 @@ use datafusion::logical_expr::SortExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::BoxStream;
 
+use crate::audit::{self, AuditRequest, Audited};
 use crate::check::{self, ExpressionProblem};
 use crate::error::{EngineError, QueryFailure, QueryScope};
 use crate::expression::{Compiled, compile};
 use crate::ledger::adopt::{self, AdoptRequest, Adopted};
 use crate::ledger::fold::{self, Confirmed, FoldRequest, Folded, NewOwner};
+use crate::ledger::scanned::RowHasher;
 use crate::ledger::segment;
 use crate::mapping::{self, Mapping};
 use crate::memory_pool::LendingPool;
@@ -137,6 +140,28 @@ impl Engine {
     /// Computes the plan that deletes every row of a sync.
     pub async fn plan_removal(&self, request: RemovalRequest<'_>) -> Result<Planned, EngineError> {
         self.threads.run(Box::pin(plan::removal::plan(self, request))).await
+    }
+
+    /// Holds what an audience has against its ledger.
+    pub async fn audit(
+        &self,
+        request: AuditRequest<'_>,
+        rows: BoxStream<'_, Result<ScannedRow, convoke_core::SinkError>>,
+    ) -> Result<Audited, EngineError> {
+        self.threads.run(Box::pin(audit::audit(self, request, rows))).await
+    }
+
+    /// Tells of an audit's samples what a plan from the audited ledger says of them: origins, and columns that differ.
+    pub async fn describe_samples(
+        &self,
+        audited: Audited,
+        (spec, hash_key): (&SyncSpec, &HashKey),
+        folder: &Path,
+        files: &[PlanFile],
+    ) -> Result<Audited, EngineError> {
+        let (hasher, folder, files) = (RowHasher::new(spec, hash_key), folder.to_owned(), files.to_vec());
+        let describe = plan::blocking(move || audit::describe(audited, &hasher, &folder, &files));
+        self.threads.run(Box::pin(describe)).await
     }
 
     /// Finds what a ledger holds for these keys. `segments` oldest first.

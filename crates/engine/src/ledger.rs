@@ -4,7 +4,8 @@
 //! sorted by key, so that a fold is one merge over sorted files whatever their size.
 
 pub(crate) mod adopt;
-mod event;
+pub(crate) mod event;
 pub(crate) mod fold;
 mod merge;
+pub(crate) mod scanned;
 pub(crate) mod segment;

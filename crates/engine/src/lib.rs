@@ -5,6 +5,7 @@
 //! files; [`PlanBatches`] reads these back as the batches that are delivered; [`Engine::fold`] turns the journal into
 //! a new ledger segment. The crate knows no source, no destination and no clock.
 
+mod audit;
 mod batches;
 mod cell;
 mod check;
@@ -31,6 +32,7 @@ mod suppression;
 mod text_column;
 mod verdict;
 
+pub use audit::{AuditRequest, Audited, FindRows, MissingRows};
 pub use batches::{ConfirmedRecords, InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
 pub use cell::CellProblem;
 pub use check::ExpressionProblem;

@@ -37,12 +37,17 @@ pub(crate) async fn sort(
     schema: &SchemaRef,
     column: &str,
 ) -> Result<(SortInput, SendableRecordBatchStream), DataFusionError> {
+    let (input, table) = fed_table(schema)?;
+    let sorted = context.read_table(table)?.sort(vec![col(column).sort(true, false)])?.execute_stream().await?;
+    Ok((input, sorted))
+}
+
+/// A table of what is fed, for one query that reads it once. What is said of [`sort`] holds here as well.
+pub(crate) fn fed_table(schema: &SchemaRef) -> Result<(SortInput, Arc<StreamingTable>), DataFusionError> {
     let (sender, receiver) = channel(BATCHES_AHEAD);
     let fed = Fed { schema: Arc::clone(schema), batches: Mutex::new(Some(receiver)) };
     let table = StreamingTable::try_new(Arc::clone(schema), vec![Arc::new(fed)])?;
-    let sorted =
-        context.read_table(Arc::new(table))?.sort(vec![col(column).sort(true, false)])?.execute_stream().await?;
-    Ok((SortInput(sender), sorted))
+    Ok((SortInput(sender), Arc::new(table)))
 }
 
 /// The input of one sort, to be read once.

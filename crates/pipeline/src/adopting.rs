@@ -4,14 +4,13 @@
 //! matched by their key columns, and entered into the ledger with their ids. Nothing is written to a row.
 
 use convoke_core::boundary::Boundary;
-use convoke_core::error::{SinkError, StateError};
+use convoke_core::error::StateError;
 use convoke_core::journal::RowOutcome;
 use convoke_core::ledger::LedgerManifest;
-use convoke_core::sink::{AudienceBinding, ScannedRow};
+use convoke_core::sink::AudienceBinding;
 use convoke_core::state::PlanState;
 use convoke_core::{AudienceKey, RunId};
 use convoke_engine::{AdoptRequest, Adopted, FoldRequest, ledger_identity};
-use futures::stream::{self, BoxStream, StreamExt};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -172,20 +171,5 @@ impl Pipeline {
             hash_key: &self.services.hash_key,
         };
         Ok(self.services.engine.adopt(request, self.scanned_rows(binding)).await?)
-    }
-
-    fn scanned_rows<'a>(&'a self, binding: &'a AudienceBinding) -> BoxStream<'a, Result<ScannedRow, SinkError>> {
-        /// Where a scan goes on.
-        enum Next {
-            Page(Option<String>),
-            End,
-        }
-        let pages = stream::try_unfold(Next::Page(None), move |next| async move {
-            let Next::Page(cursor) = next else { return Ok(None) };
-            let page = self.sync.destination.scan(binding, cursor.as_deref()).await?;
-            let following = page.next.map_or(Next::End, |cursor| Next::Page(Some(cursor)));
-            Ok::<_, SinkError>(Some((stream::iter(page.rows.into_iter().map(Ok)), following)))
-        });
-        futures::TryStreamExt::try_flatten(pages).boxed()
     }
 }

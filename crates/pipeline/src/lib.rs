@@ -26,6 +26,8 @@ mod resuming;
 mod retention;
 mod retiring;
 mod run;
+mod scanning;
+mod verifying;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,7 @@ pub use renaming::Renamed;
 pub use retention::Retention;
 pub use retiring::{Retired, RetiredSource, retired_spec};
 pub use run::{Ended, Extent, approves};
+pub use verifying::{Repair, Verification};
 
 /// What all syncs of a process share.
 #[derive(Clone)]

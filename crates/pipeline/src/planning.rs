@@ -1,5 +1,7 @@
 //! The first half of a run: from the source to a durable, immutable, hashed plan. Nothing is sent.
 
+mod draft;
+
 use std::path::PathBuf;
 
 use convoke_core::boundary::Boundary;
@@ -19,7 +21,6 @@ use convoke_delivery::provision::outlook;
 use convoke_engine::{
     PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
 };
-use uuid::Uuid;
 
 use crate::audience::audience_rows;
 use crate::error::{Error, chain};
@@ -31,6 +32,8 @@ use crate::rejects::count_resent;
 use crate::resuming::Standing;
 use crate::run::Extent;
 use crate::{Event, Pipeline};
+
+pub(crate) use draft::Draft;
 
 /// How often a source is read for one plan: one that changes each time is in the middle of something.
 const READINGS: u32 = 3;
@@ -69,8 +72,18 @@ impl Pipeline {
         extent: &Extent,
         keeper: &LeaseKeeper,
     ) -> Result<PlanRecord, Error> {
-        let id = PlanId(Uuid::now_v7());
-        let (manifest, hash) = match self.write_plan(id, run.id, extent, keeper).await {
+        self.compute_draft(run, Draft::new(), extent, keeper).await
+    }
+
+    pub(crate) async fn compute_draft(
+        &self,
+        run: &mut RunRecord,
+        draft: Draft,
+        extent: &Extent,
+        keeper: &LeaseKeeper,
+    ) -> Result<PlanRecord, Error> {
+        let id = draft.id;
+        let (manifest, hash) = match self.write_plan(draft, run.id, extent, keeper).await {
             Ok(written) => written,
             Err(error) => {
                 // No row names it: nobody will ever read what was written of it.
@@ -91,15 +104,17 @@ impl Pipeline {
     /// Writes a plan's files, up to the row that makes it a plan.
     async fn write_plan(
         &self,
-        id: PlanId,
+        draft: Draft,
         run: RunId,
         extent: &Extent,
         keeper: &LeaseKeeper,
     ) -> Result<(PlanManifest, String), Error> {
+        let id = draft.id;
         let basis = self.read_basis().await?;
         create_private(&self.services.folders.plan(id))?;
         self.reached(Boundary::BeforePlanFile);
         let mut computed = self.compute_steadily(id, run, extent, &basis).await?;
+        draft.add_surplus(&mut computed.planned);
         let refusals = std::mem::take(&mut computed.planned.refusals);
         let resent = count_resent(extent, &refusals);
         let manifest = PlanManifest { resent, ..self.manifest(id, run, extent, basis, computed).await? };
@@ -483,6 +498,7 @@ fn refuse_other_identity(ledger: Option<&LedgerManifest>, identity: &LedgerIdent
 mod tests {
     use convoke_core::journal::Operation;
     use convoke_core::plan::PlanFile;
+    use uuid::Uuid;
 
     use super::*;
 

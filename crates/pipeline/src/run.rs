@@ -292,7 +292,7 @@ fn new_run(sync: &SyncName, started_at: convoke_core::Timestamp) -> RunRecord {
 }
 
 /// Lets a plan pass that no guard holds, or that is approved by its hash.
-fn hold_for_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Error> {
+pub(crate) fn hold_for_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Error> {
     let PlanManifest { id, guard_hits, .. } = &plan.manifest;
     if guard_hits.is_empty() {
         return Ok(());

@@ -3,16 +3,17 @@
 //! Rows come in the order in which the API gives them, that of creation, so rows added meanwhile come last. Up to
 //! page 100 the list is read as it is. Beyond that page the vendor's platform refuses, so a longer audience is read
 //! in slices, each a list of its own: rows without a key cell, rows whose key cell is not ours, and rows by the
-//! first digits of their key cell, with one digit more wherever a slice is still too long. Slicing needs a key
-//! column that can be searched by its beginning; without one, and for more than 50,000 rows without key cells of
-//! ours, the pages are asked for all the same, and a refusal is an error.
+//! first digits of their key cell, with one digit more wherever a slice is still too long. Rows without a key cell,
+//! or all where the key column cannot be searched by its beginning, are cut by a mapped column that can. Where
+//! nothing can, the pages are asked for all the same, and a refusal is an error that names the limit.
 //!
 //! A scan that silently lacks rows would make doubles. So each page of a list must tell the same total as its first,
 //! no row may show twice, and at the end the rows read are compared with the total: a difference is an error.
 
+mod slice;
+
 use std::collections::HashSet;
 
-use convoke_core::rule::Operator;
 use convoke_core::sink::{AudienceBinding, ScanPage, ScannedRow};
 use convoke_core::{RowId, SinkError};
 
@@ -20,19 +21,14 @@ use crate::answers::Purpose;
 use crate::api::Api;
 use crate::row_document::{Row, RowList};
 use crate::search::{PAGE_LIMIT, PAGE_ROWS, changed_meanwhile, length_changed, read_page, search_call};
-use crate::wire::{Filter, FilterGroup, RowSearch};
+use crate::survey::column_to_cut_by;
+use slice::{Cut, Slice};
 
 /// Rows that can be read without going beyond [`PAGE_LIMIT`].
 const REACHABLE_ROWS: u64 = PAGE_ROWS as u64 * PAGE_LIMIT as u64;
 
 /// With more columns than this the address would grow too long to name them; all cells are read then.
 const NAMED_COLUMNS: usize = 100;
-
-const FIRST_DIGIT: char = '0';
-const HEX_DIGITS: &str = "0123456789abcdef";
-
-/// Longest run of digits that a slice is cut by: the length of a key hash.
-const LONGEST_PREFIX: usize = 32;
 
 /// See [`Sink::scan`](convoke_core::sink::Sink::scan).
 pub(crate) async fn scan(api: &Api, audience: &AudienceBinding, cursor: Option<&str>) -> Result<ScanPage, SinkError> {
@@ -43,13 +39,18 @@ pub(crate) async fn scan(api: &Api, audience: &AudienceBinding, cursor: Option<&
     loop {
         let columns = named_columns(audience);
         let call = search_call(api, Purpose::Scan, audience, &columns, position.slice.search(audience));
-        let body = read_page(api, &call, position.page).await?;
+        let body = read_page(api, &call, position.page).await;
+        let body =
+            body.map_err(|error| if position.is_out_of_reach() { beyond_limit(audience, error) } else { error })?;
         let list = RowList::parse(&body).ok_or_else(|| call.unreadable())?;
         if position.page > 1 && list.total() != position.slice_total {
             return Err(length_changed(&call));
         }
-        if position.page == 1 && position.must_be_cut(audience, list.total()) {
-            position = position.cut(list.total());
+        if position.page == 1
+            && list.total().is_some_and(|total| total > REACHABLE_ROWS)
+            && let Some(finer) = finer_slice(api, audience, &position.slice).await?
+        {
+            position = position.cut(finer, list.total());
             continue;
         }
         let rows = list.data.iter().map(|row| scanned_row(audience, row)).collect::<Option<Vec<_>>>();
@@ -91,16 +92,6 @@ struct Position {
     last_row: String,
 }
 
-/// A part of the audience that is paged through on its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Slice {
-    Whole,
-    WithoutKey,
-    ForeignKey,
-    /// Rows whose key cell begins with these digits.
-    Prefix(String),
-}
-
 impl Position {
     const START: Self = Self {
         slice: Slice::Whole,
@@ -128,20 +119,15 @@ impl Position {
         rows.iter().any(|row| row.row_id.as_str() == self.last_row || !ids.insert(row.row_id.as_str()))
     }
 
-    fn must_be_cut(&self, audience: &AudienceBinding, total: Option<u64>) -> bool {
-        let can_be_cut = match &self.slice {
-            Slice::Whole => audience.key_look_up.is_some_and(|look_up| look_up.by_prefix),
-            Slice::Prefix(digits) => digits.len() < LONGEST_PREFIX,
-            Slice::WithoutKey | Slice::ForeignKey => false,
-        };
-        can_be_cut && total.is_some_and(|total| total > REACHABLE_ROWS)
+    /// Begins with the first of the slices that this one is cut into.
+    fn cut(self, finer: Slice, total: Option<u64>) -> Self {
+        let total = if self.slice == Slice::Whole { total } else { self.total };
+        Self { slice: finer, total, ..self }
     }
 
-    fn cut(self, total: Option<u64>) -> Self {
-        match self.slice {
-            Slice::Prefix(digits) => Self { slice: Slice::Prefix(format!("{digits}{FIRST_DIGIT}")), ..self },
-            _ => Self { slice: Slice::WithoutKey, total, ..self },
-        }
+    /// Whether the API need not give the page.
+    fn is_out_of_reach(&self) -> bool {
+        self.page > PAGE_LIMIT
     }
 
     /// Where the scan goes on after a page; none at the end.
@@ -176,67 +162,9 @@ impl std::fmt::Display for Position {
     }
 }
 
-impl Slice {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "whole" => Some(Self::Whole),
-            "without-key" => Some(Self::WithoutKey),
-            "foreign-key" => Some(Self::ForeignKey),
-            _ => {
-                let digits = text.strip_prefix("key-")?;
-                let is_prefix = !digits.is_empty() && digits.chars().all(|digit| HEX_DIGITS.contains(digit));
-                is_prefix.then(|| Self::Prefix(digits.to_owned()))
-            }
-        }
-    }
-
-    /// The slice after this one; none at the end.
-    fn next(&self) -> Option<Self> {
-        match self {
-            Self::Whole => None,
-            Self::WithoutKey => Some(Self::ForeignKey),
-            Self::ForeignKey => Some(Self::Prefix(FIRST_DIGIT.to_string())),
-            Self::Prefix(digits) => next_prefix(digits).map(Self::Prefix),
-        }
-    }
-
-    fn search<'a>(&self, audience: &'a AudienceBinding) -> RowSearch<'a> {
-        let on_key = |operator, values| Filter::new(&audience.key_column_id, operator, values);
-        let filters = match self {
-            Self::Whole => return RowSearch::default(),
-            Self::WithoutKey => vec![on_key(Operator::Empty, Vec::new())],
-            Self::ForeignKey => {
-                let not_ours = HEX_DIGITS.chars().map(|digit| on_key(Operator::DoesNotStartWith, vec![digit.into()]));
-                std::iter::once(on_key(Operator::NotEmpty, Vec::new())).chain(not_ours).collect()
-            }
-            Self::Prefix(digits) => vec![on_key(Operator::StartsWith, vec![digits.clone()])],
-        };
-        RowSearch { filter: Some(FilterGroup { operator: "AND", filters }), ids: None }
-    }
-}
-
-impl std::fmt::Display for Slice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Whole => f.write_str("whole"),
-            Self::WithoutKey => f.write_str("without-key"),
-            Self::ForeignKey => f.write_str("foreign-key"),
-            Self::Prefix(digits) => write!(f, "key-{digits}"),
-        }
-    }
-}
-
 /// The outer `Option` tells damage, the inner one a total that is not known.
 fn parse_total(text: &str) -> Option<Option<u64>> {
     if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
-}
-
-/// `0a` → `0b`, `0f` → `1`, `f` → none: also right after a slice was cut into finer ones.
-fn next_prefix(digits: &str) -> Option<String> {
-    let kept = digits.trim_end_matches('f');
-    let (rest, last) = kept.split_at_checked(kept.len().checked_sub(1)?)?;
-    let next = HEX_DIGITS.chars().skip_while(|digit| !last.starts_with(*digit)).nth(1)?;
-    Some(format!("{rest}{next}"))
 }
 
 fn named_columns(audience: &AudienceBinding) -> Vec<&str> {
@@ -256,6 +184,32 @@ fn scanned_row(audience: &AudienceBinding, row: &Row<'_>) -> Option<ScannedRow> 
     })
 }
 
+/// The first of the slices that one is to be cut into; none if it cannot be cut.
+async fn finer_slice(api: &Api, audience: &AudienceBinding, slice: &Slice) -> Result<Option<Slice>, SinkError> {
+    let by_key = audience.key_look_up.is_some_and(|look_up| look_up.by_prefix);
+    match slice.cut(by_key) {
+        Cut::Into(finer) => Ok(Some(finer)),
+        Cut::ByCells(scope) => {
+            let column = column_to_cut_by(api, audience).await?;
+            Ok(column.map(|column| Slice::of_cells(scope, column)))
+        }
+        Cut::Never => Ok(None),
+    }
+}
+
+/// The error for a list of which the API does not give all pages.
+fn beyond_limit(audience: &AudienceBinding, error: SinkError) -> SinkError {
+    match error {
+        SinkError::Protocol { message } => SinkError::Protocol {
+            message: format!(
+                "audience `{}` cannot be read whole: no more than {REACHABLE_ROWS} rows of one list are given, and no column that is mapped can be searched by its beginning finely enough to part it ({message})",
+                audience.name
+            ),
+        },
+        other => other,
+    }
+}
+
 fn foreign_cursor(audience: &AudienceBinding) -> SinkError {
     SinkError::Protocol { message: format!("the scan of audience `{}` was asked for an unknown page", audience.name) }
 }
@@ -265,22 +219,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_follow_each_other_and_cover_every_key() {
-        let cases =
-            [("0", Some("1")), ("9", Some("a")), ("f", None), ("0f", Some("1")), ("3ff", Some("4")), ("ff", None)];
-        for (digits, next) in cases {
-            assert_eq!(next_prefix(digits).as_deref(), next, "{digits}");
-        }
-        let order: Vec<_> = std::iter::successors(Some(Slice::WithoutKey), Slice::next).collect();
-        assert_eq!(order.len(), 18);
-    }
-
-    #[test]
     fn a_cursor_reads_back_as_the_position_it_was_made_from() {
         let positions = [
             Position { page: 7, seen_in_slice: 3000, seen: 3000, last_row: "a;b".into(), ..Position::START },
             Position { slice: Slice::ForeignKey, seen: 9, total: Some(60_000), ..Position::START },
             Position { slice: Slice::Prefix("0a".into()), page: 2, slice_total: Some(700), ..Position::START },
+            Position { slice: Slice::of_cells(slice::Scope::WithoutKey, "a;b-c".into()), page: 3, ..Position::START },
         ];
         for position in positions {
             assert_eq!(Position::parse(&position.to_string()), Some(position));

@@ -1,8 +1,10 @@
 //! Looks at folders, audiences and columns, and changes nothing.
 
-use convoke_core::SinkError;
 use convoke_core::rule::Operator;
-use convoke_core::sink::{AudienceTarget, KEY_COLUMN, KeyLookUp, RemoteAudience, RemoteColumn, RemoteFolder, Survey};
+use convoke_core::sink::{
+    AudienceBinding, AudienceTarget, KEY_COLUMN, KeyLookUp, RemoteAudience, RemoteColumn, RemoteFolder, Survey,
+};
+use convoke_core::{DataType, SinkError};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
@@ -67,10 +69,35 @@ async fn survey_audience(api: &Api, id: &str, survey: &mut Survey) -> Result<(),
 }
 
 async fn key_look_up(api: &Api, audience_id: &str, column_id: &str) -> Result<Option<KeyLookUp>, SinkError> {
+    let filters = filter_metadata(api, audience_id).await?;
+    Ok(filters.iter().find(|filters| filters.column_id == column_id).and_then(read_key_look_up))
+}
+
+async fn filter_metadata(api: &Api, audience_id: &str) -> Result<Vec<ColumnFilters>, SinkError> {
     let call = api.call(Purpose::Survey, Method::GET, &["audiences", audience_id, "filter-metadata"]);
     let document: Document<Resource<FilterMetadataAttributes>> = api.read_document(&call).await?;
-    let filters = document.data.attributes.filter_metadata;
-    Ok(filters.iter().find(|filters| filters.column_id == column_id).and_then(read_key_look_up))
+    Ok(document.data.attributes.filter_metadata)
+}
+
+/// The id of a mapped column by whose first characters a list of rows can be parted; none if there is none. Addresses
+/// are most evenly spread.
+pub(crate) async fn column_to_cut_by(api: &Api, audience: &AudienceBinding) -> Result<Option<String>, SinkError> {
+    let filters = filter_metadata(api, &audience.key.audience_id).await?;
+    let parts_rows = |id: &str| filters.iter().any(|filters| filters.column_id == id && can_part_rows(filters));
+    let mut columns: Vec<_> = audience.columns.iter().filter(|column| parts_rows(&column.id)).collect();
+    columns.sort_by_key(|column| column.data_type != DataType::Email);
+    Ok(columns.first().map(|column| column.id.clone()))
+}
+
+/// Whether a column can be asked for cells that begin with one character, that do not, and that are empty or not.
+fn can_part_rows(filters: &ColumnFilters) -> bool {
+    let config = |operator: Operator| filters.filter_operators.iter().find(|named| named.operator == operator.as_str());
+    let takes_one_character = |operator| config(operator).is_some_and(|config| values_per_request(config, 1).is_some());
+    filters.is_filterable
+        && config(Operator::Empty).is_some()
+        && config(Operator::NotEmpty).is_some()
+        && takes_one_character(Operator::StartsWith)
+        && takes_one_character(Operator::DoesNotStartWith)
 }
 
 /// Reads how a column can be searched by whole values and by their beginning; none if not by whole values.

@@ -61,6 +61,14 @@ impl Failure {
         Self { status, errors: vec![error_object(status, "PFAPI0006", detail.into(), source)], headers: Vec::new() }
     }
 
+    /// Gives another code than the usual one.
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
+        for error in &mut self.errors {
+            error.code = code;
+        }
+        self
+    }
+
     /// Names the request header that is at fault.
     pub(crate) fn for_header(mut self, header: &'static str) -> Self {
         for error in &mut self.errors {

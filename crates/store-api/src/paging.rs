@@ -10,6 +10,9 @@ use crate::failure::Failure;
 /// Resources per page if the request does not say.
 const DEFAULT_SIZE: u32 = 25;
 
+/// The last page that is given: the vendor's platform refuses those beyond it, and so a client has to slice what is longer.
+const LAST_PAGE: u32 = 100;
+
 /// A page of a list.
 #[derive(Serialize)]
 pub(crate) struct List<T> {
@@ -71,6 +74,10 @@ fn link(call: &Call, number: u64, size: u32) -> String {
 /// Reads which page is wanted.
 pub(crate) fn page(call: &Call, max_size: u32) -> Result<Page, Failure> {
     let number = parse_number(call, "page[number]", 1, u32::MAX)?;
+    if number > LAST_PAGE {
+        let detail = format!("`page[number]` must not be beyond {LAST_PAGE}; narrow the search down");
+        return Err(Failure::parameter("page[number]", detail).with_code("PFAPI0002"));
+    }
     let size = parse_number(call, "page[size]", DEFAULT_SIZE, max_size)?;
     Ok(Page { number, size })
 }

@@ -11,6 +11,7 @@ mod schedule;
 mod serve;
 mod store;
 mod sync;
+mod verify;
 mod view;
 
 use crate::cli::{Cli, Command, Schedule};
@@ -36,6 +37,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain { sync, key } => Box::pin(view::explain(&global, &sync, &key)).await,
         Command::Rejects(command) => rejects::rejects(&global, command).await,
         Command::Adopt { sync } => Box::pin(adopt::adopt(&global, &sync)).await,
+        Command::Verify { sync, repair: true, samples } => Box::pin(verify::repair(&global, &sync, samples)).await,
+        Command::Verify { sync, repair: false, samples } => Box::pin(verify::verify(&global, &sync, samples)).await,
         Command::Sync(command) => Box::pin(life::life(&global, command)).await,
         Command::Schema => {
             output::json(&convoke_config::json_schema());

@@ -1,17 +1,14 @@
 //! Takes rows that an audience already holds into its ledger.
 
-use std::borrow::Cow;
-
-use convoke_core::hash::{ContentHasher, encode_part};
 use convoke_core::sink::ScannedRow;
 use convoke_core::spec::SyncSpec;
-use convoke_core::{ContentHash, HashKey, KeyHash, RowId, SinkError};
+use convoke_core::{HashKey, RowId, SinkError};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::event::{Event, EventKind};
 use super::fold::{Events, FoldRequest, Folded, merge_events};
-use crate::cell::canonical_cell;
+use super::scanned::RowHasher;
 use crate::engine::Engine;
 use crate::error::EngineError;
 
@@ -47,15 +44,16 @@ pub(crate) async fn adopt(
     mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
 ) -> Result<Adopted, EngineError> {
     let (mut scanned, mut unexplained) = (0, 0);
-    let contents = request.hash_key.contents_of(request.spec.columns.iter().map(|column| column.name.as_str()));
+    let hasher = RowHasher::new(request.spec, request.hash_key);
     let gather = async |events: &mut Events| {
         while let Some(row) = rows.next().await {
             let row = row.map_err(|cause| EngineError::Scan { cause })?;
             scanned += 1;
-            let Some((key, content)) = hash_row(&request, &contents, &row) else {
+            let Some(key) = hasher.key(&row) else {
                 unexplained += 1;
                 continue;
             };
+            let content = hasher.content(&row);
             let (row_id, owner) = (row.row_id.as_str(), &request.spec.name);
             events.push(Event { key, kind: EventKind::Adopted, content, order: &[], row_id, owner }).await?;
         }
@@ -65,27 +63,4 @@ pub(crate) async fn adopt(
     let (known, taken_over) = (merged.known, merged.taken_over);
     let (duplicates, duplicate_count) = (merged.duplicates, merged.duplicate_count);
     Ok(Adopted { folded, scanned, known, taken_over, duplicates, duplicate_count, unexplained })
-}
-
-/// Hashes a row's cells; none if it has no complete key. Contents that are not canonical count as unknown, so that
-/// the next plan updates the row.
-fn hash_row(request: &AdoptRequest<'_>, contents: &ContentHasher, row: &ScannedRow) -> Option<(KeyHash, ContentHash)> {
-    let columns = &request.spec.columns;
-    let cell = |index: usize| -> Option<Option<Cow<'_, str>>> {
-        let text = row.cells.get(index)?.as_deref();
-        text.map_or(Some(None), |text| canonical_cell(columns[index].data_type, text).ok())
-    };
-    let mut key = Vec::new();
-    for name in &request.spec.key {
-        let index = columns.iter().position(|column| column.name == *name)?;
-        encode_part(&mut key, Some(&cell(index)??));
-    }
-    let mut content = Vec::new();
-    for index in contents.order() {
-        let Some(cell) = cell(*index) else {
-            return Some((request.hash_key.hash_key(&key), ContentHash::UNKNOWN));
-        };
-        encode_part(&mut content, cell.as_deref());
-    }
-    Some((request.hash_key.hash_key(&key), contents.hash(&content)))
 }

@@ -25,11 +25,23 @@ pub(crate) enum EventKind {
     Adopted,
     /// The row's content was seen again in a later record.
     Confirmed,
+    /// The row was read, and holds this content.
+    Found,
+    /// The row was read, holds this content, and has lost its key cell.
+    FoundWithoutKey,
 }
 
 impl EventKind {
-    const ALL: [Self; 6] =
-        [Self::Created, Self::Updated, Self::Deleted, Self::FoundRemoved, Self::Adopted, Self::Confirmed];
+    const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Updated,
+        Self::Deleted,
+        Self::FoundRemoved,
+        Self::Adopted,
+        Self::Confirmed,
+        Self::Found,
+        Self::FoundWithoutKey,
+    ];
 
     pub(crate) fn code(self) -> u8 {
         self as u8
@@ -114,7 +126,15 @@ pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event<'_>, counts:
         (EventKind::Confirmed, Some(entry)) if entry.content == event.content => {
             *current = Some(LedgerEntry { order: OrderValue::from_slice(event.order), ..entry.clone() });
         }
-        (EventKind::Deleted | EventKind::FoundRemoved, None) | (EventKind::Confirmed, _) => {}
+        (EventKind::Found, Some(entry)) => {
+            *current = Some(LedgerEntry { content: event.content, ..entry.clone() });
+        }
+        // Without its key cell it is as a row that was taken over.
+        (EventKind::FoundWithoutKey, Some(entry)) => {
+            *current = Some(LedgerEntry { content: event.content, origin: RowOrigin::Adopted, ..entry.clone() });
+        }
+        (EventKind::Deleted | EventKind::FoundRemoved | EventKind::Found | EventKind::FoundWithoutKey, None)
+        | (EventKind::Confirmed, _) => {}
     }
     Effect::Done
 }

@@ -136,7 +136,7 @@ pub(crate) async fn reassign(
 }
 
 /// Sorts the events that `gather` pushes, merges them into the ledger and seals the new segment.
-pub(super) async fn merge_events(
+pub(crate) async fn merge_events(
     engine: &Engine,
     request: FoldRequest<'_>,
     gather: impl AsyncFnOnce(&mut Events) -> Result<(), EngineError>,
@@ -239,7 +239,7 @@ fn settle_owners(manifest: Option<&LedgerManifest>, merged: &Merged) -> Vec<(Syn
 }
 
 /// Events in the order in which they happened, on their way into the sort.
-pub(super) struct Events {
+pub(crate) struct Events {
     input: SortInput,
     places: BinaryBuilder,
     kinds: UInt8Builder,
@@ -264,7 +264,7 @@ impl Events {
         }
     }
 
-    pub(super) async fn push(&mut self, event: Event<'_>) -> Result<(), EngineError> {
+    pub(crate) async fn push(&mut self, event: Event<'_>) -> Result<(), EngineError> {
         let mut place = [0; KEY_BYTES + size_of::<u64>()];
         place[..KEY_BYTES].copy_from_slice(&event.key.0);
         place[KEY_BYTES..].copy_from_slice(&self.count.to_be_bytes());

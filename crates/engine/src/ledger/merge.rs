@@ -31,13 +31,13 @@ pub(super) struct Merge {
 }
 
 /// What the merge wrote and counted.
-pub(super) struct Merged {
+pub(crate) struct Merged {
     pub(super) written: WrittenFile,
     pub(super) counts: LedgerCounts,
     /// Change of live rows per owner.
     pub(super) owners: BTreeMap<SyncName, i64>,
     /// Events that were merged in.
-    pub(super) events: u64,
+    pub(crate) events: u64,
     pub(super) known: u64,
     /// Adopted rows that a retired sync had left.
     pub(super) taken_over: u64,

@@ -32,7 +32,8 @@ const DELETED: u8 = 2;
 const LAYOUT: Layout =
     Layout::Kept { sorted_by: "key", hashes: &["key", "content"], few_values: &["owner", "origin", "state"] };
 
-const CREATED: u8 = 0;
+/// The stored form of [`RowOrigin::Created`].
+pub(crate) const CREATED: u8 = 0;
 const ADOPTED: u8 = 1;
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -71,7 +72,7 @@ pub(crate) async fn register_ledger(
     // What a retired sync knew to be removed is everybody's.
     let mine = format!("(owner = '{owner}' OR (owner = '' AND state = {REMOVED_AT_DESTINATION}))");
     let sql = format!(
-        "SELECT key_number(key) AS key, content, order_value, row_id, {mine} AS mine, state FROM ({}) WHERE state <> {DELETED}",
+        "SELECT key_number(key) AS key, content, order_value, row_id, {mine} AS mine, state, origin FROM ({}) WHERE state <> {DELETED}",
         layers.join(" UNION ALL ")
     );
     let ledger = context.sql(&sql).await?;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "set-up shared by tests may panic as tests do")]
 
+mod audits;
 mod expressions;
 mod fixture;
 mod ledgers;

@@ -206,6 +206,85 @@ async fn an_audience_beyond_page_100_is_read_in_slices_of_the_key() {
     assert_eq!(prefixes, expected);
 }
 
+/// What the filter metadata tells of the e-mail column.
+fn metadata(operators: &[&str]) -> Value {
+    let operators: Vec<_> =
+        operators.iter().map(|name| json!({"operator": name, "isMultipleSupported": false})).collect();
+    json!({"data": {"id": "aud", "type": "AudienceFilterMetadata", "attributes": {"filterMetadata": [
+        {"columnId": "c-name", "isFilterable": false, "filterOperators": []},
+        {"columnId": "c-mail", "isFilterable": true, "filterOperators": operators}]}}})
+}
+
+#[tokio::test]
+async fn rows_without_a_key_cell_beyond_page_100_are_read_in_slices_of_a_mapped_column() {
+    let service = Service::start().await;
+    let too_long = page(&[row("r0", None)], 50_001);
+    let (one, none) = (page(&[row("r1", None)], 1), page(&[], 0));
+    service.then(200, &too_long).then(200, &too_long);
+    service.then(200, &metadata(&["EMPTY", "NOT_EMPTY", "STARTS_WITH", "DOES_NOT_START_WITH"]));
+    // No cell, then what begins otherwise, then `0`, which is too long and is cut once more.
+    service.then(200, &none).then(200, &one).then(200, &too_long).then(200, &none);
+    // Two characters, the other ones, rows whose key cell is not ours, and the sixteen digits of those that are.
+    (0..39 + 38 + 1 + 16).for_each(|_| {
+        service.then(200, &none);
+    });
+    let error = scan_all(&service).await.unwrap_err();
+    assert!(error.to_string().contains("more rows than it gave"), "50,001 were announced, one was given: {error}");
+    assert_eq!(service.http.left_over(), 0);
+    let searches: Vec<Value> = service
+        .http
+        .requests_to("/studio")
+        .iter()
+        .filter(|request| !request.target.contains("filter-metadata"))
+        .map(|request| request.json()["data"]["attributes"]["filter"]["filters"].clone())
+        .collect();
+    let told = |search: &Value| {
+        let filters = search.as_array().unwrap().iter();
+        let told: Vec<_> = filters
+            .map(|filter| {
+                let text = |name: &str| filter[name].as_str().unwrap();
+                format!("{} {} {}", text("columnId"), text("filterOperator"), filter["values"])
+            })
+            .collect();
+        (told[..told.len().min(2)].to_vec(), told.len())
+    };
+    let unkeyed = "c-key EMPTY []".to_owned();
+    let with = |second: &str| vec![unkeyed.clone(), second.to_owned()];
+    assert_eq!(told(&searches[2]), (with("c-mail EMPTY []"), 2));
+    assert_eq!(told(&searches[3]), (with("c-mail NOT_EMPTY []"), 2 + 39));
+    assert_eq!(told(&searches[4]), (with(r#"c-mail STARTS_WITH ["0"]"#), 2));
+    assert_eq!(told(&searches[5]), (with(r#"c-mail STARTS_WITH ["0"]"#), 2 + 39));
+    assert_eq!(told(&searches[6]), (with(r#"c-mail STARTS_WITH ["00"]"#), 2));
+    assert_eq!(told(&searches[6 + 39]), (with(r#"c-mail STARTS_WITH ["1"]"#), 2));
+}
+
+#[tokio::test]
+async fn an_audience_that_cannot_be_parted_is_an_error_that_names_the_limit() {
+    let service = Service::start().await;
+    let blind = AudienceBinding { key_look_up: None, ..audience() };
+    // Whoever gives pages beyond the hundredth gives them all.
+    let full = |first: usize| {
+        let rows: Vec<_> = (first..first + 500).map(|number| row(&format!("r{number}"), None)).collect();
+        page(&rows, 50_001)
+    };
+    service.then(200, &full(0)).then(200, &metadata(&["EMPTY", "STARTS_WITH"]));
+    (1..100).for_each(|number| {
+        service.then(200, &full(number * 500));
+    });
+    service.then(400, &json!({"errors": [{"id": "1", "code": "PFAPI0002", "status": "400", "title": "Bad Request"}]}));
+    let mut cursor = None;
+    let error = loop {
+        match service.sink.scan(&blind, cursor.as_deref()).await {
+            Ok(page) => cursor = Some(page.next.expect("a row is left")),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, SinkError::Protocol { .. }), "{error}");
+    for words in ["50000 rows", "searched by its beginning", "PFAPI0002"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_cursor_from_elsewhere_is_refused() {
     let service = Service::start().await;

@@ -74,6 +74,16 @@ async fn lists_are_paged_with_links_that_can_be_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_page_beyond_the_hundredth_is_given() {
+    let served = Served::start().await;
+    let (status, _) = served.get("/folders?page[number]=100").await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, document) = served.get("/folders?page[number]=101").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(errors(status, &document)[0], ("page[number]".to_owned(), "PFAPI0002".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_audience_without_a_folder_gets_one_of_its_name() {
     let served = Served::start().await;
     let (id, columns) = served.audience("Booth Scans", &[("Email", "EMAIL"), ("Company", "TEXT")]).await;
