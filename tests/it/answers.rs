@@ -50,7 +50,7 @@ impl Requests {
         let is_poisoned = String::from_utf8_lossy(request.body).contains(POISON);
         is_poisoned.then(|| {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            Fault::RefuseRequest { status: 400 }
+            Fault::RefuseRows { status: 400 }
         })
     }
 

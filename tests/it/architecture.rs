@@ -23,7 +23,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("convoke-pipeline", &["convoke-core", "convoke-engine", "convoke-delivery"]),
     ("convoke-store", &["convoke-core", "convoke-rules"]),
     ("convoke-store-api", &["convoke-core", "convoke-store"]),
-    ("convoke-testkit", &["convoke-core"]),
+    ("convoke-fault-proxy", &[]),
+    ("convoke-testkit", &["convoke-core", "convoke-fault-proxy"]),
 ];
 
 /// Crates that may depend on DataFusion: it is most of the build time.

@@ -8,6 +8,7 @@ mod bad_input;
 mod chaos;
 mod crash;
 mod daemon;
+mod drill;
 mod feeds;
 mod first_day;
 mod in_process;

@@ -65,7 +65,7 @@ impl Refusing {
 fn refusing() -> FaultScript {
     FaultScript::from_fn(|request| {
         let is_marked = request.path.contains("bulk/upsert") && String::from_utf8_lossy(request.body).contains(POISON);
-        is_marked.then_some(Fault::RefuseRequest { status: 400 })
+        is_marked.then_some(Fault::RefuseRows { status: 400 })
     })
 }
 

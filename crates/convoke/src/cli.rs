@@ -133,6 +133,9 @@ pub(crate) enum Command {
     /// Give a sync another name, or bring it to its end
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Rehearse kills and lost answers on a copy of a sync's records, and count the rows
+    #[command(long_about = DRILL_HELP)]
+    Drill(Drill),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Serve the audience store alone
@@ -146,6 +149,45 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<StoreCommand>,
     },
+}
+
+const DRILL_HELP: &str = "\
+Rehearse kills and lost answers on a copy of a sync's records, and count the rows.
+
+Takes the first records that the sync's source holds, copies them into a temporary folder, and
+keeps a scratch audience in step with the copy there, with the sync's own mapping, filter, key,
+dedupe and suppression lists. Each round changes the copy, kills the process at a boundary of the
+run, and lets requests or answers get lost, come late or come in part; or it loses the plan. Then
+the sync runs again, and every row of the scratch audience is compared with the mapped records:
+each key must stand there once, with its cells.
+
+The scratch audience is in an embedded store of the drill's own, whatever connection the sync
+names. No request leaves this machine but those that read the source; nothing of the real
+audience, ledger, checkpoint or files changes, and no quota is spent. The mode is `mirror` and no
+guard holds a plan up, so that rows are created, updated and deleted. A sync with `mode:
+delete_list` cannot be drilled.
+
+The copy is personal data. It lies in the system's folder for temporary files (TMPDIR), readable
+by this user alone, and goes with everything else when the drill ends, also on Ctrl-C.
+
+Ends with 0 if every round ended well, and with 1 after the first that did not; the same --seed
+over the same records repeats the rounds.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Drill {
+    pub(crate) sync: String,
+    /// How many records of the source to rehearse with, at most
+    #[arg(long, default_value_t = 2_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// How many rounds; 16 kill at every boundary
+    #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Which rounds; left out: any, and the drill tells which
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// One run of a drill that is under way in this folder; the drill starts these itself
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub(crate) within: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

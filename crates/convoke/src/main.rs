@@ -33,7 +33,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// wakes another one for each answer. A server has many callers at once.
 fn runtime_for(command: &Command) -> Builder {
     match command {
-        Command::Store { .. } | Command::Serve { .. } => Builder::new_multi_thread(),
+        Command::Store { .. } | Command::Serve { .. } | Command::Drill(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     }
 }

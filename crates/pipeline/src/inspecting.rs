@@ -74,7 +74,12 @@ impl Pipeline {
     }
 
     /// Takes at most `wanted` records of a split; returns how many there were.
-    async fn spool_head(&self, writer: &mut SpoolWriter, split: &Split, wanted: usize) -> Result<usize, Error> {
+    pub(crate) async fn spool_head(
+        &self,
+        writer: &mut SpoolWriter,
+        split: &Split,
+        wanted: usize,
+    ) -> Result<usize, Error> {
         let taken = std::sync::atomic::AtomicUsize::new(0);
         let content = match self.sync.source.read(split).await? {
             SplitContent::Stream(stream) => SplitContent::Stream(head(stream, wanted)),

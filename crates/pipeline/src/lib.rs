@@ -12,6 +12,7 @@ mod audience;
 mod backfill;
 mod error;
 mod events;
+mod excerpt;
 mod folders;
 mod folding;
 mod guards;

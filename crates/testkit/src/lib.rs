@@ -3,7 +3,8 @@
 pub mod clock;
 pub mod contract;
 pub mod fake_sink;
-pub mod fault_proxy;
 pub mod postgres;
 pub mod s3;
 pub mod scripted_http;
+
+pub use convoke_fault_proxy as fault_proxy;

@@ -3,6 +3,7 @@
 mod adopt;
 mod check;
 mod demo;
+mod drill;
 mod history;
 mod init;
 mod life;
@@ -40,6 +41,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Verify { sync, repair: true, samples } => Box::pin(verify::repair(&global, &sync, samples)).await,
         Command::Verify { sync, repair: false, samples } => Box::pin(verify::verify(&global, &sync, samples)).await,
         Command::Sync(command) => Box::pin(life::life(&global, command)).await,
+        Command::Drill(drill) => Box::pin(drill::drill(&global, &drill)).await,
         Command::Schema => {
             output::json(&convoke_config::json_schema());
             Ok(Exit::Success)

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "set-up shared by tests may panic as tests do")]
 
 mod audits;
+mod excerpt;
 mod expressions;
 mod fixture;
 mod ledgers;

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 use super::message::{Message, read_answer, read_request};
 use super::{Fault, FaultProxy, FaultScript, Rule, Seeded};
 
+mod kinds;
+
 const UPSERT: &str = "/audiences/a1/rows/actions/bulk/upsert";
 /// Long enough that a busy machine does not reorder what a test looks at, short enough to wait for.
 const HELD_FOR: Duration = Duration::from_secs(1);
@@ -255,7 +257,7 @@ async fn refusals_are_answered_without_the_upstream_and_keep_the_connection() {
     let script = FaultScript::rules(vec![
         Rule::on("POST", "bulk/upsert", Fault::TooManyRequests { retry_after }).once(),
         Rule::on("POST", "bulk/upsert", Fault::Unauthorized).once(),
-        Rule::on("POST", "bulk/upsert", Fault::RefuseRequest { status: 422 }).once(),
+        Rule::on("POST", "bulk/upsert", Fault::RefuseRows { status: 422 }).once(),
     ]);
     let proxy = proxy_with(&upstream, script).await;
     let mut client = Client::connect(&proxy).await;

@@ -1,97 +1,12 @@
 //! Which fault befalls which request.
 
 use std::fmt;
-use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use serde_json::Value;
 
-/// One thing that can go wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The connection closes, nothing is forwarded, and further connections are refused for so long.
-    Refuse { lasting: Duration },
-    /// The connection closes before the request is forwarded.
-    DropRequest,
-    /// The request commits and the connection closes without an answer.
-    DropAnswer,
-    /// The request commits and the client is told this status, usually 500.
-    FailAfterCommit { status: u16 },
-    /// The request commits at once; the answer comes this much later.
-    DelayAnswer { by: Duration },
-    /// The connection closes at once; the request is forwarded this much later.
-    CommitLate { after: Duration },
-    /// The request commits and the answer breaks off in the middle of its body.
-    TruncateAnswer,
-    /// The request commits and each n-th row is missing from the answer's `data`; 1 leaves out all.
-    LeaveOutRows { every: usize },
-    /// The request commits and the rows of the answer's `data` come in another order.
-    ShuffleRows,
-    /// Nothing is forwarded; 429 with `Retry-After` in whole seconds.
-    TooManyRequests { retry_after: Duration },
-    /// Nothing is forwarded; 401.
-    Unauthorized,
-    /// Nothing is forwarded; this status, as for a request that the destination refuses as a whole.
-    RefuseRequest { status: u16 },
-}
-
-impl Fault {
-    /// The name under which this fault is counted.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Refuse { .. } => "refuse",
-            Self::DropRequest => "drop_request",
-            Self::DropAnswer => "drop_answer",
-            Self::FailAfterCommit { .. } => "fail_after_commit",
-            Self::DelayAnswer { .. } => "delay_answer",
-            Self::CommitLate { .. } => "commit_late",
-            Self::TruncateAnswer => "truncate_answer",
-            Self::LeaveOutRows { .. } => "leave_out_rows",
-            Self::ShuffleRows => "shuffle_rows",
-            Self::TooManyRequests { .. } => "too_many_requests",
-            Self::Unauthorized => "unauthorized",
-            Self::RefuseRequest { .. } => "refuse_request",
-        }
-    }
-
-    /// Whether this fault acts on the rows of an answer, and so may find nothing to act on.
-    pub(super) fn alters_rows(&self) -> bool {
-        matches!(self, Self::LeaveOutRows { .. } | Self::ShuffleRows)
-    }
-
-    /// Alters the rows of an answer; false if nothing changed.
-    pub(super) fn alter(&self, rows: &mut Vec<Value>, seed: u64) -> bool {
-        match self {
-            Self::LeaveOutRows { every } => leave_out(rows, (*every).max(1)),
-            Self::ShuffleRows => shuffle(rows, seed),
-            _ => false,
-        }
-    }
-}
-
-fn leave_out(rows: &mut Vec<Value>, every: usize) -> bool {
-    let before = rows.len();
-    let mut position = 0;
-    rows.retain(|_| {
-        position += 1;
-        position % every != 0
-    });
-    rows.len() < before
-}
-
-fn shuffle(rows: &mut [Value], seed: u64) -> bool {
-    if rows.len() < 2 {
-        return false;
-    }
-    let before = rows.to_vec();
-    rows.shuffle(&mut StdRng::seed_from_u64(seed));
-    if rows == before {
-        rows.rotate_left(1);
-    }
-    rows != before
-}
+use crate::fault::Fault;
+use crate::rows;
 
 /// A request as a script sees it.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +17,18 @@ pub struct SeenRequest<'a> {
     /// Number of the request at this proxy, from 1.
     pub number: u64,
     pub body: &'a [u8],
+}
+
+impl SeenRequest<'_> {
+    /// Whether this request writes a row that has no id yet.
+    pub fn creates_rows(&self) -> bool {
+        rows::is_upsert(self.path) && rows::creates_rows(self.body)
+    }
+
+    /// Whether the body holds this text.
+    pub fn holds(&self, text: &str) -> bool {
+        !text.is_empty() && self.body.windows(text.len()).any(|part| part == text.as_bytes())
+    }
 }
 
 type Choose = Box<dyn FnMut(&SeenRequest<'_>) -> Option<Fault> + Send>;
@@ -134,7 +61,7 @@ impl FaultScript {
         Self::from_fn(move |request| seeded.draw(request, &mut random))
     }
 
-    pub(super) fn choose(&mut self, request: &SeenRequest<'_>) -> Option<Fault> {
+    pub(crate) fn choose(&mut self, request: &SeenRequest<'_>) -> Option<Fault> {
         (self.choose)(request)
     }
 }

@@ -5,9 +5,17 @@
 //! [`Fault`] for it; the [`FaultStats`] tell what was done. A request that is forwarded is forwarded in whole and its
 //! answer is awaited, also when the client goes away meanwhile: what the upstream commits depends on the script
 //! alone. TLS, upgrades and HTTP/2 are left out.
+//!
+//! What is under way stays in memory alone: a proxy writes no file, and logs nothing.
 
+mod fault;
+mod faulting;
+mod memory;
 mod message;
+mod rows;
 mod script;
+mod throttle;
+
 #[cfg(test)]
 mod tests;
 
@@ -15,16 +23,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use self::script::{Fault, FaultScript, Rule, Seeded, SeenRequest};
+pub use crate::fault::Fault;
+pub use crate::script::{FaultScript, Rule, Seeded, SeenRequest};
 
-use self::message::{Message, read_answer, read_request};
+use crate::faulting::{After, serve_request};
+use crate::memory::Memory;
+use crate::message::{Message, read_answer, read_request};
+use crate::throttle::Throttle;
 
 /// Connections the kernel may hold before they are accepted.
 const BACKLOG: u32 = 256;
@@ -48,7 +59,7 @@ pub struct FaultStats {
     pub committed: u64,
     /// Faults injected, by [`Fault::name`].
     pub injected: BTreeMap<&'static str, u64>,
-    /// Faults that were chosen but had nothing to act on: the answer held no rows to leave out or to shuffle.
+    /// Faults that were chosen but had nothing to act on: no rows to leave out or to shuffle, for example.
     pub not_applicable: u64,
 }
 
@@ -101,6 +112,11 @@ impl FaultProxy {
         *lock(&self.shared.upstream) = upstream;
     }
 
+    /// From now on no more than so many requests in any second are let through; none: any number.
+    pub fn throttle(&self, per_second: Option<u32>) {
+        *lock(&self.shared.throttle) = per_second.map(Throttle::new);
+    }
+
     /// Refuses new connections and closes idle ones; returns once that is so.
     pub async fn refuse_connections(&self) {
         self.shared.set_open(false).await;
@@ -142,6 +158,8 @@ struct Shared {
     upstream: Mutex<SocketAddr>,
     script: Mutex<FaultScript>,
     stats: Mutex<FaultStats>,
+    memory: Mutex<Memory>,
+    throttle: Mutex<Option<Throttle>>,
     /// Whether connections are wanted, and whether they are taken.
     wanted_open: watch::Sender<bool>,
     is_open: watch::Sender<bool>,
@@ -157,6 +175,8 @@ impl Shared {
             upstream: Mutex::new(upstream),
             script: Mutex::new(script),
             stats: Mutex::default(),
+            memory: Mutex::default(),
+            throttle: Mutex::default(),
             wanted_open: watch::Sender::new(true),
             is_open: watch::Sender::new(true),
             held: watch::Sender::new(0),
@@ -183,8 +203,8 @@ impl Shared {
         (number, fault)
     }
 
-    fn count_injected(&self, fault: &Fault) {
-        *lock(&self.stats).injected.entry(fault.name()).or_default() += 1;
+    fn count_injected(&self, name: &'static str) {
+        *lock(&self.stats).injected.entry(name).or_default() += 1;
     }
 
     /// Sends the request to the upstream and reads its answer: from here on it is committed or refused there.
@@ -196,6 +216,7 @@ impl Shared {
         stream.write_all(&outgoing.encode()).await?;
         let answer = read_answer(&mut BufReader::new(stream), request.method_and_path().0).await?;
         lock(&self.stats).committed += 1;
+        lock(&self.memory).note_rows(request, &answer);
         Ok(answer)
     }
 }
@@ -271,96 +292,4 @@ async fn serve_client(client: TcpStream, shared: Arc<Shared>) {
             Ok(_) | Err(_) => return,
         }
     }
-}
-
-/// What becomes of the client's connection.
-enum After {
-    KeepOpen,
-    Close,
-}
-
-async fn serve_request(
-    request: &Message,
-    client: &mut BufReader<TcpStream>,
-    shared: &Arc<Shared>,
-) -> io::Result<After> {
-    let (number, fault) = shared.choose(request);
-    let Some(fault) = fault else {
-        let answer = shared.forward(request).await?;
-        return pass_on(&answer, client).await;
-    };
-    if !fault.alters_rows() {
-        shared.count_injected(&fault);
-    }
-    match fault {
-        Fault::Refuse { lasting } => refuse_for(lasting, shared),
-        Fault::DropRequest => {}
-        Fault::DropAnswer => drop(shared.forward(request).await?),
-        Fault::FailAfterCommit { status } => {
-            shared.forward(request).await?;
-            return pass_on(&Message::error_answer(status), client).await;
-        }
-        Fault::DelayAnswer { by } => {
-            let answer = shared.forward(request).await?;
-            tokio::time::sleep(by).await;
-            return pass_on(&answer, client).await;
-        }
-        Fault::CommitLate { after } => commit_late(request.clone(), after, shared),
-        Fault::TruncateAnswer => {
-            let answer = shared.forward(request).await?;
-            client.write_all(&answer.encode_cut_short()).await?;
-        }
-        Fault::LeaveOutRows { .. } | Fault::ShuffleRows => {
-            let answer = answer_with_altered_rows(request, &fault, number, shared).await?;
-            return pass_on(&answer, client).await;
-        }
-        Fault::TooManyRequests { retry_after } => {
-            let mut answer = Message::error_answer(429);
-            answer.set_header("retry-after", &retry_after.as_secs().to_string());
-            return pass_on(&answer, client).await;
-        }
-        Fault::Unauthorized => return pass_on(&Message::error_answer(401), client).await,
-        Fault::RefuseRequest { status } => return pass_on(&Message::error_answer(status), client).await,
-    }
-    Ok(After::Close)
-}
-
-async fn pass_on(answer: &Message, client: &mut BufReader<TcpStream>) -> io::Result<After> {
-    client.write_all(&answer.encode()).await?;
-    Ok(After::KeepOpen)
-}
-
-async fn answer_with_altered_rows(
-    request: &Message,
-    fault: &Fault,
-    number: u64,
-    shared: &Shared,
-) -> io::Result<Message> {
-    let mut answer = shared.forward(request).await?;
-    if answer.alter_rows(|rows| fault.alter(rows, number)) {
-        shared.count_injected(fault);
-    } else {
-        lock(&shared.stats).not_applicable += 1;
-    }
-    Ok(answer)
-}
-
-fn refuse_for(lasting: Duration, shared: &Arc<Shared>) {
-    shared.wanted_open.send_replace(false);
-    let for_timer = Arc::clone(shared);
-    lock(&shared.background).spawn(async move {
-        tokio::time::sleep(lasting).await;
-        for_timer.wanted_open.send_replace(true);
-    });
-}
-
-fn commit_late(request: Message, after: Duration, shared: &Arc<Shared>) {
-    shared.held.send_modify(|count| *count += 1);
-    let for_later = Arc::clone(shared);
-    lock(&shared.background).spawn(async move {
-        tokio::time::sleep(after).await;
-        // The client has gone: nobody is left to be told of a failure, and `committed` counts the success.
-        let _ = for_later.forward(&request).await;
-        for_later.held.send_modify(|count| *count -= 1);
-    });
 }

@@ -15,15 +15,15 @@ const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// A request or an answer.
 #[derive(Clone, Debug)]
-pub(super) struct Message {
+pub(crate) struct Message {
     start_line: String,
     headers: Vec<(String, String)>,
     /// None: the message has no body by its kind, and its head is passed on as it came.
-    pub(super) body: Option<Vec<u8>>,
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 /// Reads a request; None if the client closed the connection between two requests.
-pub(super) async fn read_request(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Message>> {
+pub(crate) async fn read_request(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Message>> {
     let Some(mut message) = read_head(reader).await? else { return Ok(None) };
     if let Some(framing) = message.framing()? {
         message.take_body(reader, framing).await?;
@@ -32,7 +32,7 @@ pub(super) async fn read_request(reader: &mut (impl AsyncBufRead + Unpin)) -> io
 }
 
 /// Reads the final answer to a request of this method; interim answers (1xx) are passed over.
-pub(super) async fn read_answer(reader: &mut (impl AsyncBufRead + Unpin), method: &str) -> io::Result<Message> {
+pub(crate) async fn read_answer(reader: &mut (impl AsyncBufRead + Unpin), method: &str) -> io::Result<Message> {
     loop {
         let Some(mut message) = read_head(reader).await? else {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -59,7 +59,7 @@ enum Framing {
 
 impl Message {
     /// An answer of this status with a JSON:API error document.
-    pub(super) fn error_answer(status: u16) -> Self {
+    pub(crate) fn error_answer(status: u16) -> Self {
         let body = format!(r#"{{"errors":[{{"status":"{status}","title":"injected by the fault proxy"}}]}}"#);
         Self {
             start_line: format!("HTTP/1.1 {status} Injected"),
@@ -69,53 +69,81 @@ impl Message {
     }
 
     /// Method and target of a request; empty for what the start line lacks.
-    pub(super) fn method_and_path(&self) -> (&str, &str) {
+    pub(crate) fn method_and_path(&self) -> (&str, &str) {
         let mut words = self.start_line.split(' ');
         (words.next().unwrap_or_default(), words.next().unwrap_or_default())
     }
 
-    pub(super) fn status(&self) -> io::Result<u16> {
+    pub(crate) fn status(&self) -> io::Result<u16> {
         let code = self.start_line.split(' ').nth(1).and_then(|word| word.parse().ok());
         code.ok_or_else(|| invalid("the answer has no status code"))
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn set_header(&mut self, name: &str, value: &str) {
+    pub(crate) fn set_header(&mut self, name: &str, value: &str) {
         self.remove_header(name);
         self.headers.push((name.to_owned(), value.to_owned()));
     }
 
-    pub(super) fn asks_to_close(&self) -> bool {
+    pub(crate) fn asks_to_close(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// Lets `alter` change the rows of a JSON answer's `data`; false if there are none or it changed nothing.
-    pub(super) fn alter_rows(&mut self, alter: impl FnOnce(&mut Vec<Value>) -> bool) -> bool {
+    /// Lets `alter` change the rows of a JSON document's `data`; false if there are none or it changed nothing.
+    pub(crate) fn alter_rows(&mut self, alter: impl FnOnce(&mut Vec<Value>) -> bool) -> bool {
+        self.alter_document(|document| document.get_mut("data").and_then(Value::as_array_mut).is_some_and(alter))
+    }
+
+    /// Lets `alter` take rows out of one page of a search, and adjusts the total; false if it took none. Without all hits
+    /// on one page the total cannot be told, and nothing is done.
+    pub(crate) fn hide_rows(&mut self, hide: impl FnOnce(&mut Vec<Value>) -> usize) -> bool {
+        self.alter_document(|document| {
+            let total = document["meta"]["total"].as_u64();
+            let Some(rows) = document.get_mut("data").and_then(Value::as_array_mut) else { return false };
+            if total.is_some_and(|total| total != rows.len() as u64) {
+                return false;
+            }
+            let hidden = hide(rows);
+            let left = rows.len();
+            if hidden > 0 && total.is_some() {
+                document["meta"]["total"] = left.into();
+            }
+            hidden > 0
+        })
+    }
+
+    fn alter_document(&mut self, alter: impl FnOnce(&mut Value) -> bool) -> bool {
         let Some(body) = &self.body else { return false };
         let Ok(mut document) = serde_json::from_slice::<Value>(body) else { return false };
-        let Some(rows) = document.get_mut("data").and_then(Value::as_array_mut) else { return false };
-        if !alter(rows) {
+        if !alter(&mut document) {
             return false;
         }
         self.body = Some(document.to_string().into_bytes());
         true
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = self.encode_head();
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
         bytes
     }
 
     /// The message up to the middle of its body, with a head that promises all of it.
-    pub(super) fn encode_cut_short(&self) -> Vec<u8> {
+    pub(crate) fn encode_cut_short(&self) -> Vec<u8> {
         let mut bytes = self.encode_head();
         let body = self.body.as_deref().unwrap_or_default();
         bytes.extend_from_slice(&body[..body.len() / 2]);
         bytes
+    }
+
+    /// The head, and the body in about so many parts.
+    pub(crate) fn encode_in_parts(&self, parts: usize) -> (Vec<u8>, Vec<&[u8]>) {
+        let body = self.body.as_deref().unwrap_or_default();
+        let length = body.len().div_ceil(parts.max(1)).max(1);
+        (self.encode_head(), body.chunks(length).collect())
     }
 
     fn encode_head(&self) -> Vec<u8> {

@@ -1,0 +1,45 @@
+//! Reads the first records of the source, for a rehearsal on a copy of them. Leaves the source as it is.
+
+use convoke_core::RunId;
+use convoke_core::source::{Discover, Discovery, Selection};
+use convoke_engine::{Excerpt, SpoolWriter};
+use uuid::Uuid;
+
+use crate::Pipeline;
+use crate::error::Error;
+
+impl Pipeline {
+    /// Takes the first `count` records of what a run without any state would read; where there is nothing new, of what
+    /// the source still has.
+    pub async fn excerpt(&self, count: usize) -> Result<Excerpt, Error> {
+        let run = RunId(Uuid::now_v7());
+        let outcome = self.unless_cancelled(Box::pin(self.excerpt_in(run, count))).await;
+        self.services.folders.remove("spool", &run.to_string());
+        outcome?
+    }
+
+    async fn excerpt_in(&self, run: RunId, count: usize) -> Result<Excerpt, Error> {
+        let discovery = self.whatever_there_is().await?;
+        let schema = self.sync.source.describe().await?.schema;
+        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
+        let mut wanted = count;
+        for split in &discovery.splits {
+            if wanted == 0 {
+                break;
+            }
+            wanted -= self.spool_head(&mut writer, split, wanted).await?;
+        }
+        Ok(writer.finish()?.excerpt(count).await?)
+    }
+
+    async fn whatever_there_is(&self) -> Result<Discovery, Error> {
+        let source = &self.sync.source;
+        let discovered = source.discover(Discover { stored: None, reread: true }).await;
+        if discovered.as_ref().is_ok_and(|discovery| !discovery.splits.is_empty()) {
+            return Ok(discovered?);
+        }
+        let selected = source.select(&Selection::All).await?;
+        // What a discovery says of an empty source is more to the point.
+        if selected.splits.is_empty() { Ok(discovered?) } else { Ok(selected) }
+    }
+}
