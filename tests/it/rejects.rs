@@ -260,6 +260,15 @@ async fn an_export_reads_back_in_each_form() {
     let lines: Vec<Value> = ndjson.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
     assert_eq!((lines.len(), &lines[1]["cells"]["Name"]), (2, &Value::from(POISON)));
 
+    let file = scene.workspace.path("rejects.avro");
+    export(&scene, "avro", &["-o", file.to_str().expect("UTF-8")]).expect(0, &["2 rejects"]);
+    let reader = apache_avro::Reader::new(fs::File::open(&file).expect("the file")).expect("Avro");
+    let records: Vec<Value> = reader.map(|record| record.expect("a record").try_into().expect("JSON")).collect();
+    assert_eq!((&records[0]["stage"], &records[1]["stage"]), (&Value::from("invalid"), &Value::from("refused")));
+    assert_eq!((records.len(), &records[1]["attempts"], &records[0]["content"]), (2, &Value::from(1), &Value::Null));
+    assert!(records[0]["first_at"].as_i64() > Some(1_700_000_000_000));
+    assert_eq!(records[1]["cells"]["Name"], POISON);
+
     let file = scene.workspace.path("rejects.parquet");
     export(&scene, "parquet", &["-o", file.to_str().expect("UTF-8")]).expect(0, &["2 rejects"]);
     let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&file).expect("the file"));
@@ -299,6 +308,7 @@ async fn what_cannot_be_exported_or_sent_again_is_told_with_its_remedy() {
     says(&["rejects", "list", "poeple"], &["poeple", "known are people"]);
     says(&["rejects", "list", SYNC, "--run", "nonsense"], &["nonsense", "convoke runs"]);
     says(&["rejects", "export", SYNC, "--format", "parquet"], &["--output FILE"]);
+    says(&["rejects", "export", SYNC, "--format", "avro"], &["--output FILE"]);
     says(&["rejects", "export", SYNC, "--json"], &["--output FILE"]);
     says(&["rejects", "resend", SYNC, "--run", "nonsense"], &["nonsense"]);
     scene.workspace.run(3);

@@ -294,15 +294,15 @@ pub(crate) enum Rejects {
     /// `column`, `code`, `reason`, `run`, `plan`, `key` and `content` (hashes), `cells`.
     ///
     /// csv: times as RFC 3339, `cells` as one JSON object; a field that would begin a formula (= + - @, tab, carriage return)
-    /// begins with an apostrophe. ndjson: as `rejects list --json`, with `cells` as object. parquet: times in milliseconds
-    /// UTC, `cells` as map of text to text.
+    /// begins with an apostrophe. ndjson: as `rejects list --json`, with `cells` as object. avro and parquet: times in
+    /// milliseconds UTC, `cells` as map of text to text.
     #[command(verbatim_doc_comment)]
     Export {
         sync: String,
         /// What this run noted, also what is closed by now
         #[arg(long)]
         run: Option<String>,
-        /// The file; left out, or `-`: standard output (not for parquet)
+        /// The file; left out, or `-`: standard output (not for avro and parquet)
         #[arg(short, long, alias = "to", value_name = "FILE")]
         output: Option<PathBuf>,
         #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
@@ -325,6 +325,7 @@ pub(crate) enum Rejects {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum ExportFormat {
+    Avro,
     Csv,
     Ndjson,
     Parquet,

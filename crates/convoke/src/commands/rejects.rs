@@ -1,5 +1,6 @@
 //! `rejects list`, `export` and `resend`: records that were refused, with reason and origin.
 
+mod avro;
 mod export;
 mod format;
 

@@ -47,7 +47,9 @@ async fn to_standard_output(
     target: &Target,
 ) -> Result<Exit, Failure> {
     if !is_text(target.format) {
-        return Err(Failure::usage("Parquet goes to a file, not to standard output; name one with `--output FILE`"));
+        return Err(Failure::usage(
+            "Avro and Parquet go to a file, not to standard output; name one with `--output FILE`",
+        ));
     }
     if global.json {
         let message = "`--json` tells what was written to a file; name one with `--output FILE`, or ask for \

@@ -13,6 +13,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
+use super::avro::AvroFile;
 use super::{Wanted, stage, without_values};
 use crate::cli::ExportFormat;
 
@@ -50,12 +51,13 @@ static PARQUET_COLUMNS: LazyLock<SchemaRef> = LazyLock::new(|| {
 pub(super) fn is_text(format: ExportFormat) -> bool {
     match format {
         ExportFormat::Csv | ExportFormat::Ndjson => true,
-        ExportFormat::Parquet => false,
+        ExportFormat::Avro | ExportFormat::Parquet => false,
     }
 }
 
 /// Writes pages of rejects in one form.
 pub(super) enum Exporter<Sink: Write + Send> {
+    Avro(Box<AvroFile<Sink>>),
     Csv(Box<csv::Writer<Sink>>),
     Ndjson(Sink),
     Parquet(Box<ArrowWriter<Sink>>),
@@ -64,6 +66,7 @@ pub(super) enum Exporter<Sink: Write + Send> {
 impl<Sink: Write + Send> Exporter<Sink> {
     pub(super) fn new(format: ExportFormat, sink: Sink) -> io::Result<Self> {
         Ok(match format {
+            ExportFormat::Avro => Self::Avro(Box::new(AvroFile::new(sink)?)),
             ExportFormat::Csv => {
                 let mut writer = csv::Writer::from_writer(sink);
                 writer.write_record(CSV_COLUMNS)?;
@@ -80,6 +83,7 @@ impl<Sink: Write + Send> Exporter<Sink> {
 
     pub(super) fn write(&mut self, wanted: &Wanted, page: &[NotedReject]) -> io::Result<()> {
         match self {
+            Self::Avro(file) => file.write(wanted, page)?,
             Self::Csv(writer) => {
                 for noted in page {
                     let fields = csv_fields(wanted, noted);
@@ -100,6 +104,7 @@ impl<Sink: Write + Send> Exporter<Sink> {
 
     pub(super) fn finish(self) -> io::Result<()> {
         match self {
+            Self::Avro(file) => file.finish(),
             Self::Csv(mut writer) => writer.flush(),
             Self::Ndjson(mut sink) => sink.flush(),
             Self::Parquet(mut writer) => {
