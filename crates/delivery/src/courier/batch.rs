@@ -304,29 +304,22 @@ impl<'a> BatchRun<'a> {
     async fn close(&mut self, fates: Vec<Fate>) -> Result<(), DeliveryError> {
         let Some((id, rows)) = self.entry.take() else { return Ok(()) };
         let desk = &self.errand.desk;
-        let outcomes = self.outcomes(&rows, fates.clone())?;
+        let counts = count(&fates);
+        let outcomes = self.outcomes(&rows, fates)?;
         self.slot = None;
         self.reached(Boundary::BeforeAcknowledge);
         desk.ports.state.close(id, &outcomes, &desk.lease()).await.map_err(|error| desk.state_error(error))?;
         self.reached(Boundary::AfterAcknowledge);
-        self.count(&fates);
+        self.add(counts);
         Ok(())
     }
 
-    fn count(&mut self, fates: &[Fate]) {
+    fn add(&mut self, counts: OperationCounts) {
         let before = self.counts.settled();
-        for fate in fates {
-            match fate {
-                Fate::Acknowledged(_) | Fate::Deleted => self.counts.acknowledged += 1,
-                Fate::Incomplete(_) => {
-                    self.counts.acknowledged += 1;
-                    self.counts.incomplete += 1;
-                }
-                Fate::Rejected => self.counts.rejected += 1,
-                Fate::Removed => self.counts.found_removed += 1,
-                Fate::Unsure | Fate::NotApplied => {}
-            }
-        }
+        self.counts.acknowledged += counts.acknowledged;
+        self.counts.incomplete += counts.incomplete;
+        self.counts.rejected += counts.rejected;
+        self.counts.found_removed += counts.found_removed;
         let settled = self.counts.settled() - before;
         if settled > 0 {
             self.errand.progress.settled(self.batch.operation, settled);
@@ -349,4 +342,22 @@ impl<'a> BatchRun<'a> {
         self.intend(&rows, attempt, tag).await?;
         self.close(fates).await
     }
+}
+
+/// What the fates of an entry's rows add to the counts.
+fn count(fates: &[Fate]) -> OperationCounts {
+    let mut counts = OperationCounts::default();
+    for fate in fates {
+        match fate {
+            Fate::Acknowledged(_) | Fate::Deleted => counts.acknowledged += 1,
+            Fate::Incomplete(_) => {
+                counts.acknowledged += 1;
+                counts.incomplete += 1;
+            }
+            Fate::Rejected => counts.rejected += 1,
+            Fate::Removed => counts.found_removed += 1,
+            Fate::Unsure | Fate::NotApplied => {}
+        }
+    }
+    counts
 }

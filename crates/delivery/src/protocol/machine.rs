@@ -1,6 +1,6 @@
 //! The machine itself: parts, entries, answers. What a read-back concludes stands in [`super::read_back`].
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use convoke_core::RowId;
@@ -68,7 +68,8 @@ pub(super) struct Entry {
     verdict: Option<Reason>,
     /// Whether the intent is durable and not closed.
     is_open: bool,
-    pub(super) fates: BTreeMap<u32, Fate>,
+    /// One for each row, as far as it is known. Handed over as the entry is closed.
+    fates: Vec<Option<Fate>>,
     /// Answers so far that nothing was applied.
     not_applied: u32,
     /// Unknown answers so far.
@@ -77,6 +78,17 @@ pub(super) struct Entry {
     pub(super) in_part: bool,
     polls: u32,
     pub(super) reading: Option<Reading>,
+}
+
+impl Entry {
+    /// Sets the fate of a row, unless it is known already.
+    pub(super) fn settle(&mut self, row: u32, fate: Fate) {
+        // The rows of a batch ascend, and so do those of its parts.
+        let position = self.rows.binary_search(&row);
+        if let Some(known) = position.ok().and_then(|position| self.fates.get_mut(position)) {
+            known.get_or_insert(fate);
+        }
+    }
 }
 
 impl Machine {
@@ -166,12 +178,14 @@ impl Machine {
         self.due.push_back(Action::Journal { rows: part.rows.clone(), attempt: self.attempt, tag });
         let Part { rows, rounds, mut attempts, cleared, verdict } = part;
         attempts.push(self.attempt);
-        self.entry = Entry { rows, rounds, attempts, cleared, verdict, ..Entry::default() };
+        let fates = vec![None; rows.len()];
+        self.entry = Entry { rows, fates, rounds, attempts, cleared, verdict, ..Entry::default() };
     }
 
     /// Rows of the open entry whose fate is not known.
     pub(super) fn open_rows(&self) -> Vec<u32> {
-        self.entry.rows.iter().copied().filter(|row| !self.entry.fates.contains_key(row)).collect()
+        let rows = self.entry.rows.iter().zip(&self.entry.fates);
+        rows.filter(|(_, fate)| fate.is_none()).map(|(row, _)| *row).collect()
     }
 
     pub(super) fn send(&mut self) {
@@ -195,7 +209,7 @@ impl Machine {
     fn give_up(&mut self, stop: Stop) {
         self.due.clear();
         if self.entry.unknown == 0 {
-            self.set_fates(self.open_rows(), self.unapplied());
+            self.set_fates(&self.open_rows(), &self.unapplied());
             self.close();
         }
         self.due.push_back(Action::Stop(stop));
@@ -210,18 +224,17 @@ impl Machine {
     fn reject_all(&mut self, reason: &Reason) {
         let rows = self.open_rows();
         self.due.extend(rows.iter().map(|row| Action::Reject { row: *row, reason: reason.clone() }));
-        self.set_fates(rows, Fate::Rejected);
+        self.set_fates(&rows, &Fate::Rejected);
         self.close();
     }
 
-    pub(super) fn set_fates(&mut self, rows: Vec<u32>, fate: Fate) {
-        self.entry.fates.extend(rows.into_iter().map(|row| (row, fate.clone())));
+    pub(super) fn set_fates(&mut self, rows: &[u32], fate: &Fate) {
+        rows.iter().for_each(|row| self.entry.settle(*row, fate.clone()));
     }
 
     pub(super) fn close(&mut self) {
-        let fates = self.entry.rows.iter().map(|row| {
-            self.entry.fates.get(row).cloned().expect("an entry is closed once the fate of each row is set")
-        });
+        let fates = std::mem::take(&mut self.entry.fates).into_iter();
+        let fates = fates.map(|fate| fate.expect("an entry is closed once the fate of each row is set"));
         self.due.push_back(Action::Close { fates: fates.collect() });
     }
 
@@ -249,7 +262,7 @@ impl Machine {
                 (_, true) => Fate::Acknowledged(applied.row_id),
                 (_, false) => Fate::Incomplete(applied.row_id),
             };
-            self.entry.fates.entry(row).or_insert(fate);
+            self.entry.settle(row, fate);
         }
         match self.open_rows().is_empty() {
             true => self.close(),
@@ -309,8 +322,7 @@ impl Machine {
         let rows = self.open_rows();
         let tag = self.tag(self.attempt);
         self.attempt += 1;
-        let fates = self.entry.rows.iter().map(|row| self.entry.fates.get(row).cloned().unwrap_or(Fate::NotApplied));
-        let fates = fates.collect();
+        let fates = self.entry.fates.iter().map(|fate| fate.clone().unwrap_or(Fate::NotApplied)).collect();
         self.due.push_back(Action::LeaveInDoubt { rows, attempt: self.attempt, tag, fates });
     }
 
@@ -329,7 +341,7 @@ impl Machine {
         match state {
             JobState::Running => self.poll_later(job),
             JobState::Succeeded => {
-                self.set_fates(self.open_rows(), Fate::Deleted);
+                self.set_fates(&self.open_rows(), &Fate::Deleted);
                 self.close();
             }
             JobState::Incomplete => self.unknown(Doubt::Short, "the delete job was not done in full".to_owned()),

@@ -84,7 +84,7 @@ impl Machine {
                 Doubt::Lost => Fate::Acknowledged(row_id),
                 Doubt::Short | Doubt::Refused(_) => Fate::Incomplete(row_id),
             };
-            self.entry.fates.entry(row).or_insert(fate);
+            self.entry.settle(row, fate);
         }
         self.recreated.extend(missing.iter().copied());
         let noted: Vec<u32> = self.entry.rows.iter().copied().filter(|row| self.recreated.contains(row)).collect();
@@ -100,7 +100,7 @@ impl Machine {
         }
         let rounds = self.entry.rounds + 1;
         let attempts = self.entry.attempts.clone();
-        self.set_fates(missing.clone(), Fate::NotApplied);
+        self.set_fates(&missing, &Fate::NotApplied);
         self.close();
         match rounds < MAX_CREATE_ROUNDS {
             true => self.parts.push(Part { rows: missing, rounds, attempts, cleared: false, verdict: None }),
@@ -114,7 +114,7 @@ impl Machine {
     /// What is gone has its fate; what is there is sent again, in halves if it was refused and nothing was gone.
     fn conclude_by_id(&mut self, reading: Reading, missing: Vec<u32>, gone: Fate) {
         let explained = !missing.is_empty();
-        self.set_fates(missing, gone);
+        self.set_fates(&missing, &gone);
         if self.open_rows().is_empty() {
             return self.close();
         }
@@ -133,12 +133,12 @@ impl Machine {
                 // The others of its request were done. Whether this one is refused shows when it is sent alone.
                 let attempts = self.entry.attempts.clone();
                 self.parts.push(Part { rows: rows.clone(), rounds, attempts, cleared: false, verdict: None });
-                self.set_fates(rows, unapplied);
+                self.set_fates(&rows, &unapplied);
                 return self.close();
             }
             let reason = refused.reason(row);
             if unapplied == Fate::NotApplied {
-                self.set_fates(rows, Fate::Rejected);
+                self.set_fates(&rows, &Fate::Rejected);
                 self.due.push_back(Action::Reject { row, reason });
                 return self.close();
             }
@@ -146,7 +146,7 @@ impl Machine {
             // That it was rejected stands in an entry of its own, for which nothing is sent.
             let attempts = Vec::new();
             self.parts.push(Part { rows: rows.clone(), rounds, attempts, cleared: false, verdict: Some(reason) });
-            self.set_fates(rows, unapplied);
+            self.set_fates(&rows, &unapplied);
             return self.close();
         }
         let Split { first, first_is_cleared, second } = refused.split(&rows, self.entry.cleared);
@@ -154,7 +154,7 @@ impl Machine {
             let attempts = self.entry.attempts.clone();
             self.parts.push(Part { rows, rounds, attempts, cleared, verdict: None });
         }
-        self.set_fates(rows, unapplied);
+        self.set_fates(&rows, &unapplied);
         self.close();
     }
 }
