@@ -7,9 +7,10 @@ use std::time::Duration;
 use convoke_testkit::fault_proxy::{Fault, FaultProxy, FaultScript, Rule, Seeded};
 
 use crate::audience::assert_holds;
+use crate::enrich;
 use crate::workspace::{Person, SYNC, StoreProcess, Workspace, people, sync_yaml};
 
-/// Every boundary of a run, in its order; `crash_points_are_all_tested` holds this list against the binary.
+/// Every boundary of a run up to its end, in its order; `crash_points_are_all_tested` holds this list against the binary.
 pub(crate) const BOUNDARIES: [&str; 16] = [
     "before-plan-file",
     "after-plan-file",
@@ -203,5 +204,6 @@ fn crash_points_are_all_tested() {
     let output = command.env("CONVOKE_CRASH_AT", "nowhere").output().expect("the binary runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let known = text.split_once("known are ").expect("the message lists them").1.trim();
-    assert_eq!(known.split(", ").collect::<Vec<_>>(), BOUNDARIES);
+    let tested: Vec<_> = BOUNDARIES.into_iter().chain(enrich::BOUNDARIES).collect();
+    assert_eq!(known.split(", ").collect::<Vec<_>>(), tested);
 }

@@ -9,6 +9,8 @@ mod chaos;
 mod crash;
 mod daemon;
 mod drill;
+mod enrich;
+mod enrich_in_process;
 mod feeds;
 mod first_day;
 mod in_process;

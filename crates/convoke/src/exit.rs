@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     Failed,
     /// Wrong usage or configuration.
     Usage,
-    /// Records were rejected.
+    /// Records were rejected, or enrichments did not end well.
     Partial,
     /// A guard, a stale plan or unexplained rows.
     Stopped,

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use convoke_core::enrichment::{EnrichedColumn, EnrichmentReport};
 use convoke_core::plan::{DeliveryCounts, PlanCounts, PlanManifest, WithheldDeletes};
 use serde::Serialize;
 
@@ -138,6 +139,34 @@ pub(crate) fn describe_delivery(counts: &DeliveryCounts) -> String {
         ("doubles removed", counts.doubles_removed),
     ];
     join_counts(&parts, "nothing sent")
+}
+
+/// What became of enrichments: their jobs, the cells of each column, and what went wrong.
+pub(crate) fn describe_enrichment(report: &EnrichmentReport) -> Vec<String> {
+    let EnrichmentReport { jobs, from_earlier_runs, rows_looked_at, is_sample, columns, messages } = report;
+    let earlier = match from_earlier_runs {
+        0 => String::new(),
+        count => format!(" ({count} of earlier runs)"),
+    };
+    let mut lines = vec![format!("jobs: {}{earlier}", join_counts(&jobs.parts(), "none"))];
+    let sample = if *is_sample { "the first " } else { "" };
+    lines.extend(columns.iter().map(|column| format!("{} in {sample}{rows_looked_at} rows", describe_column(column))));
+    let failed = columns.iter().flat_map(|column| &column.samples);
+    lines.extend(failed.map(|row| format!("row {}: {}", row.row_id, row.summary)));
+    lines.extend(messages.iter().cloned());
+    lines
+}
+
+fn describe_column(column: &EnrichedColumn) -> String {
+    let parts = [
+        ("with a result", column.result),
+        ("without a result", column.no_result),
+        ("in error", column.error),
+        ("still loading", column.loading),
+        ("blank", column.blank),
+        ("in another state", column.other),
+    ];
+    format!("column `{}`: {}", column.name, join_counts(&parts, "none"))
 }
 
 pub(crate) fn join_counts(parts: &[(&str, u64)], none: &str) -> String {

@@ -45,6 +45,8 @@ boundaries! {
     AfterFold = "after-fold",
     BeforeCheckpoint = "before-checkpoint",
     AfterCheckpoint = "after-checkpoint",
+    BeforeEnrichment = "before-enrichment",
+    AfterEnrichment = "after-enrichment",
 }
 
 impl fmt::Display for Boundary {

@@ -8,6 +8,7 @@ mod audience_kind;
 pub mod audit;
 pub mod boundary;
 pub mod data_type;
+pub mod enrichment;
 pub mod error;
 pub mod gate;
 pub mod hash;

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::data_type::DataType;
+use crate::enrichment::{EnrichmentAnswer, EnrichmentJob, EnrichmentScope, RowStates};
 use crate::error::SinkError;
 use crate::hash::KeyHash;
 use crate::ids::{AudienceKey, RowId};
@@ -58,6 +59,37 @@ pub trait Sink: Send + Sync {
 
     /// Reads the audience's rows one bounded page after the other, with the bound columns' cells.
     async fn scan(&self, audience: &AudienceBinding, cursor: Option<&str>) -> Result<ScanPage, SinkError>;
+
+    /// Starts the enrichment of rows. It costs credits and is not idempotent. After an error that leaves a write in doubt
+    /// it may have been started.
+    async fn enrich(&self, audience: &AudienceBinding, scope: &EnrichmentScope) -> Result<EnrichmentAnswer, SinkError> {
+        let _ = scope;
+        Err(cannot_enrich(audience))
+    }
+
+    /// Asks how an enrichment stands.
+    async fn enrichment(&self, audience: &AudienceBinding, job: &JobId) -> Result<EnrichmentJob, SinkError> {
+        let _ = job;
+        Err(cannot_enrich(audience))
+    }
+
+    /// Reads the states of these columns' cells, of the rows of a scope that exist; of a whole audience of its first
+    /// `limit` rows.
+    async fn cell_states(
+        &self,
+        audience: &AudienceBinding,
+        column_ids: &[String],
+        scope: &EnrichmentScope,
+        limit: usize,
+    ) -> Result<Vec<RowStates>, SinkError> {
+        let _ = (column_ids, scope, limit);
+        Err(cannot_enrich(audience))
+    }
+}
+
+fn cannot_enrich(audience: &AudienceBinding) -> SinkError {
+    let message = format!("the destination of audience `{}` cannot enrich rows; leave `after` out", audience.name);
+    SinkError::Protocol { message }
 }
 
 /// What a sink can do, and what the delivery protocol may assume of it.
@@ -80,6 +112,8 @@ pub struct Capabilities {
     pub request_timeout: Duration,
     /// Requests in flight at once.
     pub requests_in_flight: usize,
+    /// Rows per enrichment; none: it cannot enrich rows.
+    pub enrich_rows: Option<usize>,
 }
 
 /// What the user wants to exist at the destination.

@@ -40,9 +40,29 @@ pub struct SyncSpec {
     /// Left out of the configuration hash at its default.
     #[serde(skip_serializing_if = "RemovedRows::are_respected")]
     pub removed_at_destination: RemovedRows,
+    /// What happens after a run. Not part of the configuration hash: it changes no plan.
+    #[serde(skip)]
+    pub after: Option<AfterRun>,
     /// When the sync runs by itself. Not part of the configuration hash: it changes no plan.
     #[serde(skip)]
     pub schedule: ScheduleSpec,
+}
+
+/// What happens after a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterRun {
+    pub enrich: EnrichedRows,
+    /// How long a run waits for enrichments at most; what goes on longer is looked at by the next run.
+    pub wait: Duration,
+}
+
+/// Which rows are enriched after a run that created or updated any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnrichedRows {
+    /// Those that it created or updated.
+    Changed,
+    /// The whole audience.
+    All,
 }
 
 /// Where records come from.

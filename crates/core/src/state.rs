@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::enrichment::{EnrichmentReport, Enrichments};
 use crate::error::StateError;
 use crate::hash::{ContentHash, HashKey, KeyHash};
 use crate::ids::{AudienceKey, ConnectionName, PlanId, RunId, SyncName};
@@ -36,6 +37,7 @@ pub trait StateStore:
     + Schedules
     + Audit
     + Lifecycle
+    + Enrichments
 {
 }
 
@@ -53,6 +55,7 @@ impl<T> StateStore for T where
         + Schedules
         + Audit
         + Lifecycle
+        + Enrichments
 {
 }
 
@@ -126,6 +129,8 @@ pub struct RunRecord {
     pub counts: Option<PlanCounts>,
     pub delivery: Option<DeliveryCounts>,
     pub ledger: Option<LedgerCounts>,
+    /// What became of the enrichments that the run looked at; none: there were none.
+    pub enrichment: Option<EnrichmentReport>,
 }
 
 /// How a run stands, or how it ended.

@@ -87,6 +87,7 @@ mod tests {
             settle: Duration::from_millis(2_500),
             request_timeout: Duration::from_secs(60),
             requests_in_flight: 4,
+            enrich_rows: None,
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use convoke_core::enrichment::{EnrichmentAnswer, EnrichmentJob, EnrichmentScope, RowStates};
 use convoke_core::sink::{
     Answer, AudienceBinding, AudienceSetup, AudienceTarget, Capabilities, Destination, FoundRow, JobId, JobState,
     LookUp, Provision, ProvisionAnswer, Request, ScanPage, Sink, Survey,
@@ -86,6 +87,26 @@ impl Sink for PatientReads {
     async fn scan(&self, audience: &AudienceBinding, cursor: Option<&str>) -> Result<ScanPage, SinkError> {
         let what = format!("reading the rows of audience `{}`", audience.name);
         self.patience().read(&what, || self.destination.scan(audience, cursor)).await
+    }
+
+    async fn enrich(&self, audience: &AudienceBinding, scope: &EnrichmentScope) -> Result<EnrichmentAnswer, SinkError> {
+        self.destination.enrich(audience, scope).await
+    }
+
+    async fn enrichment(&self, audience: &AudienceBinding, job: &JobId) -> Result<EnrichmentJob, SinkError> {
+        let what = format!("asking about an enrichment of audience `{}`", audience.name);
+        self.patience().read(&what, || self.destination.enrichment(audience, job)).await
+    }
+
+    async fn cell_states(
+        &self,
+        audience: &AudienceBinding,
+        column_ids: &[String],
+        scope: &EnrichmentScope,
+        limit: usize,
+    ) -> Result<Vec<RowStates>, SinkError> {
+        let what = format!("reading what was enriched in audience `{}`", audience.name);
+        self.patience().read(&what, || self.destination.cell_states(audience, column_ids, scope, limit)).await
     }
 }
 

@@ -242,6 +242,7 @@ pub(crate) fn test_spec(columns: Vec<ColumnSpec>, dedupe: convoke_core::spec::De
         resend_for: std::time::Duration::ZERO,
         shared: false,
         removed_at_destination: Default::default(),
+        after: None,
         schedule: ScheduleSpec::Manual,
     }
 }

@@ -170,6 +170,6 @@ impl Pipeline {
             spec: &self.sync.spec,
             hash_key: &self.services.hash_key,
         };
-        Ok(self.services.engine.adopt(request, self.scanned_rows(binding)).await?)
+        self.services.engine.adopt(request, self.scanned_rows(binding)).await.map_err(Error::of_scan)
     }
 }

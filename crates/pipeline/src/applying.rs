@@ -220,7 +220,7 @@ impl Pipeline {
             DeliveryEnd::WaitingForQuota { until } => Err(Error::WaitingForQuota { until }),
             DeliveryEnd::RejectLimit { .. } if in_doubt > 0 => Err(creates_in_doubt(in_doubt, binding)),
             DeliveryEnd::RejectLimit { rejected } => {
-                let counts = self.abandon(plan, "`max_reject` was passed").await?;
+                let counts = self.abandon_enriched(run.id, plan, "`max_reject` was passed", keeper).await?;
                 run.delivery = Some(DeliveryCounts { requests: report.counts.requests, ..counts });
                 Err(Error::Stopped {
                     message: format!(
@@ -353,6 +353,7 @@ impl Pipeline {
         run.state = state;
         run.ended_at = Some(self.services.clock.now());
         self.close_rejects(manifest, keeper).await?;
+        Box::pin(self.note_enrichments(run.id, manifest, &counts, keeper)).await?;
         self.reached(Boundary::BeforeCheckpoint);
         let settlement = Settlement {
             run: run.clone(),
@@ -365,6 +366,7 @@ impl Pipeline {
         if manifest.moves_checkpoint() {
             self.sync.source.acknowledge(&manifest.source.outcomes).await?;
         }
+        Box::pin(self.enrich(run, keeper)).await;
         Ok(state)
     }
 

@@ -90,6 +90,16 @@ impl Error {
         matches!(self, Self::State(StateError::Busy { .. }))
     }
 
+    /// The error of a query over a scan of the audience: a scan that has used the quota up waits like any other work.
+    pub(crate) fn of_scan(error: EngineError) -> Self {
+        match error {
+            EngineError::Scan { cause: SinkError::Quota(exhausted) } => {
+                Self::WaitingForQuota { until: exhausted.until }
+            }
+            error => Self::Engine(error),
+        }
+    }
+
     pub(crate) fn files(message: impl Into<String>, cause: std::io::Error) -> Self {
         Self::Files { message: message.into(), cause }
     }

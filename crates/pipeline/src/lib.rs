@@ -10,6 +10,7 @@ mod applying;
 mod archive;
 mod audience;
 mod backfill;
+mod enriching;
 mod error;
 mod events;
 mod excerpt;

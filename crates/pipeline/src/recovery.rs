@@ -105,7 +105,7 @@ impl Pipeline {
     }
 
     /// Finds the plan that an earlier run of this sync was delivering, if it can go on; else gives it up.
-    pub(crate) async fn leftover_plan(&self, run: RunId) -> Result<Option<PlanRecord>, Error> {
+    pub(crate) async fn leftover_plan(&self, run: RunId, keeper: &LeaseKeeper) -> Result<Option<PlanRecord>, Error> {
         let plans = self.services.state.plans_in(&self.sync.spec.name, PlanState::Applying).await?;
         let mut resumable = None;
         for plan in plans {
@@ -117,7 +117,7 @@ impl Pipeline {
                 None => "a newer plan goes on".to_owned(),
                 Some(reason) => reason,
             };
-            self.abandon(&plan, &reason).await?;
+            self.abandon_enriched(run, &plan, &reason, keeper).await?;
         }
         tracing::debug!(%run, resumable = resumable.is_some(), "looked for a plan to go on with");
         Ok(resumable)

@@ -174,16 +174,15 @@ pub(crate) fn count_resent(extent: &Extent, fates: &RefusalFates) -> Option<u64>
 }
 
 /// Whether a plan says anything about what was refused before: not one that read nothing, nor a canary, which leaves out
-/// what is over its limit.
+/// what is over its limit, nor a backfill, whose records may be older than what was refused.
 fn closes_rejects(manifest: &PlanManifest) -> bool {
-    let was_read = manifest.source.proposed.is_some() || manifest.backfill.is_some();
-    was_read && manifest.limit.is_none()
+    manifest.source.proposed.is_some() && manifest.limit.is_none() && manifest.backfill.is_none()
 }
 
 /// What a plan leaves as it is. Absence means something in a whole snapshot only.
 fn kept(manifest: &PlanManifest, fates: RefusalFates) -> KeptRejects {
     let is_whole = manifest.source.coverage == Coverage::Snapshot && manifest.source.complete;
-    if is_whole && manifest.backfill.is_none() {
+    if is_whole {
         return KeptRejects::Only(fates.held);
     }
     KeptRejects::AllBut([fates.sent, fates.settled].concat())

@@ -44,7 +44,7 @@ impl Pipeline {
     ) -> Result<Option<RunState>, Error> {
         let deletes = match self.standing(&plan.manifest.source).await? {
             Standing::Overtaken { reason } => {
-                self.abandon(plan, &reason).await?;
+                self.abandon_enriched(run.id, plan, &reason, keeper).await?;
                 return Ok(None);
             }
             Standing::Unconfirmed { reason } => self.unconfirmed_deletes(run, plan, &reason).await?,

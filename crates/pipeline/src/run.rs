@@ -58,7 +58,7 @@ impl Pipeline {
         keeper: &LeaseKeeper,
     ) -> Result<RunState, Error> {
         Box::pin(self.recover(run.id, keeper)).await?;
-        if let Some(plan) = self.leftover_plan(run.id).await?
+        if let Some(plan) = self.leftover_plan(run.id, keeper).await?
             && let Some(state) = Box::pin(self.resume(run, &plan, keeper)).await?
         {
             // What the interrupted run saw is done; now for what the source says today.
@@ -86,7 +86,7 @@ impl Pipeline {
         }
         let ended = self.recorded(async |run, keeper| {
             Box::pin(self.recover(run.id, keeper)).await?;
-            let state = match self.leftover_plan(run.id).await? {
+            let state = match self.leftover_plan(run.id, keeper).await? {
                 Some(plan) => Box::pin(self.resume(run, &plan, keeper)).await?,
                 None => None,
             };
@@ -101,8 +101,8 @@ impl Pipeline {
     pub async fn plan(&self, extent: Extent) -> Result<Ended, Error> {
         self.recorded(async |run, keeper| {
             Box::pin(self.recover(run.id, keeper)).await?;
-            if let Some(leftover) = self.leftover_plan(run.id).await? {
-                self.abandon(&leftover, "a new plan was asked for").await?;
+            if let Some(leftover) = self.leftover_plan(run.id, keeper).await? {
+                self.abandon_enriched(run.id, &leftover, "a new plan was asked for", keeper).await?;
             }
             let plan = Box::pin(self.compute_plan(run, &extent, keeper)).await?;
             hold_for_approval(&plan, None)?;
@@ -150,7 +150,7 @@ impl Pipeline {
         keeper: &LeaseKeeper,
     ) -> Result<RunState, Error> {
         let id = plan.manifest.id;
-        let leftover = self.leftover_plan(run.id).await?.filter(|leftover| leftover.manifest.id == id);
+        let leftover = self.leftover_plan(run.id, keeper).await?.filter(|leftover| leftover.manifest.id == id);
         let state = match leftover {
             Some(leftover) => Box::pin(self.resume(run, &leftover, keeper)).await?,
             None => None,
@@ -288,6 +288,7 @@ fn new_run(sync: &SyncName, started_at: convoke_core::Timestamp) -> RunRecord {
         counts: None,
         delivery: None,
         ledger: None,
+        enrichment: None,
     }
 }
 

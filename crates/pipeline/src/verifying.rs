@@ -133,8 +133,8 @@ impl Pipeline {
             run.message = Some("the audience is in step with the ledger; there is nothing to mend".to_owned());
             return Ok(RunState::Succeeded);
         }
-        if let Some(leftover) = self.leftover_plan(run.id).await? {
-            self.abandon(&leftover, "a repair was asked for").await?;
+        if let Some(leftover) = self.leftover_plan(run.id, keeper).await? {
+            self.abandon_enriched(run.id, &leftover, "a repair was asked for", keeper).await?;
         }
         self.tell_ledger(&subject, &audited, keeper).await?;
         let draft = Draft { id, surplus: audited.doubles.clone() };
@@ -208,7 +208,7 @@ impl Pipeline {
         let find = |row_ids: Vec<RowId>| {
             let look_up = async move {
                 let query = LookUp::RowIds(row_ids);
-                let found = self.read_again(|| self.sync.destination.look_up(binding, &query)).await?;
+                let found = self.sync.destination.look_up(binding, &query).await?;
                 Ok(found.into_iter().map(|found| found.row_id).collect())
             };
             look_up.boxed()
@@ -230,7 +230,7 @@ impl Pipeline {
             folder: &folder,
         };
         let audit = Box::pin(self.services.engine.audit(request, self.scanned_rows(binding)));
-        let audited = self.unless_cancelled(audit).await??;
+        let audited = self.unless_cancelled(audit).await?.map_err(Error::of_scan)?;
         let live = ledger.as_ref().map_or(0, |ledger| ledger.live);
         if !audited.counts.is_balanced() || audited.counts.ledger_rows != live || !audited.folded.counts.is_balanced() {
             let message = format!("the audit of {} does not balance: {:?}", binding.key, audited.counts);

@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Survey,
     /// A folder, an audience, columns, match criteria.
     Provision,
+    /// What the destination adds to rows, for credits.
+    Enrich,
     /// An access token.
     Token,
 }
@@ -78,6 +80,8 @@ pub(crate) enum Meaning {
     ReadBack,
     /// A read that told nothing. Asked again after a while, a bounded number of times.
     AskAgain,
+    /// Done or not, or not yet; nothing at the destination tells. The operator is told, and it is never sent again.
+    Unclear,
     /// The job is not known any more, so the rows tell what it did.
     LookRowsUp,
     /// Certainly not applied. The token is renewed and the request sent again, once; then the run stops.
@@ -99,21 +103,21 @@ pub(crate) enum Meaning {
 pub(crate) fn meaning(purpose: Purpose, came: Came) -> Meaning {
     use Meaning::*;
     let of_purpose = match came {
-        //                     create      update      delete      poll        look-up     scan        survey      provision   token
-        Came::NotSent      => [SendAgain,  SendAgain,  SendAgain,  AskAgain,   AskAgain,   AskAgain,   AskAgain,   SendAgain,  SendAgain],
-        Came::Lost         => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   SendAgain],
-        Came::Success      => [Done,       Done,       Done,       Done,       Done,       Done,       Done,       Done,       Done],
-        Came::Unreadable   => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   Refused],
-        Came::BadRequest   => [Bisect,     Bisect,     Bisect,     Refused,    Refused,    Refused,    Refused,    Refused,    Refused],
-        Came::Unauthorized => [RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, Refused],
-        Came::Forbidden    => [Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Refused],
-        Came::NotFound     => [NotFound,   NotFound,   NotFound,   LookRowsUp, NotFound,   NotFound,   NotFound,   NotFound,   Refused],
-        Came::TimedOut     => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   SendAgain],
-        Came::Conflict     => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   SendAgain],
-        Came::TooLarge     => [Halve,      Halve,      Halve,      Refused,    Refused,    Refused,    Refused,    Refused,    Refused],
-        Came::RateLimited  => [SendAgain,  SendAgain,  SendAgain,  AskAgain,   AskAgain,   AskAgain,   AskAgain,   SendAgain,  SendAgain],
-        Came::ServerError  => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   SendAgain],
-        Came::Undeclared   => [Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Refused],
+        //                     create      update      delete      poll        look-up     scan        survey      provision   enrich      token
+        Came::NotSent      => [SendAgain,  SendAgain,  SendAgain,  AskAgain,   AskAgain,   AskAgain,   AskAgain,   SendAgain,  SendAgain,  SendAgain],
+        Came::Lost         => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   Unclear,    SendAgain],
+        Came::Success      => [Done,       Done,       Done,       Done,       Done,       Done,       Done,       Done,       Done,       Done],
+        Came::Unreadable   => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   Unclear,    Refused],
+        Came::BadRequest   => [Bisect,     Bisect,     Bisect,     Refused,    Refused,    Refused,    Refused,    Refused,    Refused,    Refused],
+        Came::Unauthorized => [RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, RenewToken, Refused],
+        Came::Forbidden    => [Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Forbidden,  Refused,    Refused],
+        Came::NotFound     => [NotFound,   NotFound,   NotFound,   LookRowsUp, NotFound,   NotFound,   NotFound,   NotFound,   NotFound,   Refused],
+        Came::TimedOut     => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   Unclear,    SendAgain],
+        Came::Conflict     => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   Unclear,    SendAgain],
+        Came::TooLarge     => [Halve,      Halve,      Halve,      Refused,    Refused,    Refused,    Refused,    Refused,    Refused,    Refused],
+        Came::RateLimited  => [SendAgain,  SendAgain,  SendAgain,  AskAgain,   AskAgain,   AskAgain,   AskAgain,   SendAgain,  SendAgain,  SendAgain],
+        Came::ServerError  => [ReadBack,   ReadBack,   ReadBack,   AskAgain,   AskAgain,   AskAgain,   AskAgain,   ReadBack,   Unclear,    SendAgain],
+        Came::Undeclared   => [Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Undeclared, Refused],
     };
     of_purpose[purpose as usize]
 }
@@ -125,7 +129,7 @@ impl Purpose {
     pub(crate) fn answer_limit(self) -> usize {
         match self {
             Self::Create | Self::Update | Self::LookUp | Self::Scan => 128 * 1024 * 1024,
-            Self::Delete | Self::Poll | Self::Survey | Self::Provision => 16 * 1024 * 1024,
+            Self::Delete | Self::Poll | Self::Survey | Self::Provision | Self::Enrich => 16 * 1024 * 1024,
             Self::Token => 64 * 1024,
         }
     }
@@ -154,7 +158,7 @@ impl Came {
 mod tests {
     use super::*;
 
-    const PURPOSES: [(Purpose, &str); 9] = [
+    const PURPOSES: [(Purpose, &str); 10] = [
         (Purpose::Create, "create"),
         (Purpose::Update, "update"),
         (Purpose::Delete, "delete"),
@@ -163,6 +167,7 @@ mod tests {
         (Purpose::Scan, "scan"),
         (Purpose::Survey, "survey"),
         (Purpose::Provision, "set-up step"),
+        (Purpose::Enrich, "enrichment"),
         (Purpose::Token, "token"),
     ];
 
@@ -192,6 +197,7 @@ mod tests {
             Meaning::SendAgain => "send again",
             Meaning::ReadBack => "read back",
             Meaning::AskAgain => "ask again",
+            Meaning::Unclear => "unclear",
             Meaning::LookRowsUp => "look rows up",
             Meaning::RenewToken => "renew token",
             Meaning::Forbidden => "forbidden",

@@ -172,6 +172,11 @@ impl Call {
         format!("{self} was refused ({status}{problems})")
     }
 
+    /// Says what was refused by status and codes alone.
+    pub(crate) fn refusal_code(&self, status: u16, body: &[u8]) -> String {
+        format!("{self} was refused ({status}{})", describe_codes(&problem::parse(body)))
+    }
+
     fn request(&self, token: &HeaderValue) -> Request {
         let mut request = Request::new(self.method.clone(), self.url.clone());
         let headers = request.headers_mut();
@@ -195,7 +200,7 @@ impl Call {
         match meaning(self.purpose, came) {
             Meaning::Bisect | Meaning::Refused => Ok(Outcome::Refused { status, too_large: false, body }),
             Meaning::Halve => Ok(Outcome::Refused { status, too_large: true, body }),
-            Meaning::SendAgain | Meaning::ReadBack | Meaning::AskAgain => {
+            Meaning::SendAgain | Meaning::ReadBack | Meaning::AskAgain | Meaning::Unclear => {
                 let summary = format!("{self} was answered {status}{}", describe_codes(&problem::parse(&body)));
                 self.unanswered(came, Trouble { summary, cause: None }, retry_after)
             }

@@ -9,6 +9,7 @@ mod answers;
 mod api;
 mod client;
 mod echo;
+mod enrich;
 mod problem;
 mod provision;
 mod rate_headers;

@@ -182,6 +182,11 @@ impl Cell<'_> {
         self.state.as_ref().is_some_and(|state| state.0 == "ERROR")
     }
 
+    /// How the cell stands, in the words of the API.
+    pub(crate) fn state(&self) -> Option<&str> {
+        self.state.as_ref().map(|state| &*state.0)
+    }
+
     pub(crate) fn summary(&self) -> Option<&str> {
         self.error_details.as_ref()?.summary.as_ref().map(|summary| &*summary.0)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use convoke_core::enrichment::{EnrichmentAnswer, EnrichmentJob, EnrichmentScope, RowStates};
 use convoke_core::gate::Gate;
 use convoke_core::sink::{
     Answer, AudienceBinding, AudienceSetup, AudienceTarget, Capabilities, FoundRow, JobId, JobState, LookUp, Provision,
@@ -14,7 +15,7 @@ use crate::api::Api;
 use crate::settings::{Endpoints, Error, GtmSettings};
 use crate::token::TokenSource;
 use crate::transport::Transport;
-use crate::{client, provision, rows, scan, search, survey};
+use crate::{client, enrich, provision, rows, scan, search, survey};
 
 /// Rows per bulk upsert that the API takes.
 const UPSERT_ROWS: usize = 500;
@@ -45,6 +46,7 @@ impl GtmSink {
             settle: settings.settle,
             request_timeout: settings.http.request_timeout,
             requests_in_flight: settings.requests_in_flight,
+            enrich_rows: Some(enrich::ENRICH_ROWS),
         };
         let transport = Transport::new(client, gate, clock, settings.http.request_timeout);
         let tokens = TokenSource::new(endpoints.token, settings.client_id, settings.client_secret);
@@ -89,5 +91,23 @@ impl Sink for GtmSink {
 
     async fn scan(&self, audience: &AudienceBinding, cursor: Option<&str>) -> Result<ScanPage, SinkError> {
         scan::scan(&self.api, audience, cursor).await
+    }
+
+    async fn enrich(&self, audience: &AudienceBinding, scope: &EnrichmentScope) -> Result<EnrichmentAnswer, SinkError> {
+        enrich::enrich(&self.api, audience, scope).await
+    }
+
+    async fn enrichment(&self, audience: &AudienceBinding, job: &JobId) -> Result<EnrichmentJob, SinkError> {
+        enrich::enrichment(&self.api, audience, job).await
+    }
+
+    async fn cell_states(
+        &self,
+        audience: &AudienceBinding,
+        column_ids: &[String],
+        scope: &EnrichmentScope,
+        limit: usize,
+    ) -> Result<Vec<RowStates>, SinkError> {
+        enrich::cell_states(&self.api, audience, column_ids, scope, limit).await
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! The tuples name the columns in the order in which queries give them.
 
+use convoke_core::enrichment::{EnrichmentId, EnrichmentScope, EnrichmentStage, OpenEnrichment};
 use convoke_core::hash::KeyHash;
 use convoke_core::ids::ConnectionName;
 use convoke_core::journal::{Entry, EntryId, Intent, Operation, unpack_outcomes, unpack_rows};
-use convoke_core::sink::AttemptTag;
+use convoke_core::sink::{AttemptTag, JobId};
 use convoke_core::state::{AuditRecord, Checkpoint, PlanRecord, PlanState, Recreated, RunRecord, RunState};
-use convoke_core::{AudienceKey, SyncName, Timestamp};
+use convoke_core::{AudienceKey, RowId, SyncName, Timestamp};
 
 use crate::fault::Fault;
 use crate::stored;
 
 pub(crate) const COUNTS: &str = "the counts of a run";
+pub(crate) const ENRICHMENT: &str = "the enrichments of a run";
 pub(crate) const PLAN_MANIFEST: &str = "the manifest of a plan";
 pub(crate) const POSITION: &str = "the position of a source";
 pub(crate) const CHECKPOINT_COUNTS: &str = "the counts of a checkpoint";
@@ -21,6 +23,7 @@ pub(crate) const BINDING: &str = "the audience binding of a sync";
 pub(crate) const SPENT: &str = "the budget of a credential";
 const ENTRY: &str = "a damaged journal entry";
 const KEY: &str = "a key hash";
+const ROW_IDS: &str = "the rows of an enrichment";
 
 /// Id, plan, sync, connection, audience id, batch, operation, attempt, tag, time of the intent, number of rows, packed
 /// rows, packed outcomes.
@@ -63,7 +66,7 @@ pub(crate) fn recreated_from(rows: Vec<(Vec<u8>, i64, i64)>) -> Result<Vec<Recre
     Ok(found)
 }
 
-/// Id, sync, start, end, state, plan, message, counts, delivery, ledger.
+/// Id, sync, start, end, state, plan, message, counts, delivery, ledger, enrichment.
 pub(crate) type RunColumns = (
     String,
     String,
@@ -75,10 +78,11 @@ pub(crate) type RunColumns = (
     Option<String>,
     Option<String>,
     Option<String>,
+    Option<String>,
 );
 
 pub(crate) fn run_from(columns: RunColumns) -> Result<RunRecord, Fault> {
-    let (id, sync, started_at, ended_at, state, plan, message, counts, delivery, ledger) = columns;
+    let (id, sync, started_at, ended_at, state, plan, message, counts, delivery, ledger, enrichment) = columns;
     Ok(RunRecord {
         id: stored::run_id(&id)?,
         sync: SyncName::new(sync),
@@ -90,6 +94,7 @@ pub(crate) fn run_from(columns: RunColumns) -> Result<RunRecord, Fault> {
         counts: stored::optional_from_json(counts, COUNTS)?,
         delivery: stored::optional_from_json(delivery, COUNTS)?,
         ledger: stored::optional_from_json(ledger, COUNTS)?,
+        enrichment: stored::optional_from_json(enrichment, ENRICHMENT)?,
     })
 }
 
@@ -126,4 +131,35 @@ pub(crate) type AuditColumns = (i64, String, String, String);
 
 pub(crate) fn audit_from((at, actor, action, detail): AuditColumns) -> AuditRecord {
     AuditRecord { at: Timestamp(at), actor, action, detail }
+}
+
+/// Id, run, connection, audience id, stage, job.
+pub(crate) type EnrichmentColumns = (i64, String, String, String, String, Option<String>);
+
+pub(crate) fn enrichment_from(columns: EnrichmentColumns) -> Result<OpenEnrichment, Fault> {
+    let (id, run, connection, audience_id, stage, job) = columns;
+    Ok(OpenEnrichment {
+        id: EnrichmentId(id),
+        run: stored::run_id(&run)?,
+        audience: AudienceKey { connection: ConnectionName::new(connection), audience_id },
+        stage: stored::known(EnrichmentStage::parse(&stage, job), "the stage of an enrichment")?,
+    })
+}
+
+pub(crate) fn job_of(stage: &EnrichmentStage) -> Option<String> {
+    match stage {
+        EnrichmentStage::Started(JobId(job)) => Some(job.clone()),
+        EnrichmentStage::Noted | EnrichmentStage::Starting => None,
+    }
+}
+
+pub(crate) fn scope_to_json(scope: &EnrichmentScope) -> Result<Option<String>, Fault> {
+    let row_ids: Option<Vec<&str>> = scope.rows().map(|rows| rows.iter().map(RowId::as_str).collect());
+    stored::optional_to_json(row_ids.as_ref(), ROW_IDS)
+}
+
+pub(crate) fn scope_from(row_ids: Option<String>) -> Result<EnrichmentScope, Fault> {
+    let row_ids: Option<Vec<String>> = stored::optional_from_json(row_ids, ROW_IDS)?;
+    Ok(row_ids
+        .map_or(EnrichmentScope::Audience, |ids| EnrichmentScope::Rows(ids.into_iter().map(RowId::new).collect())))
 }

@@ -42,6 +42,7 @@ use crate::fault::Fault;
 mod borrowed;
 mod connecting;
 mod doubt;
+mod enrichments;
 mod migrations;
 mod server;
 mod sql;

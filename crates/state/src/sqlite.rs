@@ -15,6 +15,7 @@ use crate::{OpenMode, file};
 
 mod connection;
 mod database_file;
+mod enrichments;
 mod file_system;
 mod migrations;
 mod place;

@@ -7,13 +7,13 @@ use std::borrow::Cow;
 use axum::http::StatusCode;
 use convoke_store::column::Column;
 use convoke_store::row::{Row, RowSet};
-use convoke_store::{CellWrite, ProblemKind, RowSearch, RowWrite, Sort};
+use convoke_store::{CellWrite, Enrichment, ProblemKind, RowSearch, RowWrite, Sort};
 use serde::ser::{Error as _, SerializeSeq, SerializeStruct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::call::{Call, check_type};
-use crate::document::{Document, Outcome, Resource, answer};
+use crate::call::{Call, check_type, required};
+use crate::document::{Document, Outcome, Resource, answer, no_content};
 use crate::failure::Failure;
 use crate::paging::{self, List};
 
@@ -23,6 +23,8 @@ const MAX_UPSERT: usize = 50;
 const MAX_BULK_UPSERT: usize = 500;
 /// Rows per bulk delete.
 const MAX_BULK_DELETE: usize = 1000;
+/// Rows per enrichment.
+const MAX_ENRICH: usize = 1000;
 /// Rows per page of a search.
 const MAX_PAGE_SIZE: u32 = 500;
 
@@ -62,6 +64,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 /// A row as the API shows it: all cells of the given columns.
 struct RowView<'a> {
+    set: &'a RowSet,
     row: &'a Row,
     columns: &'a [&'a Column],
 }
@@ -102,7 +105,11 @@ impl Serialize for ValuesView<'_> {
         let mut values = serializer.serialize_seq(Some(self.0.columns.len()))?;
         for column in self.0.columns {
             let value = cells.value(column);
-            let state = if value.is_some() { "RESULT" } else { "BLANK" };
+            let state = match value {
+                Some(_) => "RESULT",
+                None if self.0.set.is_unmatched(self.0.row, column) => "NO_RESULT",
+                None => "BLANK",
+            };
             values.serialize_element(&CellView { column_id: &column.id, value, state })?;
         }
         values.end()
@@ -110,7 +117,7 @@ impl Serialize for ValuesView<'_> {
 }
 
 fn views<'a>(set: &'a RowSet, columns: &'a [&'a Column]) -> Vec<RowView<'a>> {
-    set.rows.iter().map(|row| RowView { row, columns }).collect()
+    set.rows.iter().map(|row| RowView { set, row, columns }).collect()
 }
 
 pub(crate) async fn upsert(call: Call) -> Outcome {
@@ -224,6 +231,49 @@ pub(crate) async fn bulk_delete(call: Call) -> Outcome {
     let ids: Vec<&str> = body.data.iter().map(|row| row.id.as_str()).collect();
     let job = call.tenant.delete_rows(call.path("audienceId"), &ids).await?;
     answer(StatusCode::ACCEPTED, &Document { data: AsyncJob { id: &job.id, kind: "RowAsyncJob" } })
+}
+
+#[derive(Deserialize)]
+struct EnrichBody {
+    data: EnrichData,
+}
+
+#[derive(Deserialize)]
+struct EnrichData {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    attributes: EnrichAttributes,
+}
+
+#[derive(Deserialize)]
+struct EnrichAttributes {
+    scope: Option<String>,
+    rows: Option<Vec<String>>,
+    columns: Option<Vec<String>>,
+}
+
+pub(crate) async fn enrich(call: Call) -> Outcome {
+    let body: EnrichBody = call.document()?;
+    check_type(body.data.kind.as_deref(), "AudienceEnrichment", "/data/type")?;
+    let EnrichAttributes { scope, rows, columns } = body.data.attributes;
+    let scope = required(scope, "/data/attributes/scope")?;
+    let row_ids = match scope.as_str() {
+        "AUDIENCE" => None,
+        "ROW" => Some(required(rows, "/data/attributes/rows")?),
+        _ => {
+            let detail = "`scope` must be `AUDIENCE` or `ROW`";
+            return Err(Failure::at("/data/attributes/scope", ProblemKind::Value, detail));
+        }
+    };
+    if row_ids.as_ref().is_some_and(|rows| !(1..=MAX_ENRICH).contains(&rows.len())) {
+        let detail = format!("`rows` must hold from 1 to {MAX_ENRICH} rows");
+        return Err(Failure::at("/data/attributes/rows", ProblemKind::Missing, detail));
+    }
+    let enrichment = Enrichment { row_ids: row_ids.as_deref(), column_ids: columns.as_deref() };
+    match call.tenant.enrich(call.path("audienceId"), enrichment).await? {
+        Some(job) => answer(StatusCode::ACCEPTED, &Document { data: AsyncJob { id: &job.id, kind: "EnrichJob" } }),
+        None => no_content(),
+    }
 }
 
 #[derive(Serialize)]

@@ -74,6 +74,7 @@ fn studio() -> Router<Arc<Surface>> {
         .route("/audiences/{audienceId}", get(audiences::show).patch(audiences::change).delete(audiences::remove))
         .route("/audiences/{audienceId}/filter-metadata", get(columns::filter_metadata))
         .route("/audiences/{audienceId}/actions/match-criteria", post(columns::set_match_criteria))
+        .route("/audiences/{audienceId}/actions/enrich", post(rows::enrich))
         .route("/audiences/{audienceId}/jobs/{jobId}", get(rows::job_status))
         .route("/audiences/{audienceId}/columns/actions/bulk/create", post(columns::create))
         .route("/audiences/{audienceId}/columns/{columnId}", patch(columns::change).delete(columns::remove))

@@ -53,12 +53,14 @@ impl JobStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JobKind {
     RowDelete,
+    Enrich,
 }
 
 impl JobKind {
     fn as_str(self) -> &'static str {
         match self {
             Self::RowDelete => "ROW_DELETE",
+            Self::Enrich => "AUDIENCE_ENRICH",
         }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! It promises that a write is applied as a whole or not at all, is durable when the call returns, and that no row id is
 //! ever given twice. Several processes may open the same file. Everything belongs to an OAuth client and is invisible to
-//! the others: see [`Tenant`]. HTTP is the work of `convoke-store-api`. Enrichment is left out: a cell holds a value or
-//! is blank.
+//! the others: see [`Tenant`]. HTTP is the work of `convoke-store-api`. There is no reference data: what is enriched ends
+//! without a result.
 
 pub mod audience;
 pub mod client;
 pub mod column;
 mod database;
+mod enrich;
 pub mod error;
 pub mod folder;
 pub mod job;
@@ -24,6 +25,7 @@ mod value;
 
 pub use client::{Caller, Client, NewClient, TokenGrant};
 pub use database::Store;
+pub use enrich::Enrichment;
 pub use error::{Error, Place, Problem, ProblemKind, Result};
 pub use page::{Listing, Page, Sort};
 pub use row_search::RowSearch;

@@ -1,8 +1,8 @@
 //! Rows and how their cells are stored.
 //!
 //! A row's cells are one JSON array of the values as they were sent; a column's value stands at the column's position,
-//! NULL where it is blank, trailing NULLs left out. Only values are stored: a cell's state is `RESULT` if it has one and
-//! `BLANK` if not.
+//! NULL where it is blank, trailing NULLs left out. A cell's state is `RESULT` if it has a value; if not, `NO_RESULT` where one
+//! was looked for, else `BLANK`.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::audience;
 use crate::column::{self, Column};
+use crate::enrich::{self, Unmatched};
 use crate::error::{Error, Result};
 use crate::statement::{Bind, Statement};
 use crate::tenant::Tenant;
@@ -25,6 +26,14 @@ pub struct RowSet {
     /// All columns of the audience, in the order of their creation.
     pub columns: Vec<Column>,
     pub rows: Vec<Row>,
+    pub(crate) unmatched: Unmatched,
+}
+
+impl RowSet {
+    /// Whether a value was looked for, for this cell, and not found.
+    pub fn is_unmatched(&self, row: &Row, column: &Column) -> bool {
+        self.unmatched.contains(&(row.id, column.position))
+    }
 }
 
 /// A row.
@@ -86,7 +95,8 @@ impl Tenant {
         if rows.is_empty() {
             return Err(Error::not_found("row", row_id));
         }
-        Ok(RowSet { columns, rows: rows.into_iter().map(|stored| stored.row).collect() })
+        let unmatched = enrich::unmatched(&mut reading, &columns, &rows).await?;
+        Ok(RowSet { columns, rows: rows.into_iter().map(|stored| stored.row).collect(), unmatched })
     }
 }
 

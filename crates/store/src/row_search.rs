@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::audience::{self, Audience};
 use crate::column::{self, Column};
+use crate::enrich;
 use crate::error::{Error, Place, Problem, ProblemKind, Result};
 use crate::page::{Page, Sort};
 use crate::row::{self, RowSet, StoredRow};
@@ -57,9 +58,11 @@ impl Tenant {
         let found = select.rows(&mut reading).await?;
         let mut rows = Vec::with_capacity(found.len());
         for row in &found {
-            rows.push(StoredRow::from_row(row)?.row);
+            rows.push(StoredRow::from_row(row)?);
         }
-        Ok((RowSet { columns, rows }, total))
+        let unmatched = enrich::unmatched(&mut reading, &columns, &rows).await?;
+        let rows = rows.into_iter().map(|stored| stored.row).collect();
+        Ok((RowSet { columns, rows, unmatched }, total))
     }
 }
 

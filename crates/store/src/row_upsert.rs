@@ -12,6 +12,7 @@ use convoke_core::Timestamp;
 
 use crate::audience::{self, Audience};
 use crate::column::{self, Column};
+use crate::enrich;
 use crate::error::{Error, Place, Problem, ProblemKind, Result};
 use crate::row::{self, IndexEntry, Row, RowSet, StoredRow};
 use crate::statement::{Bind, Statement};
@@ -48,8 +49,11 @@ impl Tenant {
         let now = self.store.now();
         let batch = Batch::prepare(&audience, &columns, &stored, writes, now)?;
         batch.save(&mut writing, &audience, now).await?;
+        // A row that is new was not enriched.
+        let known: &[StoredRow] = if stored.is_empty() { &[] } else { &batch.rows };
+        let unmatched = enrich::unmatched(&mut writing, &columns, known).await?;
         writing.commit().await?;
-        Ok(RowSet { columns, rows: batch.rows.into_iter().map(|stored| stored.row).collect() })
+        Ok(RowSet { columns, rows: batch.rows.into_iter().map(|stored| stored.row).collect(), unmatched })
     }
 }
 

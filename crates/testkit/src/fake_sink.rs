@@ -5,6 +5,7 @@
 //! arrives and holds also if the caller stops listening. Tests read the rows directly, past the API.
 
 mod audience;
+mod enriching;
 mod faults;
 mod setup;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use convoke_core::enrichment::{EnrichmentAnswer, EnrichmentJob, EnrichmentScope, RowStates};
 use convoke_core::gate::QuotaExhausted;
 use convoke_core::sink::{
     Answer, AppliedRow, AudienceBinding, AudienceSetup, AudienceTarget, BoundColumn, Capabilities, FailedCell,
@@ -24,6 +26,7 @@ use convoke_core::{AudienceKey, Clock, ConnectionName, DataType, KeyHash, RowId,
 
 pub use audience::LiveRow;
 use audience::{Audience, NewRow};
+use enriching::{Enriching, contains};
 use faults::{Dice, shortened, shuffled};
 pub use faults::{Faults, WriteFault};
 use setup::Account;
@@ -51,6 +54,7 @@ struct Inner {
     sent: Vec<Request>,
     /// When each delete job ends, and how.
     jobs: Vec<(Duration, JobState)>,
+    enriching: Enriching,
     deepest: usize,
     under_way: usize,
 }
@@ -65,6 +69,7 @@ impl FakeSink {
             dice: Dice::new(faults),
             sent: Vec::new(),
             jobs: Vec::new(),
+            enriching: Enriching::default(),
             deepest: 0,
             under_way: 0,
         };
@@ -82,6 +87,7 @@ impl FakeSink {
             settle: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
             requests_in_flight: 3,
+            enrich_rows: Some(4),
         }
     }
 
@@ -147,6 +153,21 @@ impl FakeSink {
     /// Requests that arrived so far, applied or not.
     pub fn sent(&self) -> Vec<Request> {
         self.inner().sent.clone()
+    }
+
+    /// Decides what the next requests for enrichments are answered, in place of a job.
+    pub fn script_enrichments(&self, answers: impl IntoIterator<Item = EnrichmentAnswer>) {
+        self.inner().enriching.script(answers);
+    }
+
+    /// Decides how long the next enrichments take, and how they end.
+    pub fn script_enrichment_ends(&self, ends: impl IntoIterator<Item = (Duration, EnrichmentJob)>) {
+        self.inner().enriching.script_ends(ends);
+    }
+
+    /// Requests for enrichments that arrived so far, whatever they were answered.
+    pub fn enrichments_asked_for(&self) -> Vec<EnrichmentScope> {
+        self.inner().enriching.asked.clone()
     }
 
     /// The most writes that were under way at once.
@@ -383,6 +404,43 @@ impl Sink for FakeSink {
         let scanned =
             |row: &LiveRow| ScannedRow { row_id: row.row_id.clone(), key_cell: row.key_cell, cells: row.cells.clone() };
         Ok(ScanPage { rows: rows.get(start..end).unwrap_or_default().iter().map(scanned).collect(), next })
+    }
+
+    async fn enrich(
+        &self,
+        _audience: &AudienceBinding,
+        scope: &EnrichmentScope,
+    ) -> Result<EnrichmentAnswer, SinkError> {
+        self.clock.sleep(LATENCY).await;
+        let now = self.clock.elapsed();
+        let mut inner = self.inner();
+        let rows: Vec<RowId> = inner.audience.live(now).into_iter().map(|row| row.row_id).collect();
+        Ok(inner.enriching.start(scope, &rows, now))
+    }
+
+    async fn enrichment(&self, _audience: &AudienceBinding, job: &JobId) -> Result<EnrichmentJob, SinkError> {
+        self.clock.sleep(LATENCY).await;
+        let now = self.clock.elapsed();
+        let mut inner = self.inner();
+        if inner.dice.read_fails() {
+            return Err(unavailable());
+        }
+        Ok(inner.enriching.job(job, now))
+    }
+
+    async fn cell_states(
+        &self,
+        _audience: &AudienceBinding,
+        column_ids: &[String],
+        scope: &EnrichmentScope,
+        limit: usize,
+    ) -> Result<Vec<RowStates>, SinkError> {
+        self.clock.sleep(LATENCY).await;
+        let now = self.clock.elapsed();
+        let inner = self.inner();
+        let limit = if scope.rows().is_some() { usize::MAX } else { limit };
+        let rows = inner.audience.visible(now).into_iter().filter(|row| contains(scope, &row.row_id)).take(limit);
+        Ok(rows.map(|row| inner.enriching.states(&row.row_id, column_ids.len(), now)).collect())
     }
 }
 

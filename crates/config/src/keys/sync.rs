@@ -41,7 +41,7 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
         SCHEDULE,
         "When `convoke serve` runs the sync by itself: `daily` at 09:00 UTC, `weekly` on Saturday at 18:00 UTC, `manual` for not at all, or a block with a cron expression. Left out: `manual`.",
     ),
-    Key::planned("after", "What happens after a run."),
+    Key::optional("after", Shape::Object(AFTER), "What happens after a run."),
 ]);
 
 const SOURCE: Shape = Shape::OneOf(&[
@@ -149,6 +149,19 @@ const SCHEDULE_PARTS: &[Key] = &[
         "catch_up",
         Shape::Choice(&["latest", "none"]),
         "Whether the latest of the times that nothing served, while no process ran, is made up for.",
+    ),
+];
+
+const AFTER: &[Key] = &[
+    Key::required(
+        "enrich",
+        Shape::Choice(&["changed", "all"]),
+        "Which rows the destination is asked to enrich after a run that created or updated any: those rows (changed), or the whole audience (all). Each costs credits there.",
+    ),
+    Key::optional(
+        "wait",
+        Shape::Duration,
+        "How long a run waits for that at most. What goes on longer is looked at by the next run.",
     ),
 ];
 

@@ -176,7 +176,8 @@ fn every_built_key_is_described_and_no_planned_key_is_offered() {
     assert_eq!(sync["mode"]["default"], json!("upsert"));
     assert!(sync["suppress"]["description"].is_string());
     assert_eq!(sync["schedule"]["anyOf"][1]["properties"]["timezone"]["default"], json!("UTC"));
-    assert!(sync["after"].is_null());
+    assert_eq!(sync["after"]["properties"]["wait"]["default"], json!("10m"));
+    assert!(sync["source"]["properties"]["csv_drop"]["properties"]["encoding"].is_null());
 }
 
 #[test]

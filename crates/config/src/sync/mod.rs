@@ -1,5 +1,6 @@
 //! Decodes one file of `syncs/`, and checks what the table of keys cannot say.
 
+mod after;
 mod audience;
 mod dedupe;
 mod guards;
@@ -73,6 +74,7 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
     if mode == Some(SyncMode::DeleteList) {
         warn_about_unused_columns(&mapping, key.as_deref(), report);
     }
+    let after = after::decode(&root.field("after"), mode, report);
     let removed_field = root.field("removed_at_destination");
     let removed = removed_field.choice(REMOVED_ROWS);
     check_restoring(&removed_field, removed, mode, report);
@@ -90,6 +92,7 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         resend_for: root.field("rejects").field("resend_for").duration()?,
         shared: root.field("shared").boolean()?,
         removed_at_destination: removed?,
+        after: after?,
         schedule: schedule?,
     };
     let folder_place = root.field("source").field("csv_drop").field("path").place;

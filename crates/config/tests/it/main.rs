@@ -1,5 +1,6 @@
 //! Loads whole configuration directories from memory, and the shipped one from disk.
 
+mod after;
 mod directory;
 mod examples;
 mod problems;

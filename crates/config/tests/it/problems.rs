@@ -32,7 +32,17 @@ fn a_wrong_sync_is_refused_with_line_key_and_remedy() {
             "sync: People_1",
             "1: `sync`: expected a name of lower-case letters, digits and `-`, at most 64, not `People_1`",
         ),
-        ("key: [Email]", "after: { enrich: changed }\nkey: [Email]", "7: `after`: `after` is not built yet; remove it"),
+        (
+            "key: [Email]",
+            "after: { enrich: some }\nkey: [Email]",
+            "7: `after.enrich`: expected one of `changed`, `all`, not `some`",
+        ),
+        ("key: [Email]", "after: { wait: 1m }\nkey: [Email]", "7: `after.enrich`: is missing"),
+        (
+            "key: [Email]",
+            "after: { enrich: all }\nmode: delete_list\nkey: [Email]",
+            "7: `after`: `mode: delete_list` leaves no row to enrich; leave it out",
+        ),
         (
             "mode: snapshot",
             "mode: snapshot, encoding: latin1",

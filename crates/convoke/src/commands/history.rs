@@ -106,6 +106,9 @@ fn print_run(run: &RunRecord) {
             ledger.live_before, ledger.created, ledger.adopted, ledger.deleted, ledger.found_removed, ledger.live_after
         ));
     }
+    for told in run.enrichment.iter().flat_map(output::describe_enrichment) {
+        output::line(format!("  enriched  {told}"));
+    }
     if let Some(message) = &run.message {
         output::line(format!("  message   {message}"));
     }

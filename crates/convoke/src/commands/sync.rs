@@ -1,6 +1,7 @@
 //! `plan`, `apply` and `run`.
 
 use convoke_core::PlanId;
+use convoke_core::enrichment::EnrichmentReport;
 use convoke_core::state::{PlanRecord, RunRecord};
 use convoke_pipeline::{Ended, Error, approves, chain};
 use serde::Serialize;
@@ -91,7 +92,7 @@ pub(super) async fn conclude(
     let ended = ended?;
     let exit = match &ended.error {
         Some(Error::Request { .. }) => Exit::Usage,
-        _ => Exit::of_run(ended.run.state, signals.received()),
+        _ => exit_of(&ended, signals),
     };
     if global.json {
         output::json(&Facts { resent, ..facts(&ended, exit) });
@@ -108,8 +109,22 @@ pub(super) async fn conclude(
             if let Some(resent) = resent {
                 output::line(output::describe_resent(resent));
             }
+            let enriched = ended.resumed.iter().chain([&ended.run]).filter_map(|run| run.enrichment.as_ref());
+            for told in enriched.flat_map(output::describe_enrichment) {
+                output::line(format!("enrichment: {told}"));
+            }
             Ok(exit)
         }
+    }
+}
+
+/// A run that went well, but for enrichments that did not, ends as partial.
+fn exit_of(ended: &Ended, signals: &Signals) -> Exit {
+    let runs = ended.resumed.iter().chain([&ended.run]);
+    let is_enriched = runs.filter_map(|run| run.enrichment.as_ref()).all(EnrichmentReport::is_complete);
+    match Exit::of_run(ended.run.state, signals.received()) {
+        Exit::Success if !is_enriched => Exit::Partial,
+        exit => exit,
     }
 }
 

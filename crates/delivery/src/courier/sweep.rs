@@ -9,7 +9,7 @@ use convoke_core::state::Recreated;
 use convoke_core::{KeyHash, RowId};
 
 use super::desk::Desk;
-use crate::protocol::{MAX_POLLS, MAX_SENDS, Surplus, backoff, poll_delay, rows_named_by};
+use crate::protocol::{MAX_POLLS, MAX_SENDS, MAX_UNKNOWN, Surplus, backoff, poll_delay, rows_named_by};
 use crate::report::{DeliveryError, SweepReport};
 
 /// Journal entries per read.
@@ -82,23 +82,31 @@ async fn find(desk: &Desk<'_>, keys: &[Recreated]) -> Result<Vec<FoundRow>, Deli
 }
 
 /// Deletes rows; returns those that may still be there, for the next sweep.
+///
+/// What is in doubt is looked up and deleted again, a bounded number of times: a row that stays would look like somebody
+/// else's to the guard of the next plan.
 async fn remove(desk: &Desk<'_>, surplus: &[(RowId, KeyHash)]) -> Result<Vec<RowId>, DeliveryError> {
-    let per_request = desk.ports.sink.capabilities().delete_rows.max(1);
-    let mut left = Vec::new();
-    for part in surplus.chunks(per_request) {
-        let row_ids: Vec<RowId> = part.iter().map(|(row_id, _)| row_id.clone()).collect();
-        if !delete(desk, &row_ids).await? {
-            left.extend(row_ids);
+    let Capabilities { max_commit_delay, settle, delete_rows, .. } = desk.ports.sink.capabilities();
+    let mut left: Vec<RowId> = surplus.iter().map(|(row_id, _)| row_id.clone()).collect();
+    for round in 1..=MAX_UNKNOWN {
+        let mut in_doubt = Vec::new();
+        for row_ids in left.chunks(delete_rows.max(1)) {
+            if !delete(desk, row_ids).await? {
+                in_doubt.extend_from_slice(row_ids);
+            }
+        }
+        if in_doubt.is_empty() {
+            return Ok(in_doubt);
+        }
+        // Until it has come or never will, a read-back could adopt a row that such a delete then takes away.
+        desk.extend_quiet(max_commit_delay + settle).await?;
+        desk.wait(settle, backoff(round)).await;
+        left = desk.find_ids(&in_doubt).await?.into_iter().map(|found| found.row_id).collect();
+        if left.is_empty() || desk.halt.is_cancelled() {
+            break;
         }
     }
-    if left.is_empty() {
-        return Ok(left);
-    }
-    let Capabilities { max_commit_delay, settle, .. } = desk.ports.sink.capabilities();
-    // Until it has come or never will, a read-back could adopt a row that such a delete then takes away.
-    desk.extend_quiet(max_commit_delay + settle).await?;
-    desk.wait(settle, Duration::ZERO).await;
-    Ok(desk.find_ids(&left).await?.into_iter().map(|found| found.row_id).collect())
+    Ok(left)
 }
 
 /// Whether the rows are certainly gone.

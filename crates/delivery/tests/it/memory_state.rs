@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use convoke_core::enrichment::{
+    EnrichmentId, EnrichmentScope, EnrichmentStage, Enrichments, NewEnrichment, OpenEnrichment,
+};
 use convoke_core::hash::HashKey;
 use convoke_core::journal::{Entry, EntryId, Intent, RowOutcome};
 use convoke_core::ledger::LedgerManifest;
@@ -536,3 +539,34 @@ impl Lifecycle for MemoryState {
         unreachable!("the life of syncs is the pipeline's")
     }
 }
+
+#[async_trait]
+impl Enrichments for MemoryState {
+    async fn note_enrichment(&self, _enrichment: &NewEnrichment, _lease: &Lease) -> Result<()> {
+        unreachable!("{ENRICHING}")
+    }
+
+    async fn open_enrichments(&self, _sync: &SyncName) -> Result<Vec<OpenEnrichment>> {
+        unreachable!("{ENRICHING}")
+    }
+
+    async fn enrichment_scope(&self, _id: EnrichmentId) -> Result<Option<EnrichmentScope>> {
+        unreachable!("{ENRICHING}")
+    }
+
+    async fn move_enrichment(
+        &self,
+        _id: EnrichmentId,
+        _from: &EnrichmentStage,
+        _to: &EnrichmentStage,
+        _lease: &Lease,
+    ) -> Result<()> {
+        unreachable!("{ENRICHING}")
+    }
+
+    async fn close_enrichment(&self, _id: EnrichmentId, _lease: &Lease) -> Result<()> {
+        unreachable!("{ENRICHING}")
+    }
+}
+
+const ENRICHING: &str = "enriching is the pipeline's";

@@ -294,6 +294,8 @@ impl<'a> Sieve<'a> {
         let keys = match fate {
             Some(Fate::RefusedBefore) => &mut fates.held,
             Some(Fate::Create | Fate::Update) => &mut fates.sent,
+            // It is older than what is in the row, and may be older than what was refused.
+            Some(Fate::Superseded) => return,
             _ => &mut fates.settled,
         };
         keys.push(key);

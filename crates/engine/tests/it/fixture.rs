@@ -100,6 +100,7 @@ pub(crate) fn spec(mode: SyncMode) -> SyncSpec {
         resend_for: Duration::ZERO,
         shared: false,
         removed_at_destination: Default::default(),
+        after: None,
         schedule: ScheduleSpec::Manual,
     }
 }

@@ -46,6 +46,7 @@ pub fn retired_spec(name: &SyncName, binding: &AudienceBinding) -> SyncSpec {
         shared: true,
         removed_at_destination: RemovedRows::Respect,
         resend_for: Duration::ZERO,
+        after: None,
         schedule: ScheduleSpec::Manual,
     }
 }

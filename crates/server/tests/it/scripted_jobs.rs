@@ -159,6 +159,7 @@ pub(crate) fn record(sync: &SyncName, from: Timestamp, to: Timestamp, state: Run
         counts: None,
         delivery: None,
         ledger: None,
+        enrichment: None,
     }
 }
 

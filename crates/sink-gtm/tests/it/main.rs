@@ -2,6 +2,7 @@
 
 mod answers;
 mod contract;
+mod enrich;
 mod faults;
 mod fixture;
 mod privacy;

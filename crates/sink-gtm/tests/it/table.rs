@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_core::SinkError;
+use convoke_core::enrichment::{EnrichmentAnswer, EnrichmentScope};
 use convoke_core::sink::{
     Answer, AudienceSetup, AudienceTarget, JobId, JobState, LookUp, Provision, ProvisionAnswer, Sink,
 };
@@ -41,6 +42,15 @@ fn cells() -> Vec<(&'static str, &'static str, &'static str)> {
 fn replies(line: &str, purpose: &str) -> Vec<Reply> {
     match line {
         NOT_WHOLE => broken(&success(purpose)),
+        // 204 is declared of it: there is nothing to do.
+        "2xx, as declared" if purpose == "enrichment" => {
+            vec![Reply::Answer(success(purpose)), HttpAnswer::new(204, "").into()]
+        }
+        "2xx, anything else" if purpose == "enrichment" => vec![
+            HttpAnswer::new(202, "").into(),
+            HttpAnswer::new(202, r#"{"data": [{"id": "a""#).into(),
+            Reply::json(202, &json!({"errors": []})),
+        ],
         "2xx, as declared" => vec![Reply::Answer(success(purpose))],
         "2xx, anything else" => vec![
             HttpAnswer::new(200, "").into(),
@@ -94,6 +104,7 @@ fn success(purpose: &str) -> HttpAnswer {
     match purpose {
         "create" | "update" | "look-up" | "scan" => HttpAnswer::json(200, &page(&rows, 2)),
         "delete" => HttpAnswer::json(202, &json!({"data": {"id": "j", "type": "RowAsyncJob"}})),
+        "enrichment" => HttpAnswer::json(202, &json!({"data": {"id": "j", "type": "EnrichJob"}})),
         "poll" => HttpAnswer::json(
             200,
             &json!({"data": {"id": "j", "type": "JobStatus", "attributes": {"status": "RUNNING"}}}),
@@ -144,6 +155,13 @@ async fn word_of(purpose: &str, sink: &GtmSink) -> &'static str {
             Ok(ProvisionAnswer::Refused { .. }) => "refused",
             Ok(ProvisionAnswer::NotApplied { .. }) => "send again",
             Ok(ProvisionAnswer::Unknown { .. }) => "read back",
+            Err(error) => word_of_error(&error),
+        },
+        "enrichment" => match sink.enrich(&audience(), &EnrichmentScope::Rows(row_ids())).await {
+            Ok(EnrichmentAnswer::Started(_) | EnrichmentAnswer::NothingToDo) => "done",
+            Ok(EnrichmentAnswer::NoCredits { .. } | EnrichmentAnswer::Refused { .. }) => "refused",
+            Ok(EnrichmentAnswer::NotStarted { .. }) => "send again",
+            Ok(EnrichmentAnswer::Unknown { .. }) => "unclear",
             Err(error) => word_of_error(&error),
         },
         // Nothing is sent without a token, so a write tells how asking for one went.
@@ -259,15 +277,15 @@ async fn hold_for(line: &str, purpose: &str, expected: &str, reply: Reply) {
 #[tokio::test]
 async fn every_line_of_the_table_holds_for_each_kind_of_request() {
     let cells = cells();
-    assert_eq!(cells.len(), 14 * 9, "the table has another shape");
-    for line in cells.chunks(9) {
+    assert_eq!(cells.len(), 14 * 10, "the table has another shape");
+    for line in cells.chunks(10) {
         join_all(line.iter().map(|(line, purpose, expected)| hold(line, purpose, expected))).await;
     }
 }
 
 #[tokio::test]
 async fn a_token_refused_once_is_renewed_for_each_kind_of_request() {
-    for purpose in ["create", "update", "delete", "poll", "look-up", "scan", "survey", "set-up step"] {
+    for purpose in ["create", "update", "delete", "poll", "look-up", "scan", "survey", "set-up step", "enrichment"] {
         let service = Service::start().await;
         service.http.then(HttpAnswer::new(401, "").into()).then(success(purpose).into());
         assert_eq!(word_of(purpose, &service.sink).await, "done", "{purpose}");

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::PostgresState;
 use super::sql::storable;
-use crate::columns::{COUNTS, RunColumns, run_from};
+use crate::columns::{COUNTS, ENRICHMENT, RunColumns, run_from};
 use crate::fault::Fault;
 use crate::stored;
 
@@ -16,7 +16,7 @@ use crate::stored;
 macro_rules! select_runs {
     ($rest:literal) => {
         concat!(
-            "SELECT id, sync, started_at, ended_at, state, plan, message, counts, delivery, ledger FROM runs ",
+            "SELECT id, sync, started_at, ended_at, state, plan, message, counts, delivery, ledger, enrichment FROM runs ",
             $rest
         )
     };
@@ -76,7 +76,7 @@ async fn insert_run(connection: &mut PgConnection, run: &RunRecord) -> Result<()
 pub(super) async fn replace_run(connection: &mut PgConnection, run: &RunRecord) -> Result<(), Fault> {
     let replaced = sqlx::query(
         "UPDATE runs SET sync = $2, started_at = $3, ended_at = $4, state = $5, plan = $6, message = $7, counts = $8,
-             delivery = $9, ledger = $10 WHERE id = $1",
+             delivery = $9, ledger = $10, enrichment = $11 WHERE id = $1",
     )
     .bind(run.id.to_string())
     .bind(run.sync.as_str())
@@ -88,6 +88,7 @@ pub(super) async fn replace_run(connection: &mut PgConnection, run: &RunRecord) 
     .bind(stored::optional_to_json(run.counts.as_ref(), COUNTS)?)
     .bind(stored::optional_to_json(run.delivery.as_ref(), COUNTS)?)
     .bind(stored::optional_to_json(run.ledger.as_ref(), COUNTS)?)
+    .bind(stored::optional_to_json(run.enrichment.as_ref(), ENRICHMENT)?)
     .execute(connection)
     .await?;
     if replaced.rows_affected() == 0 {

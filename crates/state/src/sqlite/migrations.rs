@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0003_short_row_ids.sql"),
     include_str!("../../migrations/sqlite/0004_schedules.sql"),
     include_str!("../../migrations/sqlite/0005_rejects_live_on.sql"),
+    include_str!("../../migrations/sqlite/0006_enrichments.sql"),
 ];
 
 /// Where a database file stands.

@@ -5,7 +5,7 @@ use convoke_core::ids::RunId;
 use convoke_core::state::{RunRecord, Runs};
 use convoke_core::{StateError, SyncName};
 
-use crate::columns::{COUNTS, run_from};
+use crate::columns::{COUNTS, ENRICHMENT, run_from};
 use crate::fault::Fault;
 use crate::sqlite::SqliteState;
 use crate::sqlite::writer::Transaction;
@@ -15,7 +15,7 @@ use crate::stored;
 macro_rules! select_runs {
     ($rest:literal) => {
         concat!(
-            "SELECT id, sync, started_at, ended_at, state, plan, message, counts, delivery, ledger FROM runs ",
+            "SELECT id, sync, started_at, ended_at, state, plan, message, counts, delivery, ledger, enrichment FROM runs ",
             $rest
         )
     };
@@ -85,7 +85,7 @@ impl Transaction {
     pub(super) async fn replace_run(&mut self, run: &RunRecord) -> Result<(), Fault> {
         let replaced = sqlx::query(
             "UPDATE runs SET sync = ?, started_at = ?, ended_at = ?, state = ?, plan = ?, message = ?, counts = ?,
-                 delivery = ?, ledger = ? WHERE id = ?",
+                 delivery = ?, ledger = ?, enrichment = ? WHERE id = ?",
         )
         .bind(run.sync.as_str())
         .bind(run.started_at.0)
@@ -96,6 +96,7 @@ impl Transaction {
         .bind(stored::optional_to_json(run.counts.as_ref(), COUNTS)?)
         .bind(stored::optional_to_json(run.delivery.as_ref(), COUNTS)?)
         .bind(stored::optional_to_json(run.ledger.as_ref(), COUNTS)?)
+        .bind(stored::optional_to_json(run.enrichment.as_ref(), ENRICHMENT)?)
         .bind(run.id.to_string())
         .execute(&mut self.connection)
         .await?;

@@ -196,3 +196,76 @@ async fn the_file_is_readable_by_its_owner_only() {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
     }
 }
+
+/// How many of the audience's match cells are in each of these states: blank, without a result.
+async fn match_states(served: &Served, audience: &str, column: &str) -> (usize, usize) {
+    let (_, page) = served.search(audience, "", json!({})).await;
+    let of_row = |row: &Value| {
+        let cells = row["attributes"]["values"].as_array().unwrap().clone();
+        text(&cells.into_iter().find(|cell| cell["columnId"] == column).unwrap()["state"])
+    };
+    let states: Vec<String> = page["data"].as_array().unwrap().iter().map(of_row).collect();
+    let count = |state: &str| states.iter().filter(|found| *found == state).count();
+    (count("BLANK"), count("NO_RESULT"))
+}
+
+fn enrichment(attributes: &Value) -> Value {
+    json!({"data": {"type": "AudienceEnrichment", "attributes": attributes}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_enriched_ends_without_a_result_and_nothing_else_changes() {
+    let served = Served::start().await;
+    let (audience, columns) = served.audience("A", &[("Email", "EMAIL")]).await;
+    let path = format!("/audiences/{audience}/actions/enrich");
+    let all = enrichment(&json!({"scope": "AUDIENCE"}));
+    let rows = (0..3).map(|n| row(None, &[(&columns[0], json!(format!("p{n}@example.com")))])).collect();
+    let (_, created) = served.bulk_upsert(&audience, rows).await;
+    let ids: Vec<String> = created["data"].as_array().unwrap().iter().map(|row| text(&row["id"])).collect();
+    assert_eq!(served.post(&path, all.clone()).await.0, StatusCode::NO_CONTENT, "there is no match column");
+
+    let criteria = json!({"data": {"type": "UpsertMatchCriteria", "attributes": {
+        "matchCriteria": [{"columnId": columns[0], "mappedTo": "CONTACT_EMAIL"}]}}});
+    let (_, matched) = served.post(&format!("/audiences/{audience}/actions/match-criteria"), criteria).await;
+    let column = text(&matched["data"]["id"]);
+    assert_eq!(match_states(&served, &audience, &column).await, (3, 0));
+    let one = enrichment(&json!({"scope": "ROW", "rows": [ids[1]], "columns": [column]}));
+    let (status, started) = served.post(&path, one).await;
+    assert_eq!((status, &started["data"]["type"]), (StatusCode::ACCEPTED, &json!("EnrichJob")));
+    let (_, job) = served.get(&format!("/audiences/{audience}/jobs/{}", text(&started["data"]["id"]))).await;
+    assert_eq!(job["data"]["attributes"]["status"], "SUCCEEDED");
+    assert_eq!(match_states(&served, &audience, &column).await, (2, 1));
+    let (_, shown) = served.get(&format!("/audiences/{audience}/rows/{}", ids[1])).await;
+    assert_eq!(cell(&shown["data"], &columns[0]), &json!("p1@example.com"));
+
+    assert_eq!(served.post(&path, all.clone()).await.0, StatusCode::ACCEPTED);
+    assert_eq!(match_states(&served, &audience, &column).await, (0, 3));
+    let delete = json!({"data": [{"type": "Row", "id": ids[0]}]});
+    let bulk_delete = format!("/audiences/{audience}/rows/actions/bulk/delete");
+    served.call(Method::DELETE, &bulk_delete, Some(delete)).await;
+    assert_eq!(match_states(&served, &audience, &column).await, (0, 2));
+    let gone = enrichment(&json!({"scope": "ROW", "rows": [ids[0]]}));
+    assert_eq!(served.post(&path, gone).await.0, StatusCode::NO_CONTENT);
+    let own = enrichment(&json!({"scope": "AUDIENCE", "columns": [columns[0]]}));
+    assert_eq!(served.post(&path, own).await.0, StatusCode::NO_CONTENT, "a column of clients is not enriched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enrichment_that_names_nothing_that_is_there_is_refused_at_its_place() {
+    let served = Served::start().await;
+    let (audience, _) = served.audience("A", &[("Email", "EMAIL")]).await;
+    let cases = [
+        (json!({}), "/data/attributes/scope"),
+        (json!({"scope": "ALL"}), "/data/attributes/scope"),
+        (json!({"scope": "ROW"}), "/data/attributes/rows"),
+        (json!({"scope": "ROW", "rows": []}), "/data/attributes/rows"),
+        (json!({"scope": "ROW", "rows": ["x"]}), "/data/attributes/rows/0"),
+        (json!({"scope": "AUDIENCE", "columns": ["x"]}), "/data/attributes/columns/0"),
+    ];
+    for (attributes, pointer) in cases {
+        let path = format!("/audiences/{audience}/actions/enrich");
+        let (status, document) = served.post(&path, enrichment(&attributes)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{attributes}");
+        assert_eq!(errors(status, &document)[0].0, pointer, "{attributes}");
+    }
+}

@@ -4,6 +4,7 @@
 //! Faults are not its matter: lost answers and refusals for load belong to the tests of each sink.
 
 mod account;
+mod enriching;
 mod rows;
 mod setup;
 
@@ -42,5 +43,7 @@ where
         rows::an_update_of_an_unknown_row_makes_none,
         rows::deleted_rows_are_gone_and_others_stay,
         rows::a_scan_gives_every_row_once,
+        enriching::enriched_rows_have_a_state_and_others_do_not,
+        enriching::without_rows_there_is_nothing_to_enrich,
     }
 }

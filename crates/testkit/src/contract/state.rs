@@ -15,6 +15,7 @@ use serde_json::Value;
 
 pub mod audiences;
 pub mod audit;
+pub mod enrichments;
 pub mod journal;
 pub mod leases;
 pub mod ledgers;
@@ -73,6 +74,12 @@ macro_rules! state_contract {
             }
             audit {
                 the_audit_trail_is_kept_newest_first,
+            }
+            enrichments {
+                what_is_to_be_enriched_is_noted_once,
+                an_enrichment_begins_only_from_the_stage_it_is_in,
+                a_closed_enrichment_is_gone,
+                no_enrichment_is_touched_under_a_lost_lease,
             }
             journal {
                 an_entry_is_open_until_it_is_closed_once,

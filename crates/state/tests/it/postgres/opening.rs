@@ -234,6 +234,7 @@ async fn text_that_the_server_cannot_hold_does_not_fail_a_run() {
         counts: None,
         delivery: None,
         ledger: None,
+        enrichment: None,
     };
     state.start_run(&run).await.unwrap();
     let stored = state.run(run.id).await.unwrap().unwrap();

@@ -14,7 +14,7 @@ use convoke_core::spec::{AudienceKind, AudienceSpec};
 use convoke_core::{AudienceKey, ConnectionName, DataType, RowId};
 
 /// More polls than any job of a test takes; each waits for an answer, so none is a sleep.
-const POLL_LIMIT: usize = 100_000;
+pub(super) const POLL_LIMIT: usize = 100_000;
 
 pub(super) const AUDIENCE: &str = "Booth Scans";
 pub(super) const FOLDER: &str = "Events";

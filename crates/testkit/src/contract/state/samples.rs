@@ -71,6 +71,7 @@ pub(super) fn run(started_at: i64) -> RunRecord {
         counts: None,
         delivery: None,
         ledger: None,
+        enrichment: None,
     }
 }
 
