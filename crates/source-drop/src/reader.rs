@@ -162,6 +162,9 @@ impl FileReader {
         let columns = match next {
             Next::End => Err("the file is empty: it has not even a header".to_owned()),
             Next::Broken(reason) => Err(reason),
+            Next::Record { .. } if records.has_stray_text() => {
+                Err("the header has text behind a closing quote; is a quote missing?".to_owned())
+            }
             Next::Record { .. } => self.aliases.column_names(records.cells(cell_count)),
         };
         Ok(columns.map(|columns| (records, columns)))
@@ -217,6 +220,9 @@ impl Batch {
     /// Appends a record; the error says what is wrong with it and never shows a value.
     fn push(&mut self, records: &Records<File>, cell_count: usize, line: u64) -> Result<(), String> {
         let expected = self.builders.len();
+        if records.has_stray_text() {
+            return Err("text behind a closing quote, so a quote may be missing and lines may run together".to_owned());
+        }
         if cell_count != expected {
             return Err(format!("{cell_count} fields where the header has {expected}"));
         }

@@ -39,6 +39,52 @@ pub(crate) struct Records<R> {
     bytes_read: u64,
     /// Whether the last record reached the end of the file without a line end.
     is_cut: bool,
+    delimiter: u8,
+    quotes: Quotes,
+}
+
+/// Follows the quotes of a record as the splitter does, which takes text behind a closing quote into the cell.
+#[derive(Default)]
+struct Quotes {
+    place: Place,
+    has_stray: bool,
+}
+
+/// Where in a cell the next byte stands.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Start,
+    Plain,
+    Quoted,
+    /// Behind a quote that closes, or is the first of two that stand for one.
+    Closed,
+}
+
+impl Quotes {
+    fn follow(&mut self, bytes: &[u8], delimiter: u8) {
+        let Some(last) = bytes.last() else { return };
+        if self.place != Place::Closed && memchr::memchr(b'"', bytes).is_none() {
+            if self.place != Place::Quoted {
+                self.pass(*last, delimiter);
+            }
+            return;
+        }
+        bytes.iter().for_each(|byte| self.pass(*byte, delimiter));
+    }
+
+    fn pass(&mut self, byte: u8, delimiter: u8) {
+        self.place = match (self.place, byte) {
+            (Place::Quoted, b'"') => Place::Closed,
+            (Place::Quoted, _) | (Place::Closed | Place::Start, b'"') => Place::Quoted,
+            (_, byte) if byte == delimiter || matches!(byte, b'\r' | b'\n') => Place::Start,
+            (Place::Closed, _) => {
+                self.has_stray = true;
+                Place::Plain
+            }
+            (Place::Start | Place::Plain, _) => Place::Plain,
+        };
+    }
 }
 
 /// How far the record under way has come.
@@ -64,6 +110,8 @@ impl<R: Read> Records<R> {
             line: 1,
             bytes_read: 0,
             is_cut: false,
+            delimiter,
+            quotes: Quotes::default(),
         };
         while records.unread.len() < 3 && records.fill()? {}
         let start = &records.buffer[records.unread.clone()];
@@ -97,6 +145,12 @@ impl<R: Read> Records<R> {
         self.is_cut
     }
 
+    /// Whether text stands behind a closing quote of the last record. Then a quote may be missing, and the record may
+    /// hold others that are not its own.
+    pub(crate) fn has_stray_text(&self) -> bool {
+        self.quotes.has_stray
+    }
+
     /// The fingerprint of all bytes read.
     pub(crate) fn fingerprint(&self) -> String {
         self.hasher.finalize().to_hex().to_string()
@@ -105,6 +159,7 @@ impl<R: Read> Records<R> {
     /// Reads the next record; tells how many cells it has.
     pub(crate) fn advance(&mut self) -> io::Result<(Next, usize)> {
         let mut progress = Progress::default();
+        self.quotes = Quotes::default();
         loop {
             if self.unread.is_empty() && !self.fill()? {
                 return Ok(self.finish(&mut progress));
@@ -149,6 +204,7 @@ impl<R: Read> Records<R> {
         let (result, consumed, written, ended) =
             self.splitter.read_record(input, &mut self.cells[progress.bytes..], &mut self.ends[progress.cells..]);
         self.line += line_ends(&input[..consumed]);
+        self.quotes.follow(&input[..consumed], self.delimiter);
         self.unread.start += consumed;
         progress.bytes += written;
         progress.cells += ended;
@@ -245,6 +301,34 @@ mod tests {
             "",
         ] {
             assert_eq!(records_of(OneByOne(bytes.as_bytes())), records_of(bytes.as_bytes()), "{bytes:?}");
+        }
+    }
+
+    /// Of each record, whether text stands behind a closing quote.
+    fn strays_of(input: impl Read) -> Vec<bool> {
+        let mut records = Records::start(input, b',').unwrap().unwrap_or_else(|reason| panic!("{reason}"));
+        let mut found = Vec::new();
+        while let (Next::Record { .. }, _) = records.advance().unwrap() {
+            found.push(records.has_stray_text());
+        }
+        found
+    }
+
+    #[test]
+    fn text_behind_a_closing_quote_is_noticed_in_its_record_alone() {
+        let table: [(&str, &[bool]); 8] = [
+            ("\"a\",\"b\"\n\"c\",d\n", &[false, false]),
+            ("\"a \"\"x\"\" b\",c\n\"\"\"\",\"\"\n", &[false, false]),
+            ("5\" pipe,b\nc,say \"hi\"\n", &[false, false]),
+            ("\"a\r\nb\",c\r\n\"d\"\r\n", &[false, false]),
+            ("\"Bo\"by,b\nc,d\n", &[true, false]),
+            ("u10,\"Name 10\nu11,\"Name 11\",C\nu12,x\n", &[true, false]),
+            ("\"u10\",\"Name 10\n\"u11\",\"Name 11\"\nc,d\n", &[true, false]),
+            ("a,\"b\" \n", &[true]),
+        ];
+        for (text, strays) in table {
+            assert_eq!(strays_of(text.as_bytes()), strays, "{text:?}");
+            assert_eq!(strays_of(OneByOne(text.as_bytes())), strays, "{text:?} byte by byte");
         }
     }
 
