@@ -137,6 +137,26 @@ async fn a_record_that_cannot_be_read_withholds_deletes_until_it_is_allowed_for(
     assert_holds(&store.base_url, &store.client, &people(1..41)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quote_that_was_left_out_deletes_nobody() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.drop_csv("1.csv", &people(0..40));
+    workspace.run(0);
+    let whole = fs::read_to_string(workspace.path("drop/1.csv")).expect("the drop");
+    let mut lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+    let quote = |line: &str, end: &str| {
+        let (email, rest) = line.split_once(',').expect("cells");
+        let (name, rest) = rest.split_once(',').expect("cells");
+        format!("{email},\"{name}{end},{rest}")
+    };
+    (lines[11], lines[12]) = (quote(&lines[11], ""), quote(&lines[12], "\""));
+    workspace.write("drop/2.csv", &(lines.join("\n") + "\n"));
+    workspace.run(3).expect(3, &["2 delete withheld"]);
+    workspace.convoke(&["rejects", "list", SYNC]).expect(0, &["2.csv:12", "a quote may be missing"]);
+    assert_holds(&store.base_url, &store.client, &people(0..40)).await;
+}
+
 #[test]
 fn a_suppression_list_without_entries_stops_the_run() {
     let workspace = Workspace::embedded();
