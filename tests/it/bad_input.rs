@@ -143,7 +143,8 @@ async fn a_quote_that_was_left_out_deletes_nobody() {
     let workspace = Workspace::remote(&store.base_url, &store.client);
     workspace.drop_csv("1.csv", &people(0..40));
     workspace.run(0);
-    let whole = fs::read_to_string(workspace.path("drop/1.csv")).expect("the drop");
+    workspace.drop_csv("2.csv", &people(0..40));
+    let whole = fs::read_to_string(workspace.path("drop/2.csv")).expect("the drop");
     let mut lines: Vec<String> = whole.lines().map(str::to_owned).collect();
     let quote = |line: &str, end: &str| {
         let (email, rest) = line.split_once(',').expect("cells");
