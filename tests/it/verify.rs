@@ -154,6 +154,33 @@ async fn a_repair_that_dies_is_gone_on_with_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_is_not_applied_makes_nobody_again_whom_people_removed() {
+    let (store, workspace) = filled();
+    let (url, client) = (store.base_url.as_str(), &store.client);
+    delete_row(url, client, "People", &email(1)).await;
+    let repair = workspace.convoke(&["verify", SYNC, "--repair", "--json"]);
+    repair.expect(3, &[]);
+    assert_eq!(repair.json()["plan"]["counts"]["creates"], 1, "{}", repair.text());
+
+    // Nobody applies it, and the next run comes.
+    let mut changed = people(0..PEOPLE);
+    changed[2].name = "Changed".to_owned();
+    workspace.drop_csv("2.csv", &changed);
+    workspace.run(0);
+    let without: Vec<_> = changed.iter().filter(|person| person.email != email(1)).cloned().collect();
+    assert_holds(url, client, &without).await;
+    assert_figures(&verify(&workspace, 3), &json!({ "rows": 39, "ledger_rows": 40, "in_step": 39, "missing": 1 }));
+
+    // The next repair finds the same, and the row is back once that is applied.
+    let repair = workspace.convoke(&["verify", SYNC, "--repair", "--json"]);
+    repair.expect(3, &[]);
+    let plan = repair.json()["plan"]["id"].as_str().expect("an id").to_owned();
+    workspace.convoke(&["apply", &plan]).expect(0, &[]);
+    assert_holds(url, client, &changed).await;
+    assert_figures(&verify(&workspace, 0), &json!({ "rows": 40, "ledger_rows": 40, "in_step": 40 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_verified_is_said() {
     let store = StoreProcess::start();
     let workspace = Workspace::remote(&store.base_url, &store.client);

@@ -3,8 +3,10 @@
 //! The scan is joined with the ledger by row id, which no hand can edit. What comes of it is sorted by key, so that the
 //! entry and the rows of a key follow one another and surplus rows show. Only hashes travel, and whatever does not fit
 //! into memory spills. The outcome is figures, a few samples, a ledger that says what the audience holds, which nobody
-//! is bound by until it is committed, and the deletes of surplus rows of ours as a file of a plan.
+//! is bound by until it is committed, the deletes of surplus rows of ours as a file of a plan, and the keys of the rows that
+//! the plan is to make again.
 
+mod absent;
 mod describe;
 mod doubles;
 mod scan;
@@ -21,6 +23,7 @@ use convoke_core::{HashKey, RowId, SinkError};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+pub use absent::AbsentRows;
 pub(crate) use describe::describe;
 pub use standing::MissingRows;
 
@@ -48,7 +51,7 @@ pub struct AuditRequest<'a> {
     pub find: &'a FindRows<'a>,
     /// Rows per look-up.
     pub find_rows: usize,
-    /// A folder that exists, for the file of deletes.
+    /// A folder that exists, for the files of deletes and of rows that are to be made again.
     pub folder: &'a Path,
 }
 
@@ -59,12 +62,14 @@ pub struct Audited {
     pub counts: AuditCounts,
     /// In the order of keys.
     pub samples: Vec<AuditSample>,
-    /// The ledger as it should be.
+    /// The ledger as it should be, but for rows that are to be made again: it names them until they are.
     pub folded: Folded,
     /// How many things the ledger has to learn.
     pub corrections: u64,
     /// Deletes of surplus rows of ours, if there are any: a plan's file in the request's folder.
     pub doubles: Option<PlanFile>,
+    /// Rows that are to be made again, if there are any; their segment is in the request's folder.
+    pub absent: Option<AbsentRows>,
     /// By which samples are found among a plan's changes.
     probes: Vec<Probe>,
 }
@@ -80,8 +85,8 @@ pub(crate) async fn audit(
         walk::walk(engine, &request, sorted, &mut findings, events).await
     };
     let (folded, merged) = merge_events(engine, request.ledger, gather).await?;
-    let walk::Findings { counts, samples, probes, doubles, .. } = findings;
-    let doubles = doubles.finish()?;
+    let walk::Findings { counts, samples, probes, doubles, absent, .. } = findings;
+    let (doubles, absent) = (doubles.finish()?, absent.finish()?);
     debug_assert_eq!(counts.doubled, doubles.as_ref().map_or(0, |file| file.rows));
-    Ok(Audited { counts, samples, folded, corrections: merged.events, doubles, probes })
+    Ok(Audited { counts, samples, folded, corrections: merged.events, doubles, absent, probes })
 }

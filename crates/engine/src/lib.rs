@@ -33,7 +33,7 @@ mod suppression;
 mod text_column;
 mod verdict;
 
-pub use audit::{AuditRequest, Audited, FindRows, MissingRows};
+pub use audit::{AbsentRows, AuditRequest, Audited, FindRows, MissingRows};
 pub use batches::{ConfirmedRecords, InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
 pub use cell::CellProblem;
 pub use check::ExpressionProblem;

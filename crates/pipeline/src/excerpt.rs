@@ -2,7 +2,7 @@
 
 use convoke_core::RunId;
 use convoke_core::source::{Discover, Discovery, Selection};
-use convoke_engine::{Excerpt, SpoolWriter};
+use convoke_engine::Excerpt;
 use uuid::Uuid;
 
 use crate::Pipeline;
@@ -20,16 +20,7 @@ impl Pipeline {
 
     async fn excerpt_in(&self, run: RunId, count: usize) -> Result<Excerpt, Error> {
         let discovery = self.whatever_there_is().await?;
-        let schema = self.sync.source.describe().await?.schema;
-        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
-        let mut wanted = count;
-        for split in &discovery.splits {
-            if wanted == 0 {
-                break;
-            }
-            wanted -= self.spool_head(&mut writer, split, wanted).await?;
-        }
-        Ok(writer.finish()?.excerpt(count).await?)
+        Ok(self.spool_first_of(run, &discovery, count).await?.excerpt(count).await?)
     }
 
     async fn whatever_there_is(&self) -> Result<Discovery, Error> {

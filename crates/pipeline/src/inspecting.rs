@@ -3,7 +3,7 @@
 use convoke_core::ledger::{LedgerEntry, RowState};
 use convoke_core::reject::NotedReject;
 use convoke_core::sink::LookUp;
-use convoke_core::source::{Discover, Split, SplitContent, SplitItem, SplitStream};
+use convoke_core::source::{Discover, Discovery, Split, SplitContent, SplitItem, SplitStream};
 use convoke_core::spec::RemovedRows;
 use convoke_core::{KeyHash, RunId};
 use convoke_delivery::provision::outlook;
@@ -61,6 +61,11 @@ impl Pipeline {
     async fn spool_first(&self, run: RunId, count: usize) -> Result<Spool, Error> {
         let stored = self.services.state.checkpoint(&self.sync.spec.name).await?.position;
         let discovery = self.sync.source.discover(Discover { stored: stored.as_ref(), reread: true }).await?;
+        self.spool_first_of(run, &discovery, count).await
+    }
+
+    /// Spools the first records of what was discovered.
+    pub(crate) async fn spool_first_of(&self, run: RunId, discovery: &Discovery, count: usize) -> Result<Spool, Error> {
         let schema = self.sync.source.describe().await?.schema;
         let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
         let mut wanted = count;
@@ -74,12 +79,7 @@ impl Pipeline {
     }
 
     /// Takes at most `wanted` records of a split; returns how many there were.
-    pub(crate) async fn spool_head(
-        &self,
-        writer: &mut SpoolWriter,
-        split: &Split,
-        wanted: usize,
-    ) -> Result<usize, Error> {
+    async fn spool_head(&self, writer: &mut SpoolWriter, split: &Split, wanted: usize) -> Result<usize, Error> {
         let taken = std::sync::atomic::AtomicUsize::new(0);
         let content = match self.sync.source.read(split).await? {
             SplitContent::Stream(stream) => SplitContent::Stream(head(stream, wanted)),

@@ -1,15 +1,13 @@
 //! The first half of a run: from the source to a durable, immutable, hashed plan. Nothing is sent.
 
+mod balance;
 mod draft;
 
 use std::path::PathBuf;
 
 use convoke_core::boundary::Boundary;
-use convoke_core::journal;
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest};
-use convoke_core::plan::{
-    CallCounts, Forecast, PLAN_FORMAT, PlanBasis, PlanContent, PlanCounts, PlanManifest, PlannedSource,
-};
+use convoke_core::plan::{CallCounts, Forecast, PLAN_FORMAT, PlanBasis, PlanCounts, PlanManifest, PlannedSource};
 use convoke_core::rule::{Operator, Rule};
 use convoke_core::sink::{AudienceBinding, Survey};
 use convoke_core::source::{Coverage, SplitOutcome};
@@ -19,13 +17,13 @@ use convoke_core::{PlanId, RunId, StateError, Timestamp};
 use convoke_delivery::limiter::forecast::forecast;
 use convoke_delivery::provision::outlook;
 use convoke_engine::{
-    PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
+    AbsentRows, PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
 };
 
 use crate::audience::audience_rows;
 use crate::error::{Error, chain};
 use crate::folders::{MANIFEST, create_private, write_durably};
-use crate::guards::{GuardInputs, evaluate};
+use crate::guards::{AudienceRows, GuardInputs, evaluate};
 use crate::lease::LeaseKeeper;
 use crate::reading::{ReadSource, Reading};
 use crate::rejects::count_resent;
@@ -33,6 +31,7 @@ use crate::resuming::Standing;
 use crate::run::Extent;
 use crate::{Event, Pipeline};
 
+use balance::check_counts;
 pub(crate) use draft::Draft;
 
 /// How often a source is read for one plan: one that changes each time is in the middle of something.
@@ -49,9 +48,18 @@ struct Basis {
     suppressions: Vec<SuppressionList>,
     config_hash: String,
     survey: Survey,
+    /// Rows that are planned as if the ledger did not name them.
+    absent: Option<AbsentRows>,
 }
 
 impl Basis {
+    /// Rows that the audience holds, and those that are known of.
+    fn audience_rows(&self) -> Option<AudienceRows> {
+        let rows = audience_rows(&self.survey, self.ledger.as_ref())?;
+        let absent = self.absent.as_ref().map_or(0, |absent| absent.rows);
+        Some(AudienceRows { explained: rows.explained.saturating_sub(absent), ..rows })
+    }
+
     fn ledger_version(&self) -> u64 {
         self.ledger.as_ref().map_or(0, |ledger| ledger.version)
     }
@@ -110,11 +118,11 @@ impl Pipeline {
         keeper: &LeaseKeeper,
     ) -> Result<(PlanManifest, String), Error> {
         let id = draft.id;
-        let basis = self.read_basis().await?;
+        let basis = Basis { absent: draft.absent.clone(), ..self.read_basis().await? };
         create_private(&self.services.folders.plan(id))?;
         self.reached(Boundary::BeforePlanFile);
         let mut computed = self.compute_steadily(id, run, extent, &basis).await?;
-        draft.add_surplus(&mut computed.planned);
+        draft.end(&mut computed.planned)?;
         let refusals = std::mem::take(&mut computed.planned.refusals);
         let resent = count_resent(extent, &refusals);
         let manifest = PlanManifest { resent, ..self.manifest(id, run, extent, basis, computed).await? };
@@ -150,7 +158,7 @@ impl Pipeline {
         let identity = ledger_identity(spec, &self.services.hash_key);
         refuse_other_identity(ledger.as_ref(), &identity)?;
         let checkpoint = state.checkpoint(&spec.name).await?;
-        Ok(Basis { now, binding, ledger, identity, checkpoint, suppressions, config_hash, survey })
+        Ok(Basis { now, binding, ledger, identity, checkpoint, suppressions, config_hash, survey, absent: None })
     }
 
     pub(crate) fn load_suppressions(&self) -> Result<Vec<SuppressionList>, Error> {
@@ -196,14 +204,24 @@ impl Pipeline {
         match self.read_source(run, checkpoint, reread).await? {
             Reading::Unchanged { settled, notices } => Ok(unchanged(checkpoint, settled, notices)),
             Reading::Read(read) => self.compare(id, extent, basis, *read).await,
+            Reading::Broken { reasons, .. } if extent.only_counted => {
+                Err(Error::Unusable { message: format!("none of it can be used: {}", reasons.join("; ")) })
+            }
+            Reading::Broken { outcomes, reasons } => {
+                self.sync.source.acknowledge(&outcomes).await?;
+                let reasons = reasons.join("; ");
+                let message = format!("nothing was planned, the audience is as it was; quarantined {reasons}");
+                Err(Error::Unusable { message })
+            }
         }
     }
 
     async fn compare(&self, id: PlanId, extent: &Extent, basis: &Basis, read: ReadSource) -> Result<Computed, Error> {
-        let segments = match &basis.ledger {
+        let mut segments = match &basis.ledger {
             Some(ledger) => self.open_segments(ledger).await?,
             None => Vec::new(),
         };
+        segments.extend(basis.absent.iter().map(|absent| absent.segment.clone()));
         let refusals = self.refusals(extent, basis.now).await?;
         let request = PlanRequest {
             spec: &self.sync.spec,
@@ -260,7 +278,7 @@ impl Pipeline {
             first_load,
             source_was_read: was_read,
             last_snapshot: last_snapshot(&basis.checkpoint, source.coverage),
-            audience_rows: audience_rows(&basis.survey, basis.ledger.as_ref()),
+            audience_rows: basis.audience_rows(),
         });
         let known_id = basis.binding.as_ref().map(|binding| binding.key.audience_id.as_str());
         let setup = outlook(&self.target(), &basis.survey, known_id)
@@ -305,10 +323,12 @@ impl Pipeline {
         if checkpoint.version > 0 {
             return Ok(false);
         }
+        let retired_at = self.retired_at().await?;
         let mut created_at_most = 0;
         for state in [PlanState::Settled, PlanState::Abandoned] {
             let plans = self.services.state.plans_in(&self.sync.spec.name, state).await?;
-            let first_loads = plans.iter().filter(|plan| plan.manifest.first_load);
+            let first_loads =
+                plans.iter().filter(|plan| plan.manifest.first_load && retired_at < Some(plan.manifest.created_at));
             created_at_most += first_loads.map(|plan| plan.manifest.counts.creates).sum::<u64>();
         }
         Ok(own_rows <= created_at_most)
@@ -440,32 +460,6 @@ fn depends_on_today(filter: &Filter) -> bool {
     }
 }
 
-/// Holds a plan's counts against each other and against its files: what is counted is what will be sent.
-fn check_counts(manifest: &PlanManifest, filter: Option<&Filter>) -> Result<(), Error> {
-    let counts = &manifest.counts;
-    let unbalanced = |message: String| Err(Error::Unbalanced { message });
-    if !counts.is_balanced() {
-        return unbalanced(format!("the plan does not account for every record: {counts:?}"));
-    }
-    if counts.filtered > 0 && filter.is_none() {
-        return unbalanced(format!("{} records were filtered by a sync without a filter", counts.filtered));
-    }
-    let counted = [
-        (journal::Operation::Create, counts.creates),
-        (journal::Operation::Update, counts.updates),
-        (journal::Operation::Delete, counts.deletes),
-    ];
-    for (operation, count) in counted {
-        let files = manifest.files.iter().filter(|file| file.content == PlanContent::Changes(operation));
-        let rows: u64 = files.map(|file| file.rows).sum();
-        if rows != count {
-            let name = operation.as_str();
-            return unbalanced(format!("the plan counts {count} changes of kind {name}, and its files hold {rows}"));
-        }
-    }
-    Ok(())
-}
-
 fn last_snapshot(checkpoint: &Checkpoint, coverage: Coverage) -> Option<u64> {
     let counts = checkpoint.counts.filter(|_| coverage == Coverage::Snapshot)?;
     Some(counts.read + counts.carried_over)
@@ -492,86 +486,4 @@ fn refuse_other_identity(ledger: Option<&LedgerManifest>, identity: &LedgerIdent
             ledger.audience
         ),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use convoke_core::journal::Operation;
-    use convoke_core::plan::PlanFile;
-    use uuid::Uuid;
-
-    use super::*;
-
-    /// A plan of these counts whose files hold so many changes of each kind.
-    fn manifest(counts: PlanCounts, rows: [(Operation, u64); 3]) -> PlanManifest {
-        let file = |(operation, rows): (Operation, u64)| PlanFile {
-            name: format!("{}.parquet", operation.as_str()),
-            content: PlanContent::Changes(operation),
-            rows,
-            digest: String::new(),
-        };
-        let id = Uuid::nil();
-        PlanManifest {
-            format: PLAN_FORMAT,
-            id: PlanId(id),
-            run: RunId(id),
-            sync: convoke_core::SyncName::new("people"),
-            created_at: Timestamp(0),
-            basis: PlanBasis {
-                audience: None,
-                audience_name: "People".to_owned(),
-                ledger_version: 0,
-                ledger_identity: LedgerIdentity {
-                    hash_key_id: String::new(),
-                    key_spec: "Email:EMAIL".to_owned(),
-                    normalizer_version: 1,
-                    encoding_version: 1,
-                },
-                config_hash: String::new(),
-                checkpoint_version: 0,
-            },
-            files: rows.into_iter().filter(|(_, rows)| *rows > 0).map(file).collect(),
-            counts,
-            first_load: true,
-            limit: None,
-            backfill: None,
-            resent: None,
-            upsert_rows: 500,
-            delete_rows: 1_000,
-            source: PlannedSource {
-                coverage: Coverage::Snapshot,
-                complete: true,
-                proposed: None,
-                outcomes: Vec::new(),
-                notices: Vec::new(),
-            },
-            setup: Vec::new(),
-            forecast: Forecast::default(),
-            guard_hits: Vec::new(),
-            withheld: None,
-            samples: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn a_plan_whose_files_hold_more_or_fewer_changes_than_it_counts_is_unbalanced() {
-        let counts = PlanCounts { read: 5, creates: 3, updates: 2, deletes: 4, ..PlanCounts::default() };
-        let rows = |creates, updates, deletes| {
-            [(Operation::Create, creates), (Operation::Update, updates), (Operation::Delete, deletes)]
-        };
-        let is_unbalanced = |rows| matches!(check_counts(&manifest(counts, rows), None), Err(Error::Unbalanced { .. }));
-        assert!(!is_unbalanced(rows(3, 2, 4)));
-        assert!(is_unbalanced(rows(4, 2, 4)));
-        assert!(is_unbalanced(rows(3, 0, 4)), "a file is missing");
-        assert!(is_unbalanced(rows(3, 2, 5)));
-    }
-
-    #[test]
-    fn records_can_be_filtered_by_a_filter_only() {
-        let counts = PlanCounts { read: 2, filtered: 2, ..PlanCounts::default() };
-        let manifest = manifest(counts, Operation::ALL.map(|operation| (operation, 0)));
-        let filter = Filter::Sql("score > 3".to_owned());
-        assert!(check_counts(&manifest, Some(&filter)).is_ok());
-        assert!(matches!(check_counts(&manifest, None), Err(Error::Unbalanced { .. })));
-    }
 }

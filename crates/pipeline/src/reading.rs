@@ -20,6 +20,13 @@ pub(crate) enum Reading {
         notices: Vec<String>,
     },
     Read(Box<ReadSource>),
+    /// Nothing of it can be used: an older file must not stand in for a broken newer one, and no file at all must not look
+    /// like an empty source.
+    Broken {
+        outcomes: Vec<SplitOutcome>,
+        /// Name and reason of each split.
+        reasons: Vec<String>,
+    },
 }
 
 pub(crate) struct ReadSource {
@@ -42,7 +49,10 @@ impl Pipeline {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
         }
         let (spool, mut outcomes) = self.spool(run, &discovery, reread).await?;
-        self.refuse_if_all_broken(&discovery, &outcomes).await?;
+        let broken = self.tell_broken(&outcomes);
+        if !broken.is_empty() && broken.len() == discovery.splits.len() {
+            return Ok(Reading::Broken { outcomes, reasons: broken });
+        }
         if discovery.coverage == Coverage::Snapshot {
             self.unless_cancelled(source.still_holds(&discovery.splits)).await??;
         }
@@ -103,22 +113,16 @@ impl Pipeline {
         Ok((spool, outcomes))
     }
 
-    /// Quarantines broken splits and stops when nothing usable is left: an older file must not stand in for a broken
-    /// newer one, and no file at all must not look like an empty source.
-    async fn refuse_if_all_broken(&self, discovery: &Discovery, outcomes: &[SplitOutcome]) -> Result<(), Error> {
+    /// Names the splits that cannot be used, with the reason.
+    fn tell_broken(&self, outcomes: &[SplitOutcome]) -> Vec<String> {
         let broken = broken_splits(outcomes);
         for text in &broken {
-            self.notice(format!("quarantined {text}"));
+            self.notice(format!("left out {text}"));
         }
         if !broken.is_empty() && self.sync.spec.mode == SyncMode::Mirror {
             self.notice("until all of the source can be read, no row is deleted for want of a record");
         }
-        if broken.is_empty() || broken.len() < discovery.splits.len() {
-            return Ok(());
-        }
-        self.sync.source.acknowledge(outcomes).await?;
-        let message = format!("nothing was planned, the audience is as it was; quarantined {}", broken.join("; "));
-        Err(Error::Unusable { message })
+        broken
     }
 }
 

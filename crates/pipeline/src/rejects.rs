@@ -1,8 +1,9 @@
 //! What refused records mean to the next plan: which are sent again, which are held back, which rejects are closed.
 //!
 //! A plan is told the keys of the open rejects, in hashes, and which content of them is held back. It tells what became of
-//! each. Before its row is written, the rejects that it leaves as they are are marked as kept by it; once it is settled,
-//! what it neither keeps nor was refused itself is closed. Both may be repeated, so a crash in between changes nothing.
+//! each. Before its row is written, plans that wait are superseded, since a reject has one mark, and the rejects that it
+//! leaves as they are are marked as kept by it; once it is settled, what it neither keeps nor was refused itself is closed.
+//! A crash in between leaves marks of a plan that nobody will ever settle.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use convoke_core::plan::PlanManifest;
 use convoke_core::reject::{KeptRejects, OpenReject, is_past_resending};
 use convoke_core::source::Coverage;
-use convoke_core::state::RunState;
+use convoke_core::state::{PlanState, RunState};
 use convoke_core::{KeyHash, RunId, Timestamp};
 use convoke_engine::{RefusalFates, Refusals};
 
@@ -143,6 +144,10 @@ impl Pipeline {
     ) -> Result<(), Error> {
         if !closes_rejects(manifest) {
             return Ok(());
+        }
+        let state = &self.services.state;
+        for waiting in state.plans_in(&manifest.sync, PlanState::Waiting).await? {
+            state.move_plan(waiting.manifest.id, PlanState::Waiting, PlanState::Superseded).await?;
         }
         let kept = kept(manifest, fates);
         Ok(self.services.state.keep_rejects(&manifest.sync, manifest.id, &kept, &keeper.lease()).await?)

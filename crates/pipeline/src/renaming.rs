@@ -9,7 +9,7 @@ use convoke_core::ledger::LedgerManifest;
 use convoke_core::lifecycle::{self, RenamedCheckpoint, Renaming};
 use convoke_core::sink::AudienceBinding;
 use convoke_core::spec::SyncSpec;
-use convoke_core::state::{Checkpoint, PlanState, audience_resource};
+use convoke_core::state::{Checkpoint, PlanState};
 use convoke_core::{AudienceKey, SyncName};
 use convoke_engine::{FoldRequest, Folded, NewOwner};
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::lease::LeaseKeeper;
 
 /// Deeds of the audit trail that are looked through, newest first.
-const DEEDS_LOOKED_THROUGH: u32 = 10_000;
+pub(crate) const DEEDS_LOOKED_THROUGH: u32 = 10_000;
 
 /// A sync under its new name.
 #[derive(Clone, Debug, Serialize)]
@@ -36,17 +36,10 @@ pub struct Renamed {
 impl Pipeline {
     /// Gives everything of `from` to this sync. After a crash the same call does what is left.
     pub async fn rename_from(&self, from: &SyncName, actor: &str) -> Result<Renamed, Error> {
-        let keeper = self.lease_to_rename(from).await?;
+        let keeper = self.take_lease_of(from).await?;
         let outcome = Box::pin(self.rename_leased(from, actor, &keeper)).await;
         keeper.release().await;
         outcome
-    }
-
-    async fn lease_to_rename(&self, from: &SyncName) -> Result<LeaseKeeper, Error> {
-        match self.services.state.binding(from).await? {
-            Some(binding) => LeaseKeeper::acquire(&self.services, &audience_resource(&binding.key)).await,
-            None => self.take_lease().await,
-        }
     }
 
     async fn rename_leased(&self, from: &SyncName, actor: &str, keeper: &LeaseKeeper) -> Result<Renamed, Error> {

@@ -6,12 +6,12 @@
 
 use convoke_core::boundary::Boundary;
 use convoke_core::ledger::LedgerManifest;
-use convoke_core::lifecycle::Retirement;
+use convoke_core::lifecycle::{self, Retirement};
 use convoke_core::plan::{GuardHit, PLAN_FORMAT, PlanBasis, PlanManifest, PlannedSource};
 use convoke_core::sink::AudienceBinding;
 use convoke_core::source::Coverage;
-use convoke_core::state::{PlanRecord, PlanState, RunRecord, RunState};
-use convoke_core::{AudienceKey, PlanId, RunId, SyncName};
+use convoke_core::state::{AuditRecord, PlanRecord, PlanState, RunRecord, RunState};
+use convoke_core::{AudienceKey, PlanId, RunId, SyncName, Timestamp};
 use convoke_engine::{Planned, RemovalRequest};
 use serde::Serialize;
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use crate::applying::Deletes;
 use crate::error::Error;
 use crate::folders::create_private;
 use crate::lease::LeaseKeeper;
+use crate::renaming::DEEDS_LOOKED_THROUGH;
 use crate::run::refuse_other_approval;
 use crate::{Ended, Event, Pipeline};
 
@@ -102,11 +103,29 @@ impl Pipeline {
             );
             return Err(Error::Stopped { message });
         }
-        let settled = self.services.state.plans_in(&self.sync.spec.name, PlanState::Settled).await?;
-        let deleted = settled.iter().find(|plan| is_removal(plan)).map_or(0, |plan| plan.manifest.counts.deletes);
+        let deleted = self.deleted_by_removal().await?;
         self.end_sync(None, format!("{deleted} rows deleted"), actor, keeper).await?;
         run.message = Some(format!("sync `{}` is retired", self.sync.spec.name));
         Ok(state)
+    }
+
+    async fn deleted_by_removal(&self) -> Result<u64, Error> {
+        let retired_at = self.retired_at().await?;
+        let settled = self.services.state.plans_in(&self.sync.spec.name, PlanState::Settled).await?;
+        let mut removals =
+            settled.iter().filter(|plan| is_removal(plan) && retired_at < Some(plan.manifest.created_at));
+        Ok(removals.next().map_or(0, |plan| plan.manifest.counts.deletes))
+    }
+
+    /// When a sync of this name was retired last: what is kept of it since before is of another.
+    pub(crate) async fn retired_at(&self) -> Result<Option<Timestamp>, Error> {
+        let detail = lifecycle::retired(&self.sync.spec.name);
+        let trail = self.services.state.audit_trail(DEEDS_LOOKED_THROUGH).await?;
+        let is_retirement = |deed: &AuditRecord| {
+            let rest = deed.detail.strip_prefix(&detail);
+            deed.action == lifecycle::RETIRE && rest.is_some_and(|rest| rest.starts_with(':'))
+        };
+        Ok(trail.into_iter().find(is_retirement).map(|deed| deed.at))
     }
 
     /// The plan by which the rows are deleted, once somebody has approved it.

@@ -24,6 +24,8 @@ pub struct Extent {
     pub limit: Option<u64>,
     /// Read this, beside the live position; the checkpoint stays.
     pub backfill: Option<Selection>,
+    /// The plan will not be applied: what is broken stays where it is.
+    pub only_counted: bool,
     /// Refused records that are sent again whatever their age.
     pub resend: Option<Arc<HashSet<KeyHash>>>,
 }
@@ -170,22 +172,27 @@ impl Pipeline {
 
     /// Takes the right to write the audience, or its name while it does not exist.
     pub(crate) async fn take_lease(&self) -> Result<LeaseKeeper, Error> {
+        self.take_lease_of(&self.sync.spec.name).await
+    }
+
+    /// [`Pipeline::take_lease`], of the audience that is bound to this name.
+    pub(crate) async fn take_lease_of(&self, sync: &SyncName) -> Result<LeaseKeeper, Error> {
         loop {
-            let resource = self.lease_resource().await?;
+            let resource = self.lease_resource(sync).await?;
             let keeper = LeaseKeeper::acquire(&self.services, &resource).await?;
             // Whoever held the name until now may have bound the sync to the audience.
-            if self.lease_resource().await? == resource {
+            if self.lease_resource(sync).await? == resource {
                 return Ok(keeper);
             }
             keeper.release().await;
         }
     }
 
-    async fn lease_resource(&self) -> Result<String, Error> {
-        let spec = &self.sync.spec;
-        Ok(match self.services.state.binding(&spec.name).await? {
+    async fn lease_resource(&self, sync: &SyncName) -> Result<String, Error> {
+        let audience = &self.sync.spec.audience;
+        Ok(match self.services.state.binding(sync).await? {
             Some(binding) => audience_resource(&binding.key),
-            None => audience_name_resource(&spec.audience.connection, &spec.audience.name),
+            None => audience_name_resource(&audience.connection, &audience.name),
         })
     }
 
@@ -256,7 +263,7 @@ impl Pipeline {
             if run.state == RunState::Running && run.id != own {
                 run.state = RunState::Interrupted;
                 run.ended_at = Some(self.services.clock.now());
-                run.message = Some(format!("its process ended without a word; run {own} settled what it left"));
+                run.message = Some("its process ended without a word; what it left was settled".to_owned());
                 self.services.state.update_run(&run).await?;
                 self.services.folders.remove("spool", &run.id.to_string());
             }

@@ -3,6 +3,8 @@
 //! A repair is the ledger told what the audience holds, followed by an ordinary plan over the whole source, to which the
 //! deletes of surplus rows are added. So guards, approval, delivery and balances are those of every plan. What the
 //! ledger was told is true whether the plan is applied or not: after a crash the next run or audit goes on from there.
+//! That rows are missing is told to the plan alone. If it is never applied nothing has changed: no run makes them again, and
+//! the next audit finds them missing.
 
 use convoke_core::audit::{AuditCounts, AuditSample};
 use convoke_core::boundary::Boundary;
@@ -80,12 +82,11 @@ impl Pipeline {
         let outcome = self.compare_with_source(plan, run, &audited).await;
         // Nobody was told of them.
         self.services.segments.remove(&new_segments(&audited, subject.ledger.as_ref())).await?;
-        let (samples, source) = match outcome {
-            Err(error @ (Error::Interrupted | Error::WaitingForQuota { .. })) => return Err(error),
-            Err(error) => (audited.samples, Err(chain(&error))),
-            Ok((samples, counts)) => (samples, Ok(counts)),
-        };
-        Ok(verification(&subject, audited.counts, samples, source))
+        match outcome {
+            Err(error @ (Error::Interrupted | Error::WaitingForQuota { .. })) => Err(error),
+            Err(error) => Ok(Verification { source_problem: Some(chain(&error)), ..found(&subject, &audited) }),
+            Ok((described, counts)) => Ok(Verification { source: Some(counts), ..found(&subject, &described) }),
+        }
     }
 
     async fn compare_with_source(
@@ -93,10 +94,10 @@ impl Pipeline {
         plan: PlanId,
         run: RunId,
         audited: &Audited,
-    ) -> Result<(Vec<AuditSample>, PlanCounts), Error> {
+    ) -> Result<(Audited, PlanCounts), Error> {
         let planned = self.plan_against(plan, run, audited.folded.manifest.clone()).await?;
         let described = self.describe(plan, audited.clone(), &planned.files).await?;
-        Ok((described.samples, planned.counts))
+        Ok((described, planned.counts))
     }
 
     /// Audits, tells the ledger what the audience holds, and makes the plan that mends the rest. The plan waits to be
@@ -118,7 +119,7 @@ impl Pipeline {
     ) -> Result<RunState, Error> {
         let subject = self.subject(run.id, keeper).await?;
         let id = PlanId(Uuid::now_v7());
-        let audited = match self.audit(&subject, id, samples, MissingRows::Absent).await {
+        let audited = match self.audit(&subject, id, samples, MissingRows::MadeAgain).await {
             Ok(audited) => audited,
             Err(error) => {
                 self.remove_plan(id).await;
@@ -126,7 +127,7 @@ impl Pipeline {
             }
         };
         // Whatever follows, this is what was found.
-        *told = Some(verification(&subject, audited.counts, audited.samples.clone(), Err(String::new())));
+        *told = Some(found(&subject, &audited));
         if audited.counts.differences() == 0 && audited.corrections == 0 {
             self.services.segments.remove(&new_segments(&audited, subject.ledger.as_ref())).await?;
             self.remove_plan(id).await;
@@ -137,10 +138,10 @@ impl Pipeline {
             self.abandon_enriched(run.id, &leftover, "a repair was asked for", keeper).await?;
         }
         self.tell_ledger(&subject, &audited, keeper).await?;
-        let draft = Draft { id, surplus: audited.doubles.clone() };
+        let draft = Draft { id, surplus: audited.doubles.clone(), absent: audited.absent.clone() };
         let plan = self.compute_draft(run, draft, &Extent { full: true, ..Extent::default() }, keeper).await?;
         let described = self.describe(id, audited, &plan.manifest.files).await?;
-        *told = Some(verification(&subject, described.counts, described.samples, Ok(plan.manifest.counts)));
+        *told = Some(Verification { source: Some(plan.manifest.counts), ..found(&subject, &described) });
         hold_for_approval(&plan, None)?;
         Ok(RunState::Planned)
     }
@@ -259,16 +260,15 @@ fn new_segments(audited: &Audited, ledger: Option<&LedgerManifest>) -> Vec<Strin
     names.filter(|name| !is_live(name)).collect()
 }
 
-fn verification(
-    subject: &Subject,
-    counts: AuditCounts,
-    samples: Vec<AuditSample>,
-    source: Result<PlanCounts, String>,
-) -> Verification {
-    let (source, source_problem) = match source {
-        Ok(counts) => (Some(counts), None),
-        Err(problem) => (None, Some(problem).filter(|problem| !problem.is_empty())),
-    };
+/// What an audit found, before the source has been asked.
+fn found(subject: &Subject, audited: &Audited) -> Verification {
     let AudienceBinding { key, name, .. } = &subject.binding;
-    Verification { audience: key.clone(), audience_name: name.clone(), counts, samples, source, source_problem }
+    Verification {
+        audience: key.clone(),
+        audience_name: name.clone(),
+        counts: audited.counts,
+        samples: audited.samples.clone(),
+        source: None,
+        source_problem: None,
+    }
 }

@@ -112,13 +112,13 @@ pub(super) enum Mend {
     Delete,
 }
 
-/// What is done with the entry of a row that is missing, if no other row has its key.
+/// What becomes of a row that is missing, if no other row has its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingRows {
     /// The entry learns that somebody removed the row.
     Removed,
-    /// The entry ends, so that the next plan makes the row again.
-    Absent,
+    /// A plan is to make the row again; until it has, the entry stays as it is.
+    MadeAgain,
 }
 
 /// The entries and rows of one key, as far as they came, in the order of [`Standing`].
@@ -147,16 +147,14 @@ impl Group {
         }
     }
 
-    /// What the entry of a row that is missing comes to, once all of its key are known.
-    pub(super) fn finish(&self, missing: MissingRows) -> Option<EventKind> {
+    /// What becomes of a row that is missing, once all of its key are known. None: there is none, or another has taken its
+    /// place.
+    pub(super) fn finish(&self, missing: MissingRows) -> Option<MissingRows> {
         if self.named != Some(Standing::Missing) || self.has_adopted {
             return None;
         }
         // Made again beside a row that somebody made in its place, it would stand twice.
-        match missing {
-            MissingRows::Absent if !self.has_foreign => Some(EventKind::Deleted),
-            _ => Some(EventKind::FoundRemoved),
-        }
+        Some(if self.has_foreign { MissingRows::Removed } else { missing })
     }
 
     fn take_ours(&mut self) -> (Option<Finding>, Mend) {
@@ -238,7 +236,7 @@ mod tests {
     }
 
     /// What is found, done, and done at the end about the rows of one key.
-    fn told(standings: &[Standing], missing: MissingRows) -> (Vec<Option<Finding>>, Vec<Mend>, Option<EventKind>) {
+    fn told(standings: &[Standing], missing: MissingRows) -> (Vec<Option<Finding>>, Vec<Mend>, Option<MissingRows>) {
         let mut group = Group::default();
         let (findings, mends) = standings.iter().map(|standing| group.take(*standing)).unzip();
         (findings, mends, group.finish(missing))
@@ -247,21 +245,21 @@ mod tests {
     #[test]
     fn of_the_rows_of_a_key_the_ledgers_stays_and_only_surplus_ones_of_ours_are_deleted() {
         use Standing::{Foreign, InStep, Missing, Ours};
-        let absent = MissingRows::Absent;
+        let again = MissingRows::MadeAgain;
         let (doubled, foreign) = (Some(Finding::Doubled), Some(Finding::DoubledByOthers));
         let (extra, missing) = (Some(Finding::Extra), Some(Finding::Missing));
         let nothing = Mend::Nothing;
         assert_eq!(
-            told(&[InStep, Ours, Ours, Foreign], absent),
+            told(&[InStep, Ours, Ours, Foreign], again),
             (vec![None, doubled, doubled, foreign], vec![nothing, Mend::Delete, Mend::Delete, nothing], None)
         );
         assert_eq!(
-            told(&[Ours, Ours, Foreign], absent),
+            told(&[Ours, Ours, Foreign], again),
             (vec![extra, doubled, foreign], vec![Mend::Adopt, Mend::Delete, nothing], None)
         );
         // The row that is there takes the place of the one that is gone.
         assert_eq!(
-            told(&[Missing, Ours, Ours], absent),
+            told(&[Missing, Ours, Ours], again),
             (vec![missing, extra, doubled], vec![nothing, Mend::Replace, Mend::Delete], None)
         );
     }
@@ -269,17 +267,17 @@ mod tests {
     #[test]
     fn a_missing_row_is_made_again_unless_a_row_that_is_not_ours_has_its_key() {
         use Standing::{Foreign, Missing, MissingOfOtherSync};
-        assert_eq!(told(&[Missing], MissingRows::Absent).2, Some(EventKind::Deleted));
-        assert_eq!(told(&[Missing], MissingRows::Removed).2, Some(EventKind::FoundRemoved));
-        let (findings, _, end) = told(&[Missing, Foreign], MissingRows::Absent);
+        assert_eq!(told(&[Missing], MissingRows::MadeAgain).2, Some(MissingRows::MadeAgain));
+        assert_eq!(told(&[Missing], MissingRows::Removed).2, Some(MissingRows::Removed));
+        let (findings, _, end) = told(&[Missing, Foreign], MissingRows::MadeAgain);
         assert_eq!(findings, [Some(Finding::Missing), Some(Finding::ExtraOfOthers)]);
-        assert_eq!(end, Some(EventKind::FoundRemoved));
-        assert_eq!(told(&[MissingOfOtherSync], MissingRows::Absent).2, None);
+        assert_eq!(end, Some(MissingRows::Removed));
+        assert_eq!(told(&[MissingOfOtherSync], MissingRows::MadeAgain).2, None);
     }
 
     #[test]
     fn rows_of_another_sync_are_not_touched() {
-        let (findings, mends, end) = told(&[Standing::OtherSync, Standing::Ours], MissingRows::Absent);
+        let (findings, mends, end) = told(&[Standing::OtherSync, Standing::Ours], MissingRows::MadeAgain);
         assert_eq!((findings, end), (vec![None, Some(Finding::DoubledByOthers)], None));
         assert_eq!(mends, [Mend::Nothing, Mend::Nothing]);
     }

@@ -5,10 +5,11 @@ use convoke_core::sink::AttemptTag;
 use convoke_core::{ContentHash, KeyHash, RowId, SinkError};
 
 use super::AuditRequest;
+use super::absent::Absent;
 use super::describe::Probe;
 use super::doubles::Doubles;
 use super::scan::{ACTION, PlacedBatch, Sorted};
-use super::standing::{Group, Mend, Standing};
+use super::standing::{Group, Mend, MissingRows, Standing};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ledger::event::{Event, EventKind};
@@ -33,6 +34,7 @@ pub(super) struct Findings {
     pub(super) samples: Vec<AuditSample>,
     pub(super) probes: Vec<Probe>,
     pub(super) doubles: Doubles,
+    pub(super) absent: Absent,
     /// Samples of each finding.
     wanted: usize,
     named: [usize; Finding::COUNT],
@@ -45,6 +47,7 @@ impl Findings {
             samples: Vec::new(),
             probes: Vec::new(),
             doubles: Doubles::new(request.folder, request.hash_key),
+            absent: Absent::new(request.folder, &request.spec.name),
             wanted: request.samples,
             named: [0; Finding::COUNT],
         }
@@ -116,13 +119,13 @@ pub(super) async fn walk(
         for row in 0..batch.rows() {
             let (key, seen) = batch.at(row);
             if open.as_ref().is_none_or(|open| open.key != key) {
-                ledger.close(open.take()).await?;
+                ledger.close(open.take(), findings).await?;
             }
             let open = open.get_or_insert_with(|| Open::new(key));
             take(open, &seen, findings, &mut ledger).await?;
         }
     }
-    ledger.close(open).await?;
+    ledger.close(open, findings).await?;
     ledger.confirm_unseen().await
 }
 
@@ -186,10 +189,11 @@ impl Lessons<'_, '_> {
     }
 
     /// Decides about a missing row once all rows of its key are known.
-    async fn close(&mut self, open: Option<Open>) -> Result<(), EngineError> {
+    async fn close(&mut self, open: Option<Open>, findings: &mut Findings) -> Result<(), EngineError> {
         let Some(Open { key, group, .. }) = open else { return Ok(()) };
         match group.finish(self.request.missing) {
-            Some(kind) => self.learn(kind, key, ContentHash::UNKNOWN, "").await,
+            Some(MissingRows::Removed) => self.learn(EventKind::FoundRemoved, key, ContentHash::UNKNOWN, "").await,
+            Some(MissingRows::MadeAgain) => findings.absent.push(key),
             None => Ok(()),
         }
     }

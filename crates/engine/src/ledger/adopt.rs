@@ -1,16 +1,45 @@
 //! Takes rows that an audience already holds into its ledger.
 
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Decimal128Array, RecordBatch, StringArray, StringBuilder,
+    UInt64Builder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use convoke_core::sink::ScannedRow;
 use convoke_core::spec::SyncSpec;
-use convoke_core::{HashKey, RowId, SinkError};
+use convoke_core::{ContentHash, HashKey, KeyHash, RowId, SinkError};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::event::{Event, EventKind};
-use super::fold::{Events, FoldRequest, Folded, merge_events};
+use super::fold::{Events, FoldRequest, Folded, merge_events, open_segments};
 use super::scanned::RowHasher;
+use super::segment::{self, LIVE};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::key_number::key_of;
+use crate::sorting::{self, SortInput};
+
+const ACTION: &str = "take over the audience's rows";
+
+/// Rows that go into the join at once.
+const BATCH_ROWS: u64 = 8_192;
+
+static SCANNED: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        // Rows are taken in the order of the scan.
+        Field::new("number", DataType::UInt64, false),
+        Field::new("row_id", DataType::Utf8, false),
+        Field::new("user_key", DataType::Binary, true),
+        Field::new("content", DataType::Binary, false),
+    ]))
+});
 
 /// What is adopted into what.
 #[derive(Clone, Copy)]
@@ -41,26 +70,126 @@ pub struct Adopted {
 pub(crate) async fn adopt(
     engine: &Engine,
     request: AdoptRequest<'_>,
-    mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
+    rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
 ) -> Result<Adopted, EngineError> {
     let (mut scanned, mut unexplained) = (0, 0);
-    let hasher = RowHasher::new(request.spec, request.hash_key);
     let gather = async |events: &mut Events| {
-        while let Some(row) = rows.next().await {
-            let row = row.map_err(|cause| EngineError::Scan { cause })?;
-            scanned += 1;
-            let Some(key) = hasher.key(&row) else {
-                unexplained += 1;
-                continue;
-            };
-            let content = hasher.content(&row);
-            let (row_id, owner) = (row.row_id.as_str(), &request.spec.name);
-            events.push(Event { key, kind: EventKind::Adopted, content, order: &[], row_id, owner }).await?;
-        }
+        let segments = open_segments(&request.ledger).await?;
+        let context = engine.session();
+        let joined = join(&context, &segments, request.spec.name.as_str()).await;
+        let (input, joined) = joined.map_err(|cause| engine.query_failed(ACTION, &cause))?;
+        let feed = feed_scan(&request, rows, input);
+        let take = take_joined(engine, &request, joined, events);
+        let (fed, taken) = tokio::join!(feed, take);
+        // Whoever should have taken the rows says why it has not.
+        unexplained = taken?;
+        scanned = fed?;
         Ok(())
     };
     let (folded, merged) = merge_events(engine, request.ledger, gather).await?;
     let (known, taken_over) = (merged.known, merged.taken_over);
     let (duplicates, duplicate_count) = (merged.duplicates, merged.duplicate_count);
     Ok(Adopted { folded, scanned, known, taken_over, duplicates, duplicate_count, unexplained })
+}
+
+async fn join(
+    context: &SessionContext,
+    segments: &[PathBuf],
+    owner: &str,
+) -> Result<(SortInput, SendableRecordBatchStream), DataFusionError> {
+    let (scanned, table) = sorting::fed_table(&SCANNED)?;
+    context.register_table("audience", table)?;
+    segment::register_ledger(context, segments, owner).await?;
+    Ok((scanned, context.sql(&join_sql()).await?.execute_stream().await?))
+}
+
+/// A row that the ledger names keeps its key there, whatever its cells say by now: under two keys it would be two people's.
+fn join_sql() -> String {
+    format!(
+        "SELECT audience.row_id AS row_id, audience.user_key AS user_key, audience.content AS content, named.key AS named_key
+         FROM audience LEFT JOIN (SELECT row_id, key FROM ledger WHERE state = {LIVE}) AS named
+         ON audience.row_id = named.row_id
+         ORDER BY audience.number"
+    )
+}
+
+/// Hashes the rows of the scan and hands them to the join; returns how many there were.
+async fn feed_scan(
+    request: &AdoptRequest<'_>,
+    mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
+    input: SortInput,
+) -> Result<u64, EngineError> {
+    let hasher = RowHasher::new(request.spec, request.hash_key);
+    let mut scanned = 0;
+    let mut builder = ScannedBuilder::default();
+    while let Some(row) = rows.next().await {
+        let row = row.map_err(|cause| EngineError::Scan { cause })?;
+        builder.push(scanned, &hasher, &row);
+        scanned += 1;
+        if scanned.is_multiple_of(BATCH_ROWS) {
+            input.push(builder.finish()).await?;
+        }
+    }
+    input.push(builder.finish()).await?;
+    Ok(scanned)
+}
+
+/// Makes events of what comes out of the join; returns how many rows have no key.
+async fn take_joined(
+    engine: &Engine,
+    request: &AdoptRequest<'_>,
+    mut joined: SendableRecordBatchStream,
+    events: &mut Events,
+) -> Result<u64, EngineError> {
+    let mut without_key = 0;
+    while let Some(batch) = joined.next().await {
+        let batch = batch.map_err(|cause| engine.query_failed(ACTION, &cause))?;
+        let row_ids: &StringArray = batch.column(0).as_string();
+        let user_keys: &BinaryArray = batch.column(1).as_binary();
+        let contents: &BinaryArray = batch.column(2).as_binary();
+        let named_keys: &Decimal128Array = batch.column(3).as_primitive();
+        for row in 0..batch.num_rows() {
+            let named = named_keys.is_valid(row).then(|| key_of(named_keys.value(row)));
+            let key = named.or_else(|| user_keys.is_valid(row).then(|| KeyHash(hash_at(user_keys, row))));
+            let Some(key) = key else {
+                without_key += 1;
+                continue;
+            };
+            let (content, row_id) = (ContentHash(hash_at(contents, row)), row_ids.value(row));
+            let owner = &request.spec.name;
+            events.push(Event { key, kind: EventKind::Adopted, content, order: &[], row_id, owner }).await?;
+        }
+    }
+    Ok(without_key)
+}
+
+fn hash_at(column: &BinaryArray, row: usize) -> [u8; 16] {
+    column.value(row).try_into().expect("this process made the hashes")
+}
+
+#[derive(Default)]
+struct ScannedBuilder {
+    numbers: UInt64Builder,
+    row_ids: StringBuilder,
+    user_keys: BinaryBuilder,
+    contents: BinaryBuilder,
+}
+
+impl ScannedBuilder {
+    fn push(&mut self, number: u64, hasher: &RowHasher, row: &ScannedRow) {
+        self.numbers.append_value(number);
+        self.row_ids.append_value(row.row_id.as_str());
+        self.user_keys.append_option(hasher.key(row).map(|key| key.0));
+        self.contents.append_value(hasher.content(row).0);
+    }
+
+    fn finish(&mut self) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.numbers.finish()),
+            Arc::new(self.row_ids.finish()),
+            Arc::new(self.user_keys.finish()),
+            Arc::new(self.contents.finish()),
+        ];
+        RecordBatch::try_new(Arc::clone(&SCANNED), columns).expect("the builders grow together")
+    }
 }

@@ -158,7 +158,7 @@ async fn merge_owned(
     let staged = request.segments.stage(request.audience).await.map_err(state_failed("stage a ledger segment"))?;
     // What changes hands may stand in any segment.
     let compacts = new_owner.is_some() || must_compact(old, sorted.count);
-    let segments = open_segments(&request, old).await?;
+    let segments = open_segments(&request).await?;
     let merge = Merge { segments, target: staged.path.clone(), compacts, new_owner };
     let merged = sorted.merge(engine, merge).await?;
     let name = staged.name.clone();
@@ -205,7 +205,9 @@ fn must_compact(segments: &[SegmentRef], events: u64) -> bool {
     base.entries < SMALL_BASE_ENTRIES || (delta + events) > base.entries / DELTA_SHARE
 }
 
-async fn open_segments(request: &FoldRequest<'_>, old: &[SegmentRef]) -> Result<Vec<PathBuf>, EngineError> {
+/// The segments of the ledger that is folded into, oldest first.
+pub(super) async fn open_segments(request: &FoldRequest<'_>) -> Result<Vec<PathBuf>, EngineError> {
+    let old = request.manifest.map_or(&[][..], |manifest| &manifest.segments);
     let mut paths = Vec::with_capacity(old.len());
     for segment in old {
         let opened = request.segments.open(&segment.name).await;

@@ -119,6 +119,8 @@ pub(crate) struct World {
     pub(crate) hash_key: HashKey,
     pub(crate) store: FolderStore,
     pub(crate) manifest: Option<LedgerManifest>,
+    /// A segment that plans take to be newer than the ledger's.
+    pub(crate) overlay: Option<PathBuf>,
     pub(crate) suppressions: Vec<SuppressionList>,
     pub(crate) refusals: Refusals,
     /// Of what is planned next.
@@ -142,6 +144,7 @@ impl World {
             hash_key: HashKey::from_bytes([7; 32]),
             store,
             manifest: None,
+            overlay: None,
             suppressions: vec![],
             refusals: Refusals::default(),
             coverage: Coverage::Snapshot,
@@ -191,7 +194,7 @@ impl World {
         limit: Option<u64>,
         folder: &Path,
     ) -> Result<Planned, EngineError> {
-        let segments = self.segments();
+        let segments: Vec<_> = self.segments().into_iter().chain(self.overlay.clone()).collect();
         let request = PlanRequest {
             spec,
             spool,

@@ -106,6 +106,36 @@ async fn adopted_rows_are_known_by_their_key_and_doubles_are_reported() {
 }
 
 #[tokio::test]
+async fn a_row_that_the_ledger_names_keeps_its_key_whatever_its_cells_say() {
+    let mut world = World::new();
+    let sync = spec(SyncMode::Mirror);
+    let scanned = |id: &str, email: Option<&str>| ScannedRow {
+        row_id: RowId::new(id),
+        key_cell: None,
+        cells: vec![email.map(str::to_owned), Some("A".to_owned())],
+    };
+    let identity = ledger_identity(&sync, &world.hash_key);
+    let audience = audience();
+    let first = [scanned("1", Some("a@b.co")), scanned("2", Some("c@d.co"))];
+    // Somebody edits one address, empties another, and adds a row under the first row's key.
+    let second = [scanned("1", Some("edited@b.co")), scanned("2", None), scanned("3", Some("a@b.co"))];
+    for (rows, outcome) in [(first.to_vec(), (2, 0, 0, 0)), (second.to_vec(), (0, 2, 0, 1))] {
+        let manifest = world.manifest.as_ref();
+        let ledger = FoldRequest { audience: &audience, manifest, identity: &identity, segments: &world.store };
+        let request = AdoptRequest { ledger, spec: &sync, hash_key: &world.hash_key };
+        let adopted =
+            world.engine.adopt(request, futures::stream::iter(rows.into_iter().map(Ok)).boxed()).await.unwrap();
+        let counts = adopted.folded.counts;
+        assert_eq!((counts.adopted, adopted.known, adopted.unexplained, adopted.duplicate_count), outcome);
+        world.manifest = Some(adopted.folded.manifest);
+    }
+    let records = [record(&["a@b.co", "A", "1"]), record(&["c@d.co", "A", "1"])];
+    let spool = world.spool(&columns(), &[&records]).await;
+    let (planned, _) = world.plan(&sync, &spool, None).await;
+    assert_eq!((planned.counts.unchanged, planned.counts.creates, planned.counts.deletes), (2, 0, 0));
+}
+
+#[tokio::test]
 async fn a_typed_key_is_hashed_as_the_mapping_would_have_it() {
     let world = World::new();
     let sync = spec(SyncMode::Upsert);

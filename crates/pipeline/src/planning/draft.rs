@@ -1,9 +1,10 @@
-//! Plans that are not made from source and ledger alone: one that also deletes surplus rows, and one that is only counted.
+//! Plans that are not made from source and ledger alone: one that also mends what an audit found, and one that is only
+//! counted.
 
 use convoke_core::ledger::LedgerManifest;
 use convoke_core::plan::PlanFile;
 use convoke_core::{PlanId, RunId};
-use convoke_engine::Planned;
+use convoke_engine::{AbsentRows, Planned};
 use uuid::Uuid;
 
 use super::Basis;
@@ -17,18 +18,27 @@ pub(crate) struct Draft {
     pub(crate) id: PlanId,
     /// Deletes of surplus rows, in the plan's folder already.
     pub(crate) surplus: Option<PlanFile>,
+    /// Rows that the ledger names and that are to be made again; their segment is in the plan's folder.
+    pub(crate) absent: Option<AbsentRows>,
 }
 
 impl Draft {
     pub(crate) fn new() -> Self {
-        Self { id: PlanId(Uuid::now_v7()), surplus: None }
+        Self { id: PlanId(Uuid::now_v7()), surplus: None, absent: None }
     }
 
-    /// Takes the surplus into what was planned, before guards look at it.
-    pub(super) fn add_surplus(self, planned: &mut Planned) {
-        let Some(surplus) = self.surplus else { return };
-        planned.counts.deletes += surplus.rows;
-        planned.files.push(surplus);
+    /// Takes the surplus into what was planned, before guards look at it, and leaves nothing in the plan's folder that is no
+    /// part of the plan.
+    pub(super) fn end(self, planned: &mut Planned) -> Result<(), Error> {
+        if let Some(surplus) = self.surplus {
+            planned.counts.deletes += surplus.rows;
+            planned.files.push(surplus);
+        }
+        match self.absent {
+            Some(AbsentRows { segment, .. }) => std::fs::remove_file(&segment)
+                .map_err(|cause| Error::files(format!("`{}` could not be removed", segment.display()), cause)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -37,7 +47,7 @@ impl Pipeline {
     /// files are the caller's to remove.
     pub(crate) async fn plan_against(&self, id: PlanId, run: RunId, ledger: LedgerManifest) -> Result<Planned, Error> {
         let basis = Basis { ledger: Some(ledger), ..self.read_basis().await? };
-        let extent = Extent { full: true, ..Extent::default() };
+        let extent = Extent { full: true, only_counted: true, ..Extent::default() };
         Ok(self.compute_steadily(id, run, &extent, &basis).await?.planned)
     }
 
