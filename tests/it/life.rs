@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::audience::{add_row, assert_holds, delete_row};
+use crate::audience::{add_row, assert_holds, delete_row, rows};
 use crate::workspace::{Person, SYNC, StoreProcess, Workspace, people, sync_yaml};
 
 const RESTORE: &str = "removed_at_destination: restore\n";
@@ -190,6 +190,19 @@ async fn rows_that_a_retired_sync_left_are_taken_over_by_another_one() {
         assert_eq!(counted(&workspace, &["run", "others", "--json"]), [1, 0, 0], "{point}");
         assert_holds(&store.base_url, &store.client, &people(0..11)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_retired_begins_anew() {
+    let (store, workspace) = with_people(10);
+    take_out_of_configuration(&workspace);
+    workspace.convoke(&["sync", "retire", SYNC, "--keep-rows"]).expect(0, &["retired"]);
+    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", ""));
+    workspace.convoke(&["adopt", SYNC]).expect(0, &["10 taken over"]);
+    // What was created under the name before is no first load of this one, to which limits would not apply.
+    workspace.drop_csv("2.csv", &people(0..40));
+    workspace.convoke(&["run", SYNC]).expect(4, &["max_create"]);
+    assert_eq!(rows(&store.base_url, &store.client, "People").await.len(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

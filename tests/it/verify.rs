@@ -209,6 +209,16 @@ async fn an_audience_is_held_against_its_ledger_also_when_the_source_cannot_be_r
     assert!(ended.stdout.contains("in step"), "{}", ended.text());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_stays_where_it_is_while_the_audience_is_only_looked_at() {
+    let (_store, workspace) = filled();
+    workspace.write("drop/2.csv", "email,name,score,updated_at\n\"never closed,1,2,3\n");
+    workspace.convoke(&["verify", SYNC]).expect(1, &["the source could not be compared", "2.csv", "quot"]);
+    assert!(workspace.path("drop/2.csv").exists());
+    workspace.convoke(&["run", SYNC]).expect(1, &["quarantined `2.csv`"]);
+    assert!(workspace.path("drop/quarantine/2.csv").exists());
+}
+
 /// More rows than the pages of one list give: a hundred of 500.
 const MANY: usize = 50_200;
 

@@ -23,5 +23,5 @@ pub use courier::{Courier, Ports, Terms};
 pub use guarantee::{Guarantee, Promise};
 pub use lease::LeaseView;
 pub use limiter::Limiter;
-pub use patience::PatientReads;
+pub use patience::{PatientReads, random_backoff};
 pub use report::{DeliveryEnd, DeliveryError, DeliveryProgress, DeliveryReport, SettleReport, SweepReport, Unwatched};

@@ -110,6 +110,11 @@ impl Sink for PatientReads {
     }
 }
 
+/// How long to wait before something is asked for once more, by chance: up to twice as long each time.
+pub fn random_backoff(attempts: u32) -> Duration {
+    backoff(attempts).mul_f64(by_chance())
+}
+
 /// Any part, each as likely as the others.
 pub(crate) fn by_chance() -> f64 {
     rand::rng().random_range(0.0..=1.0)

@@ -19,6 +19,7 @@ use convoke_core::spec::EnrichedRows;
 use convoke_core::state::{PlanRecord, RunRecord};
 use convoke_core::{RowId, RunId, SinkError};
 use convoke_delivery::courier::tally;
+use convoke_delivery::random_backoff;
 
 use crate::Pipeline;
 use crate::error::{Error, chain};
@@ -230,7 +231,7 @@ impl Pipeline {
         loop {
             let answer = self.sync.destination.enrich(binding, scope).await;
             let Ok(EnrichmentAnswer::NotStarted { retry_after, .. }) = &answer else { return answer };
-            let wait = retry_after.unwrap_or_else(|| Duration::from_secs(1 << attempt));
+            let wait = retry_after.unwrap_or_default() + random_backoff(attempt);
             let is_too_long = self.services.clock.elapsed() + wait > deadline;
             if attempt == START_ATTEMPTS || is_too_long || !self.waited(wait).await {
                 return answer;
