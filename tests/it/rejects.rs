@@ -173,6 +173,35 @@ async fn a_refused_update_leaves_its_row_and_can_be_asked_for_by_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_the_destination_could_not_take_is_told_and_not_written_for_ever() {
+    let scene = Refusing::new(SENT_FOR_LONG).await;
+    let failing = || Fault::FailCells { mark: POISON.to_owned() };
+    scene.proxy.set_script(FaultScript::from_fn(move |request| request.path.contains("bulk/upsert").then(failing)));
+    let mut people = marked(20, &[3, 9]);
+    scene.workspace.drop_csv("1.csv", &people);
+    scene.workspace.convoke(&["run", SYNC]).expect(3, &["20 created", "2 in part"]);
+    let listed = scene.workspace.convoke(&["rejects", "list", SYNC]);
+    listed.expect(0, &["1.csv:5", "1.csv:11", "cell_failed", "Name", "The value does not fit its column"]);
+    scene.workspace.convoke(&["run", SYNC]).expect(3, &["2 updated", "2 in part"]);
+    assert_eq!(scene.open(), stand(&[3, 9], "open", 2));
+
+    scene.configure(SENT_ONCE);
+    scene.workspace.convoke(&["run", SYNC]).expect(3, &["2 refused before"]);
+    scene.workspace.run(0);
+    assert_eq!(
+        scene.workspace.newest_run()["counts"]["read"],
+        0,
+        "the source is settled, and not read again each time"
+    );
+    assert_eq!(scene.open(), stand(&[3, 9], "held_back", 2));
+
+    people[3].name = "Cured".to_owned();
+    scene.workspace.drop_csv("2.csv", &people);
+    scene.workspace.convoke(&["run", SYNC]).expect(3, &["1 updated", "1 refused before"]);
+    assert_eq!(scene.open(), stand(&[9], "held_back", 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_later_file_does_not_speak_of_stays_held_back_in_a_source_that_only_adds() {
     let scene = Refusing::new(SENT_ONCE).await;
     let sync = sync_yaml("upsert", SENT_ONCE).replace("mode: snapshot", "mode: append");

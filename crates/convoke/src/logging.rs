@@ -68,6 +68,7 @@ impl Reporter for LogReporter {
                     created = counts.creates.acknowledged,
                     updated = counts.updates.acknowledged,
                     deleted = counts.deletes.acknowledged,
+                    in_part = counts.failed(),
                     rejected = counts.rejected(),
                     requests = counts.requests,
                     "delivered"

@@ -133,6 +133,7 @@ pub(crate) fn describe_delivery(counts: &DeliveryCounts) -> String {
         ("created", counts.creates.acknowledged),
         ("updated", counts.updates.acknowledged),
         ("deleted", counts.deletes.acknowledged),
+        ("in part", counts.failed()),
         ("rejected", counts.rejected()),
         ("gone at the destination", counts.updates.found_removed),
         ("cancelled", counts.cancelled()),

@@ -85,8 +85,11 @@ pub struct Entry {
 pub enum RowOutcome {
     /// In the audience under this id (or, for a delete, gone).
     Acknowledged { row_id: RowId },
-    /// As `Acknowledged`, but cells failed: the ledger gets [`ContentHash::UNKNOWN`], the next plan updates.
+    /// As `Acknowledged`, but what the row holds is not certain: the ledger gets [`ContentHash::UNKNOWN`], the next plan
+    /// updates.
     Incomplete { row_id: RowId },
+    /// As `Incomplete`, because the destination could not take all of its cells; a reject tells which.
+    Failed { row_id: RowId },
     /// Certainly not applied, and to be sent again by a later entry of the same plan, or cancelled with the plan.
     NotApplied,
     /// Refused for good.
@@ -141,6 +144,7 @@ pub fn pack_outcomes(outcomes: &[RowOutcome]) -> Vec<u8> {
                 None => (b'a', Some(row_id)),
             },
             RowOutcome::Incomplete { row_id } => (b'i', Some(row_id)),
+            RowOutcome::Failed { row_id } => (b'f', Some(row_id)),
             RowOutcome::NotApplied => (b'n', None),
             RowOutcome::Rejected => (b'r', None),
             RowOutcome::RemovedAtDestination => (b'g', None),
@@ -161,6 +165,7 @@ pub fn unpack_outcomes(mut packed: &[u8]) -> Option<Vec<RowOutcome>> {
             b'a' => RowOutcome::Acknowledged { row_id: unpack_row_id(&mut packed)?? },
             b'u' => RowOutcome::Acknowledged { row_id: unpack_uuid(&mut packed)? },
             b'i' => RowOutcome::Incomplete { row_id: unpack_row_id(&mut packed)?? },
+            b'f' => RowOutcome::Failed { row_id: unpack_row_id(&mut packed)?? },
             b'n' => RowOutcome::NotApplied,
             b'r' => RowOutcome::Rejected,
             b'g' => RowOutcome::RemovedAtDestination,
@@ -230,6 +235,7 @@ mod tests {
             RowOutcome::Acknowledged { row_id: RowId::new("0190B5A4-7C1E-7D1A-9F3B-2A6C5E8D4F10") },
             RowOutcome::Acknowledged { row_id: RowId::new("0190b5a47c1e7d1a9f3b2a6c5e8d4f10") },
             RowOutcome::Incomplete { row_id: RowId::new("b") },
+            RowOutcome::Failed { row_id: RowId::new("c") },
             RowOutcome::NotApplied,
             RowOutcome::Rejected,
             RowOutcome::RemovedAtDestination,

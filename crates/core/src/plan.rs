@@ -305,6 +305,11 @@ impl DeliveryCounts {
         Operation::ALL.iter().map(|operation| self.of(*operation).rejected).sum()
     }
 
+    /// Rows of all operations with cells that the destination could not take.
+    pub fn failed(&self) -> u64 {
+        Operation::ALL.iter().map(|operation| self.of(*operation).failed).sum()
+    }
+
     /// Changes of all operations that will not be sent under this plan.
     pub fn cancelled(&self) -> u64 {
         Operation::ALL.iter().map(|operation| self.of(*operation).cancelled).sum()
@@ -315,8 +320,11 @@ impl DeliveryCounts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationCounts {
     pub acknowledged: u64,
-    /// Of the acknowledged: rows with failed cells.
+    /// Of the acknowledged: rows of which it is not certain what they hold.
     pub incomplete: u64,
+    /// Of the incomplete: rows with cells that the destination could not take.
+    #[serde(default)]
+    pub failed: u64,
     pub rejected: u64,
     pub cancelled: u64,
     /// Updates whose row was gone.

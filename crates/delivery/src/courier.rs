@@ -110,7 +110,7 @@ impl Courier {
             progress.settled(operation, resume.counts.of(operation).settled());
         }
         await_quiet(&desk, progress).await?;
-        let rejects = RejectTally::new(resume.counts.rejected(), terms);
+        let rejects = RejectTally::new(resume.counts.rejected() + resume.counts.failed(), terms);
         if rejects.passed().is_some() {
             desk.halt.cancel();
         }
@@ -280,6 +280,7 @@ impl<'a> Delivery<'a> {
         let counts = self.counts.of_mut(outcome.operation);
         counts.acknowledged += outcome.counts.acknowledged;
         counts.incomplete += outcome.counts.incomplete;
+        counts.failed += outcome.counts.failed;
         counts.rejected += outcome.counts.rejected;
         counts.found_removed += outcome.counts.found_removed;
         self.in_doubt += outcome.in_doubt;

@@ -30,7 +30,7 @@ use convoke_core::sink::{Answer, AttemptTag, Capabilities, JobId, JobState};
 
 pub use evidence::{Evidence, Verdict};
 pub use machine::{BatchTask, Machine};
-pub use refusal::Reason;
+pub use refusal::{CELL_FAILED, Reason};
 pub use resume::Resume;
 pub use surplus::{Surplus, rows_named_by};
 
@@ -153,8 +153,10 @@ pub struct Found {
 pub enum Fate {
     /// In the audience under this id.
     Acknowledged(RowId),
-    /// In the audience, but what it holds is not certain, or cells of it failed.
+    /// In the audience, but what it holds is not certain.
     Incomplete(RowId),
+    /// In the audience, but without cells that the destination could not take; its reject tells which.
+    Failed(RowId),
     /// An update that may or may not have been applied: sent again by this plan or, if that is lost, by the next. The
     /// ledger no longer knows what the row holds.
     Unsure,
@@ -173,6 +175,7 @@ impl Fate {
         Some(match self {
             Self::Acknowledged(row_id) => RowOutcome::Acknowledged { row_id },
             Self::Incomplete(row_id) => RowOutcome::Incomplete { row_id },
+            Self::Failed(row_id) => RowOutcome::Failed { row_id },
             Self::Unsure => RowOutcome::Incomplete { row_id: row.row_id.clone()? },
             Self::Deleted => RowOutcome::Acknowledged { row_id: row.row_id.clone()? },
             Self::NotApplied => RowOutcome::NotApplied,

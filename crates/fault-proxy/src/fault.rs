@@ -32,6 +32,8 @@ pub enum Fault {
     LeaveOutRows { every: usize },
     /// The request commits and the rows of the answer's `data` come in another order.
     ShuffleRows,
+    /// The request commits, and cells of the answer whose text holds `mark` are told as failed for good, without a value.
+    FailCells { mark: String },
     /// The answer to a search lacks the rows that were created less than this time ago.
     LagSearch { by: Duration },
     /// The answer to a search lacks each n-th of the rows that were created less than this time ago.
@@ -66,6 +68,7 @@ impl Fault {
             Self::SlowBody { .. } => "slow_body",
             Self::LeaveOutRows { .. } => "leave_out_rows",
             Self::ShuffleRows => "shuffle_rows",
+            Self::FailCells { .. } => "fail_cells",
             Self::LagSearch { .. } => "lag_search",
             Self::SearchSubset { .. } => "search_subset",
             Self::RefuseRows { .. } => "refuse_rows",
@@ -82,6 +85,7 @@ impl Fault {
             self,
             Self::LeaveOutRows { .. }
                 | Self::ShuffleRows
+                | Self::FailCells { .. }
                 | Self::LagSearch { .. }
                 | Self::SearchSubset { .. }
                 | Self::RefuseInPart { .. }

@@ -107,6 +107,7 @@ async fn inject(fault: Fault, request: &Message, client: &mut Client, shared: &A
         }
         Fault::LeaveOutRows { .. }
         | Fault::ShuffleRows
+        | Fault::FailCells { .. }
         | Fault::LagSearch { .. }
         | Fault::SearchSubset { .. }
         | Fault::RefuseInPart { .. } => unreachable!("faults that act on rows are done elsewhere"),
@@ -158,6 +159,7 @@ fn alter(answer: &mut Message, request: &Message, fault: &Fault, number: u64, sh
     match fault {
         Fault::LeaveOutRows { every } => answer.alter_rows(|rows| rows::leave_out(rows, *every)),
         Fault::ShuffleRows => answer.alter_rows(|rows| rows::shuffle(rows, number)),
+        Fault::FailCells { mark } => answer.alter_rows(|rows| rows::fail_cells(rows, mark)),
         Fault::LagSearch { by } if is_search => {
             answer.hide_rows(|rows| rows::leave_out_of(rows, 1, |row| memory.is_young(row, *by)))
         }

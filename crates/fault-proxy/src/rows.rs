@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whether a path writes rows.
 pub(crate) fn is_upsert(path: &str) -> bool {
@@ -70,6 +70,23 @@ pub(crate) fn shuffle(rows: &mut [Value], seed: u64) -> bool {
         rows.rotate_left(1);
     }
     rows != before
+}
+
+/// Tells of each cell whose text holds the mark that it failed; false if there is none.
+pub(crate) fn fail_cells(rows: &mut [Value], mark: &str) -> bool {
+    let mut has_failed = false;
+    for row in rows {
+        let cells = row["attributes"]["values"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default();
+        for cell in cells.iter_mut().filter(|cell| cell["value"].as_str().is_some_and(|text| text.contains(mark))) {
+            cell["value"] = Value::Null;
+            cell["state"] = json!("ERROR");
+            cell["errorDetails"] = json!({
+                "summary": "The value does not fit its column", "description": "It is not stored", "retryable": false
+            });
+            has_failed = true;
+        }
+    }
+    has_failed
 }
 
 /// Keeps the first half of the rows that do not hold the mark; false if that is no part of them, but all.

@@ -417,7 +417,7 @@ fn creates_in_doubt(count: u64, binding: &AudienceBinding) -> Error {
 /// How a plan that was delivered to its end is called.
 fn outcome(manifest: &PlanManifest, counts: &DeliveryCounts) -> RunState {
     let refused_here = manifest.counts.read > 0 && manifest.counts.invalid + manifest.counts.refused_before > 0;
-    if counts.rejected() + counts.cancelled() > 0 || refused_here || !manifest.source.complete {
+    if counts.rejected() + counts.failed() + counts.cancelled() > 0 || refused_here || !manifest.source.complete {
         RunState::Partial
     } else {
         RunState::Succeeded

@@ -392,7 +392,9 @@ fn written_rows(entry: Entry) -> Vec<RowId> {
     }
     let outcomes = entry.outcomes.into_iter().flatten();
     let row_of = |outcome| match outcome {
-        RowOutcome::Acknowledged { row_id } | RowOutcome::Incomplete { row_id } => Some(row_id),
+        RowOutcome::Acknowledged { row_id } | RowOutcome::Incomplete { row_id } | RowOutcome::Failed { row_id } => {
+            Some(row_id)
+        }
         RowOutcome::NotApplied | RowOutcome::Rejected | RowOutcome::RemovedAtDestination => None,
     };
     outcomes.filter_map(row_of).collect()

@@ -318,6 +318,7 @@ impl<'a> BatchRun<'a> {
         let before = self.counts.settled();
         self.counts.acknowledged += counts.acknowledged;
         self.counts.incomplete += counts.incomplete;
+        self.counts.failed += counts.failed;
         self.counts.rejected += counts.rejected;
         self.counts.found_removed += counts.found_removed;
         let settled = self.counts.settled() - before;
@@ -353,6 +354,11 @@ fn count(fates: &[Fate]) -> OperationCounts {
             Fate::Incomplete(_) => {
                 counts.acknowledged += 1;
                 counts.incomplete += 1;
+            }
+            Fate::Failed(_) => {
+                counts.acknowledged += 1;
+                counts.incomplete += 1;
+                counts.failed += 1;
             }
             Fate::Rejected => counts.rejected += 1,
             Fate::Removed => counts.found_removed += 1,

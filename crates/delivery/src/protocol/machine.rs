@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use convoke_core::RowId;
 use convoke_core::journal::Operation;
-use convoke_core::sink::{Answer, AppliedRow, AttemptTag, JobId, JobState, Refusal};
+use convoke_core::sink::{Answer, AppliedRow, AttemptTag, FailedCell, JobId, JobState, KEY_COLUMN, Refusal};
 
 use super::read_back::{Doubt, Reading};
-use super::refusal::{Reason, Refused};
+use super::refusal::{CELL_FAILED, Reason, Refused};
 use super::{
     Action, Assumptions, Fact, Fate, LONGEST_RETRY_AFTER, MAX_POLLS, MAX_SENDS, MAX_UNKNOWN, Stop, backoff, poll_delay,
 };
@@ -260,7 +260,7 @@ impl Machine {
             let fate = match (self.operation, applied.failed_cells.is_empty()) {
                 (Operation::Delete, _) => Fate::Deleted,
                 (_, true) => Fate::Acknowledged(applied.row_id),
-                (_, false) => Fate::Incomplete(applied.row_id),
+                (_, false) => self.cells_failed(row, applied),
             };
             self.entry.settle(row, fate);
         }
@@ -268,6 +268,23 @@ impl Machine {
             true => self.close(),
             false => self.unknown(Doubt::Short, "the answer does not hold every row".to_owned()),
         }
+    }
+
+    /// A row is there, but not with all of its cells.
+    fn cells_failed(&mut self, row: u32, applied: AppliedRow) -> Fate {
+        let AppliedRow { row_id, mut failed_cells, .. } = applied;
+        // Without its key cell it may be another of the rows that were sent: nothing can be said of its record.
+        if failed_cells.iter().any(|cell| cell.column == KEY_COLUMN) {
+            return Fate::Incomplete(row_id);
+        }
+        let FailedCell { column, summary } = failed_cells.swap_remove(0);
+        let detail = match failed_cells.len() {
+            0 => summary,
+            others => format!("{summary} (and {others} more columns)"),
+        };
+        let reason = Reason { code: CELL_FAILED.to_owned(), column: Some(column), detail };
+        self.due.push_back(Action::Reject { row, reason });
+        Fate::Failed(row_id)
     }
 
     fn not_applied(&mut self, reason: String, retry_after: Option<Duration>) {

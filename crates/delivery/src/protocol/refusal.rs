@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use convoke_core::sink::{Problem, Refusal};
 
+/// The code of a row that was taken without all of its cells.
+pub const CELL_FAILED: &str = "cell_failed";
+
 /// Why a row was refused, as the destination told it. `detail` may repeat a value: the courier takes values out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reason {

@@ -114,6 +114,11 @@ impl BatchState {
                 counts.acknowledged += 1;
                 counts.incomplete += 1;
             }
+            RowOutcome::Failed { .. } => {
+                counts.acknowledged += 1;
+                counts.incomplete += 1;
+                counts.failed += 1;
+            }
             RowOutcome::Rejected => counts.rejected += 1,
             RowOutcome::RemovedAtDestination => counts.found_removed += 1,
             RowOutcome::NotApplied => {}

@@ -46,7 +46,7 @@ pub fn rows_named_by(entry: &Entry) -> impl Iterator<Item = (KeyHash, Option<Row
     let outcomes = entry.outcomes.iter().flatten();
     entry.intent.rows.iter().zip(outcomes).filter_map(move |(row, outcome)| match outcome {
         RowOutcome::Acknowledged { .. } if is_delete => Some((row.key, None)),
-        RowOutcome::Acknowledged { row_id } | RowOutcome::Incomplete { row_id } => {
+        RowOutcome::Acknowledged { row_id } | RowOutcome::Incomplete { row_id } | RowOutcome::Failed { row_id } => {
             Some((row.key, Some(row_id.clone())))
         }
         RowOutcome::RemovedAtDestination => Some((row.key, None)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use convoke_core::RowId;
 use convoke_core::journal::{IntentRow, Operation, RowOutcome};
-use convoke_core::sink::{Answer, AppliedRow, AttemptTag, FailedCell, JobId, JobState, Problem, Refusal};
+use convoke_core::sink::{Answer, AppliedRow, AttemptTag, FailedCell, JobId, JobState, KEY_COLUMN, Problem, Refusal};
 use convoke_core::{ContentHash, KeyHash};
 
 use super::*;
@@ -127,12 +127,24 @@ fn an_intent_is_durable_before_its_request_and_closed_after_its_answer() {
 }
 
 #[test]
-fn a_row_with_failed_cells_is_incomplete() {
-    let failed_cells = vec![FailedCell { column: "Email".to_owned(), summary: "error".to_owned() }];
-    let answer = Answer::Applied(vec![AppliedRow { index: 0, row_id: id(0), failed_cells }]);
-    let mut machine = Machine::new(assumptions(), task(Operation::Create, 1));
-    let actions = play(&mut machine, [Fact::Answered(answer)]);
-    assert!(actions.contains(&Action::Close { fates: vec![Fate::Incomplete(id(0))] }));
+fn a_row_with_failed_cells_is_told_before_its_entry_is_closed() {
+    let failed = |columns: &[&str]| {
+        let cell = |column: &&str| FailedCell { column: (*column).to_owned(), summary: "does not fit".to_owned() };
+        let failed_cells = columns.iter().map(cell).collect();
+        let answer = Answer::Applied(vec![AppliedRow { index: 0, row_id: id(0), failed_cells }]);
+        let mut machine = about_to_send(assumptions(), task(Operation::Create, 1));
+        play(&mut machine, [Fact::Answered(answer)])
+    };
+    let told = |detail: &str| {
+        let (code, column) = (CELL_FAILED.to_owned(), Some("Email".to_owned()));
+        let reject = Action::Reject { row: 0, reason: Reason { code, column, detail: detail.to_owned() } };
+        vec![send(&[0], 1), reject, Action::Close { fates: vec![Fate::Failed(id(0))] }, Action::Done]
+    };
+    assert_eq!(failed(&["Email"]), told("does not fit"));
+    assert_eq!(failed(&["Email", "Name", "Score"]), told("does not fit (and 2 more columns)"));
+    // Without its key cell it may be another row that was sent.
+    let nothing = vec![send(&[0], 1), Action::Close { fates: vec![Fate::Incomplete(id(0))] }, Action::Done];
+    assert_eq!(failed(&["Email", KEY_COLUMN]), nothing);
 }
 
 #[test]

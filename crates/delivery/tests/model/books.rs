@@ -199,7 +199,7 @@ fn fold_row(ledger: &mut BTreeMap<Key, Known>, operation: Operation, row: &Inten
         (_, RowOutcome::Acknowledged { row_id }) => {
             ledger.insert(key, known(row_id, Some(row.content.0[0])));
         }
-        (_, RowOutcome::Incomplete { row_id }) => {
+        (_, RowOutcome::Incomplete { row_id } | RowOutcome::Failed { row_id }) => {
             ledger.insert(key, known(row_id, None));
         }
         (_, RowOutcome::RemovedAtDestination) => {

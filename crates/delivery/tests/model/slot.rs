@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use convoke_core::journal::{EntryId, IntentRow, Operation};
 use convoke_core::sink::{Answer, AppliedRow, AttemptTag, FailedCell, JobId, JobState, KeyCell, Problem, Refusal};
-use convoke_delivery::protocol::{Action, Assumptions, BatchTask, Fact, Fate, Found, MAX_POLLS, Machine, Resume};
+use convoke_delivery::protocol::{
+    Action, Assumptions, BatchTask, CELL_FAILED, Fact, Fate, Found, MAX_POLLS, Machine, Resume,
+};
 
 use crate::books::Plan;
 use crate::destination::{COMMIT, Job, Part, Payload, Row, SETTLE, id_of, key_cell, row_id};
@@ -183,6 +185,8 @@ impl Scenario {
                 let by = if self.has(Mutant::NoQuiet) { 0 } else { by };
                 done(&|after, _| after.books.quiet = after.books.quiet.max(by));
             }
+            // The row is there, and is to hold what the source says in the end.
+            Action::Reject { reason, .. } if reason.code == CELL_FAILED => done(&|_, _| {}),
             Action::Reject { row, .. } => done(&|after, _| {
                 after.rejected.insert(key(*row));
             }),

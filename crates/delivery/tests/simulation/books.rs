@@ -168,7 +168,7 @@ pub(crate) fn fold_entry(ledger: &mut Ledger, entry: &Entry) {
             (_, RowOutcome::Acknowledged { row_id }) => {
                 ledger.insert(row.key, known(row_id, Some(row.content)));
             }
-            (_, RowOutcome::Incomplete { row_id }) => {
+            (_, RowOutcome::Incomplete { row_id } | RowOutcome::Failed { row_id }) => {
                 ledger.insert(row.key, known(row_id, None));
             }
             (_, RowOutcome::RemovedAtDestination) => {

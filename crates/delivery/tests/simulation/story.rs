@@ -8,6 +8,7 @@ use convoke_core::sink::{AudienceBinding, Capabilities, KeyLookUp, Sink};
 use convoke_core::spec::RateLimits;
 use convoke_core::state::{Journal, Lease};
 use convoke_core::{Clock, KeyHash};
+use convoke_delivery::protocol::CELL_FAILED;
 use convoke_testkit::clock::TestClock;
 use convoke_testkit::fake_sink::{FakeSink, Faults};
 use rand::rngs::StdRng;
@@ -311,6 +312,8 @@ impl Story {
         let (version, source) = self.world.source();
         let rejects = state.all_rejects();
         let of_today = rejects.iter().filter(|reject| books.version_of(reject.plan) == Some(version));
+        // A row whose cell failed is there, and is written again.
+        let of_today = of_today.filter(|reject| reject.code != CELL_FAILED);
         let rejected: BTreeSet<KeyHash> = of_today.filter_map(|reject| reject.key).collect();
         let mut rows = self.world.roads.sink.rows();
         // A row that is found after its answer was lost is believed to hold what was sent: the one case that only an

@@ -66,7 +66,7 @@ fn event_of<'a>(entry: &'a Entry, row: &'a IntentRow, outcome: &'a RowOutcome) -
     };
     let (kind, content, row_id) = match outcome {
         RowOutcome::Acknowledged { row_id } => (applied, row.content, row_id),
-        RowOutcome::Incomplete { row_id } => (applied, ContentHash::UNKNOWN, row_id),
+        RowOutcome::Incomplete { row_id } | RowOutcome::Failed { row_id } => (applied, ContentHash::UNKNOWN, row_id),
         RowOutcome::RemovedAtDestination if applied == EventKind::Deleted => {
             (EventKind::Deleted, row.content, row.row_id.as_ref()?)
         }

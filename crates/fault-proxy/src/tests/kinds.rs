@@ -261,6 +261,7 @@ fn every_kind_has_a_name_of_its_own() {
         Fault::SlowBody { over: zero },
         Fault::LeaveOutRows { every: 1 },
         Fault::ShuffleRows,
+        Fault::FailCells { mark: String::new() },
         Fault::LagSearch { by: zero },
         Fault::SearchSubset { every: 1, within: zero },
         Fault::RefuseRows { status: 400 },

@@ -7,7 +7,7 @@ use convoke_core::plan::{DeliveryCounts, OperationCounts, PlanCounts};
 use convoke_core::state::RunRecord;
 use convoke_core::{PlanId, SyncName};
 
-pub(super) const OUTCOMES: [&str; 4] = ["acknowledged", "rejected", "cancelled", "found_removed"];
+pub(super) const OUTCOMES: [&str; 5] = ["acknowledged", "in_part", "rejected", "cancelled", "found_removed"];
 
 pub(super) const FATES: [&str; 12] = [
     "filtered",
@@ -64,7 +64,13 @@ impl Tally {
 
 /// In the order of [`OUTCOMES`].
 fn outcomes(counts: &OperationCounts) -> [u64; OUTCOMES.len()] {
-    [counts.acknowledged, counts.rejected, counts.cancelled, counts.found_removed]
+    [
+        counts.acknowledged.saturating_sub(counts.failed),
+        counts.failed,
+        counts.rejected,
+        counts.cancelled,
+        counts.found_removed,
+    ]
 }
 
 /// In the order of [`FATES`].
