@@ -108,12 +108,19 @@ pub(crate) enum Command {
         /// A run's or plan's id, or its first digits
         id: String,
     },
-    /// Tell what is known of one record: source, ledger, audience
+    /// Tell why one record is in the audience or is not: source, rejects, ledger, audience
+    ///
+    /// Reads the whole source, as `run --full` does, and changes nothing. Tells of each record with the key whether it is
+    /// filtered out, invalid, superseded by another one, suppressed (and by which list) or to be sent, or that the source has
+    /// none; then what was refused before, and what the ledger and the audience hold.
     Explain {
         sync: String,
         /// The record's key, one value per key column
         #[arg(required = true)]
         key: Vec<String>,
+        /// Leave the source unread, where that takes too long
+        #[arg(long)]
+        no_source: bool,
     },
     /// Look at records that were refused, and send them again
     #[command(subcommand)]
