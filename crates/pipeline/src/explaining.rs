@@ -51,6 +51,8 @@ impl Pipeline {
             );
             return Err(Error::Request { message });
         }
+        // To know the source's columns may be to wait for them.
+        self.tell_settling().await;
         let keys = self.keys_of(cells).await?;
         let (entries, mut known) = self.explain_row(&keys).await?;
         let mut facts = match source {

@@ -18,6 +18,8 @@ pub struct CheckReport {
     pub facts: Vec<String>,
     /// What is not, one line each.
     pub problems: Vec<String>,
+    /// Whether any of it is wrong configuration, whatever the other end is like.
+    pub is_misconfigured: bool,
 }
 
 impl Pipeline {
@@ -44,6 +46,7 @@ impl Pipeline {
 
     async fn spool_first(&self, run: RunId, count: usize) -> Result<Spool, Error> {
         let stored = self.services.state.checkpoint(&self.sync.spec.name).await?.position;
+        self.tell_settling().await;
         let discovery = self.sync.source.discover(Discover { stored: stored.as_ref(), reread: true }).await?;
         let schema = self.sync.source.describe().await?.schema;
         let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
@@ -83,12 +86,14 @@ impl Pipeline {
     /// Reaches both ends and holds the expressions against the source's real columns.
     pub async fn check_connections(&self) -> CheckReport {
         let mut report = CheckReport::default();
+        self.tell_settling().await;
         match self.sync.source.describe().await {
             Ok(schema) => {
                 let columns = schema.schema.fields().len();
                 report.facts.push(format!("source: {columns} columns in {}", schema.origin));
                 for problem in self.services.engine.check(&self.sync.spec, &schema.schema).await {
                     report.problems.push(format!("`{}`: {}", problem.place, problem.message));
+                    report.is_misconfigured = true;
                 }
             }
             Err(error) => report.problems.push(format!("source: {}", chain(&error))),

@@ -2,7 +2,9 @@
 
 use convoke_core::RunId;
 use convoke_core::error::{SourceError, SourceErrorKind};
-use convoke_core::source::{Coverage, Discover, Discovery, Selection, SourcePosition, SplitOutcome, SplitResult};
+use convoke_core::source::{
+    Coverage, Discover, Discovery, Selection, Settling, SourcePosition, SplitOutcome, SplitResult,
+};
 use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
 use convoke_engine::{ColumnGap, Lacking, Spool, SpoolProgress, SpoolWriter};
@@ -35,6 +37,7 @@ impl Pipeline {
     pub(crate) async fn read_source(&self, run: RunId, stored: &Checkpoint, reread: bool) -> Result<Reading, Error> {
         let source = &self.sync.source;
         let position = stored.position.as_ref();
+        self.tell_settling().await;
         let discovery = self.unless_cancelled(source.discover(Discover { stored: position, reread })).await??;
         if discovery.unchanged {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
@@ -53,8 +56,16 @@ impl Pipeline {
         Ok(Reading::Read(Box::new(ReadSource { spool, coverage, complete, proposed, outcomes, notices })))
     }
 
+    /// Says what the source is about to wait for. What it cannot say now, whoever reads it says.
+    pub(crate) async fn tell_settling(&self) {
+        if let Ok(Some(Settling { what, wait })) = self.sync.source.settling().await {
+            self.report(Event::Settling { what, wait });
+        }
+    }
+
     /// Reads what a backfill asks for; the position stays where it is, and nothing is deleted for want of a record.
     pub(crate) async fn read_selection(&self, run: RunId, selection: &Selection) -> Result<ReadSource, Error> {
+        self.tell_settling().await;
         let discovery = self.unless_cancelled(self.sync.source.select(selection)).await?.map_err(unselected)?;
         if discovery.unchanged {
             let told = discovery.notices.join("; ");
