@@ -3,6 +3,7 @@
 //! Goes over the whole spool and decides as a plan does, from the same parts; it writes nothing.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -76,14 +77,6 @@ pub struct TracedKey {
     pub deletes_row: bool,
 }
 
-impl TracedKey {
-    /// Whether neither the source nor a list has anything of the key.
-    pub fn is_empty(&self) -> bool {
-        let Self { filtered, invalid, winner, lists, .. } = self;
-        filtered.count + invalid.count == 0 && winner.is_none() && lists.is_empty()
-    }
-}
-
 /// Where records are: `file:line`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
@@ -123,7 +116,7 @@ pub(crate) async fn trace(engine: &Engine, request: TraceRequest<'_>) -> Result<
     let mut tracer = Tracer { request: &request, mapping, recipe, ranking, lists, found, unreadable };
     for group in request.spool.groups() {
         let offsets: Vec<_> = (0..usize::try_from(group.rows).unwrap_or(usize::MAX)).collect();
-        let input = tracer.mapping.input.clone();
+        let input = Arc::clone(&tracer.mapping.input);
         let take = |fetched: GroupRecords, range: std::ops::Range<usize>| {
             tracer.take(&fetched, group.first_position + range.start as u64)
         };

@@ -58,7 +58,7 @@ async fn a_row_is_deleted_for_want_of_a_record_where_a_plan_deletes_it() {
     mirror.columns.push(column("Score", "updated_at", DataType::Integer));
     world.settle(&mirror, &[record(&["a@b.co", "A", "1"]), record(&["c@d.co", "C", "1"])]).await;
     let other = record(&["c@d.co", "C", "1"]);
-    let spool = world.spool(&columns(), &[&[other.clone()]]).await;
+    let spool = world.spool(&columns(), &[std::slice::from_ref(&other)]).await;
     assert!(trace(&world, &mirror, &spool, "a@b.co").await.keys[0].deletes_row);
     assert!(!trace(&world, &mirror, &spool, "c@d.co").await.keys[0].deletes_row, "its record is there");
     let invalid = world.spool(&columns(), &[&[other.clone(), record(&["a@b.co", "A", "many"])]]).await;
