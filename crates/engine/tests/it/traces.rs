@@ -80,11 +80,18 @@ async fn a_row_is_deleted_for_want_of_a_record_where_a_plan_deletes_it() {
 async fn a_record_on_which_the_mapping_would_fail_is_only_filtered_if_the_filter_leaves_it_out() {
     let world = World::new();
     let mut filtered = spec(SyncMode::Mirror);
-    filtered.columns[1].expression = Expression::Sql("CAST(10 / CAST(updated_at AS BIGINT) AS VARCHAR)".to_owned());
-    filtered.filter = Some(Filter::Sql("updated_at <> '0'".to_owned()));
-    let spool = world.spool(&columns(), &[&[record(&["a@b.co", "A", "0"]), record(&["c@d.co", "C", "5"])]]).await;
+    filtered.columns.push(column("Day", "to_timestamp(updated_at)", DataType::Date));
+    filtered.filter = Some(Filter::Sql("updated_at <> 'never'".to_owned()));
+    let records = [record(&["a@b.co", "A", "never"]), record(&["c@d.co", "C", "2026-01-01"])];
+    let spool = world.spool(&columns(), &[&records]).await;
     let traced = trace(&world, &filtered, &spool, "a@b.co").await.keys.remove(0);
     assert_eq!((traced.filtered.named.as_slice(), traced.winner), (&["file-0.csv:2".to_owned()][..], None));
+    // Where the key itself fails, that record has none; the others have theirs.
+    filtered.columns[0].expression =
+        Expression::Sql("nullif(email, CAST(to_timestamp(updated_at) AS VARCHAR))".to_owned());
+    let traced = trace(&world, &filtered, &spool, "c@d.co").await;
+    assert_eq!((traced.unreadable, traced.keys[0].filtered.count), (0, 0));
+    assert_eq!(traced.keys[0].winner.as_ref().map(|(place, _)| place.as_str()), Some("file-0.csv:3"));
 }
 
 #[tokio::test]
