@@ -113,3 +113,21 @@ async fn a_killed_backfill_is_finished_by_the_next_live_run_without_moving_the_p
     scene.assert_holds(&people(0..1_500)).await;
     scene.workspace.convoke(&["run", SYNC]).expect(0, &["nothing"]);
 }
+
+#[test]
+fn a_column_that_files_of_a_backfill_lack_is_told_and_one_that_all_lack_is_refused() {
+    let workspace = Workspace::embedded();
+    let append = sync_yaml("upsert", "").replace("mode: snapshot", "mode: append");
+    workspace.write("config/syncs/people.yaml", &append);
+    workspace.write("drop/1.csv", "email,score,updated_at\na@example.com,1,2026-01-01T00:00:00Z\n");
+    workspace.drop_csv("2.csv", &people(0..2));
+    // What comes for the first time would empty cells.
+    workspace.convoke(&["run", SYNC]).expect(1, &["1.csv", "no column `name`"]);
+    let backfill = workspace.convoke(&["backfill", SYNC, "--all"]);
+    backfill.expect(0, &["column `name`, which the sync reads, is missing in `1.csv`", "3 created"]);
+    assert!(!backfill.text().contains("missing in `2.csv`"), "{}", backfill.text());
+    workspace.write("config/syncs/people.yaml", &append.replace("Name: name", "Name: nmae"));
+    for arguments in [&["backfill", SYNC, "--all"][..], &["backfill", SYNC, "--objects", "1*"]] {
+        workspace.convoke(arguments).expect(1, &["map.Name", "nmae"]);
+    }
+}

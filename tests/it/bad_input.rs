@@ -61,6 +61,9 @@ fn a_column_that_the_file_lacks_is_named_with_its_nearest() {
     workspace.drop_csv("1.csv", &people(0..3));
     let ended = workspace.run(1);
     ended.expect(1, &["nmae", "name", "map.Name"]);
+    // Whoever asks about the configuration is told that it is wrong.
+    workspace.convoke(&["preview", SYNC]).expect(2, &["nmae", "name", "map.Name"]);
+    workspace.convoke(&["check", "--connect"]).expect(2, &["nmae", "name", "map.Name"]);
     assert!(workspace.path("drop/1.csv").exists(), "the file stays where it is");
 }
 
@@ -75,6 +78,9 @@ async fn a_value_that_does_not_fit_its_type_is_a_reject_with_reason_and_origin()
     let listed = workspace.convoke(&["rejects", "list", SYNC]);
     listed.expect(0, &["1.csv:3", "Score", "1.csv:4", "Email"]);
     assert!(!listed.stdout.contains("twelve"), "a list shows no values: {}", listed.text());
+    workspace
+        .convoke(&["rejects", "resend", SYNC])
+        .expect(2, &["invalid while planning", "anew", "convoke run people"]);
     let file = workspace.path("rejects.csv");
     let exported = workspace.convoke(&["rejects", "export", SYNC, "--to", file.to_str().expect("UTF-8")]);
     exported.expect(0, &["2 rejects"]);
@@ -225,6 +231,7 @@ fn a_plan_over_a_limit_is_applied_only_under_its_own_hash() {
     let (id, hash) = (plan["id"].as_str().expect("an id"), plan["hash"].as_str().expect("a hash"));
     workspace.convoke(&["apply", id]).expect(4, &["max_delete", "--approve"]);
     workspace.convoke(&["apply", id, "--approve", "0123456789ab"]).expect(4, &["another plan"]);
+    workspace.convoke(&["apply", id, "--approve", &hash[..7]]).expect(2, &["at least 8 digits"]);
     workspace.convoke(&["apply", id, "--approve", &hash[..12]]).expect(0, &["80 deleted"]);
     workspace.convoke(&["apply", id]).expect(2, &["already applied"]);
 }

@@ -1,8 +1,9 @@
 //! What killed and interrupted commands leave behind, and what is told of it.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use convoke_testkit::fault_proxy::{Fault, FaultProxy, FaultScript, Rule};
@@ -74,11 +75,13 @@ async fn a_signal_ends_the_wait_for_a_file_to_settle() {
     let workspace = Workspace::embedded();
     workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "").replace("settle: 0s", "settle: 300s"));
     workspace.drop_csv("1.csv", &people(0..5));
-    let child = workspace.command(&["run", SYNC]).spawn().expect("the binary runs");
-    // It watches for signals before it notes that it runs.
-    while workspace.convoke(&["runs", "--json"]).json()[0]["state"] != "running" {
-        std::thread::yield_now();
-    }
+    let mut child = workspace.command(&["run", SYNC]).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    // It says what it waits for, and has long watched for signals by then.
+    let mut told = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let waiting = told.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("waiting")));
+    let waiting = waiting.expect("it says so before it ends").expect("text");
+    assert!(waiting.contains("for `1.csv` to settle") && waiting.contains(" s "), "{waiting}");
+    assert_eq!(workspace.newest_run()["state"], "running");
     signal(&child, "-TERM");
     assert_ends_promptly(child, 143).await;
     assert_eq!(workspace.newest_run()["state"], "interrupted");

@@ -223,6 +223,56 @@ async fn rows_of_a_retired_sync_are_deleted_once_somebody_approved_it() {
     workspace.convoke(&["sync", "retire", "unknown", "--delete-rows"]).expect(2, &["nothing to retire"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_kept_can_still_be_deleted_by_the_way_that_is_told() {
+    let (store, workspace) = with_people(10);
+    take_out_of_configuration(&workspace);
+    workspace.convoke(&["sync", "retire", SYNC, "--keep-rows"]).expect(0, &["10 rows"]);
+    let delete = ["sync", "retire", SYNC, "--delete-rows"];
+    workspace.convoke(&delete).expect(2, &["nothing was deleted", "10 rows were kept", "convoke adopt"]);
+    assert_holds(&store.base_url, &store.client, &people(0..10)).await;
+    workspace.write("config/syncs/others.yaml", &sync_yaml("mirror", "").replace("sync: people", "sync: others"));
+    workspace.convoke(&["adopt", "others"]).expect(0, &["10 taken over"]);
+    fs::remove_file(workspace.path("config/syncs/others.yaml")).expect("it is configured");
+    let delete = ["sync", "retire", "others", "--delete-rows", "--json"];
+    let hash = workspace.convoke(&delete).json()["plan"]["hash"].as_str().expect("a hash").to_owned();
+    let approved = ["sync", "retire", "others", "--delete-rows", "--approve", &hash];
+    workspace.convoke(&approved).expect(0, &["10 deleted", "`others` is retired"]);
+    assert_holds(&store.base_url, &store.client, &[]).await;
+    workspace.convoke(&approved).expect(0, &["was retired before"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_sync_has_to_name_the_audience_that_its_old_name_filled() {
+    let (store, workspace) = with_people(3);
+    rename_in_configuration(&workspace);
+    let right = fs::read_to_string(workspace.path("config/syncs/customers.yaml")).expect("it is configured");
+    let other = right.replace("name: People", "name: Others");
+    workspace.write("config/syncs/customers.yaml", &other);
+    workspace.convoke(&RENAME).expect(2, &["filled audience `People`", "names `Others`", "retire `people`"]);
+    let other = right.replace("name: People", "id: \"404\", name: People");
+    workspace.write("config/syncs/customers.yaml", &other);
+    workspace.convoke(&RENAME).expect(2, &["filled audience `People`", "names `404`"]);
+    workspace.write("config/syncs/customers.yaml", &right);
+    workspace.convoke(&RENAME).expect(0, &["people renamed to customers"]);
+    assert_eq!(counted(&workspace, &["run", "customers", "--full", "--json"]), [0, 0, 0]);
+    assert_holds(&store.base_url, &store.client, &people(0..3)).await;
+}
+
+#[test]
+fn a_rename_advises_nothing_that_would_be_refused() {
+    let workspace = Workspace::embedded();
+    let invalid = workspace.convoke(&["sync", "rename", SYNC, "New Name"]);
+    invalid.expect(2, &["`New Name` is no name for a sync", "lower-case"]);
+    assert!(!invalid.text().contains("write `sync:"), "{}", invalid.text());
+    workspace.convoke(&["sync", "rename", SYNC, "customers"]).expect(2, &["people.yaml", "`sync: customers`"]);
+    let copied = sync_yaml("mirror", "").replace("sync: people", "sync: customers").replace("name: People", "name: C");
+    workspace.write("config/syncs/customers.yaml", &copied.replace("path: drop", "path: other"));
+    let both = workspace.convoke(&RENAME);
+    both.expect(2, &["both in the configuration", "take `", "people.yaml` away"]);
+    assert!(!both.text().contains("rename `"), "it would replace the other one: {}", both.text());
+}
+
 /// Plans the removal of the sync's rows; gives the plan's hash.
 fn removal_of(workspace: &Workspace, rows: u64) -> String {
     let planned = workspace.convoke(&["sync", "retire", SYNC, "--delete-rows", "--json"]);

@@ -11,6 +11,7 @@ mod daemon;
 mod drill;
 mod enrich;
 mod enrich_in_process;
+mod explain;
 mod feeds;
 mod first_day;
 mod in_process;

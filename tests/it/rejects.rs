@@ -343,7 +343,31 @@ async fn what_cannot_be_exported_or_sent_again_is_told_with_its_remedy() {
     scene.workspace.run(3);
     scene.workspace.write("drop/2.csv", "email,name,score,updated_at\nc@example.com,C,1,1\n");
     scene.workspace.run(0);
-    let file = scene.workspace.path("none.csv");
-    says(&["rejects", "export", SYNC, "-o", file.to_str().expect("UTF-8")], &["nothing was exported", "--run"]);
-    assert!(!file.exists());
+}
+
+#[test]
+fn an_export_of_nothing_is_a_file_without_records_and_no_failure() {
+    let workspace = Workspace::embedded();
+    workspace.drop_csv("1.csv", &people(0..3));
+    workspace.run(0);
+    for format in ["csv", "ndjson", "avro", "parquet"] {
+        let file = workspace.path(&format!("none.{format}"));
+        let path = file.to_str().expect("UTF-8");
+        let exported = workspace.convoke(&["rejects", "export", SYNC, "--format", format, "-o", path]);
+        exported.expect(0, &["0 rejects written", "no rejects of `people` are open", "--run"]);
+        let text = fs::read(&file).expect("the export");
+        match format {
+            "csv" => assert!(text.starts_with(b"origin,stage,state") && text.ends_with(b"cells\n")),
+            "ndjson" => assert!(text.is_empty()),
+            "avro" => assert_eq!(apache_avro::Reader::new(text.as_slice()).expect("Avro").count(), 0),
+            _ => {
+                let file = fs::File::open(&file).expect("the export");
+                let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
+                assert_eq!(reader.metadata().file_metadata().num_rows(), 0);
+            }
+        }
+    }
+    let piped = workspace.convoke(&["rejects", "export", SYNC]);
+    assert_eq!(piped.code, Some(0), "{}", piped.text());
+    assert_eq!(piped.stdout.lines().count(), 1, "the names of the columns: {}", piped.text());
 }

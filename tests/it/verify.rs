@@ -50,8 +50,25 @@ async fn an_audience_that_nobody_touched_is_in_step_and_needs_no_repair() {
     let facts = verify(&workspace, 0);
     assert_figures(&facts, &json!({ "rows": PEOPLE, "ledger_rows": PEOPLE, "in_step": PEOPLE }));
     assert_eq!((&facts["source"]["unchanged"], &facts["samples"]), (&json!(PEOPLE), &json!([])));
-    workspace.convoke(&["verify", SYNC]).expect(0, &["in step", "40 unchanged"]);
+    let verified = workspace.convoke(&["verify", SYNC]);
+    verified.expect(0, &["in step", "40 unchanged"]);
+    assert!(!verified.text().contains("ahead"), "{}", verified.text());
     workspace.convoke(&["verify", SYNC, "--repair"]).expect(0, &["nothing to mend"]);
+}
+
+#[test]
+fn a_source_that_is_ahead_of_the_audience_is_told_and_no_difference() {
+    let workspace = Workspace::embedded();
+    workspace.drop_csv("1.csv", &people(0..PEOPLE));
+    workspace.run(0);
+    let mut newer = people(1..PEOPLE + 2);
+    newer[0].score = 99;
+    workspace.drop_csv("2.csv", &newer);
+    let verified = workspace.convoke(&["verify", SYNC]);
+    verified.expect(0, &["`convoke run people` would create 2, update 1, delete 1"]);
+    assert!(verified.stdout.trim_end().ends_with("delete 1"), "it stands last: {}", verified.text());
+    workspace.run(0).expect(0, &["2 created", "1 updated", "1 deleted"]);
+    assert!(!workspace.convoke(&["verify", SYNC]).text().contains("ahead"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

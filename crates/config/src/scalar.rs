@@ -85,7 +85,7 @@ pub(crate) fn delimiter(text: &str) -> Option<char> {
 }
 
 /// Whether `text` can name a sync or a connection: it stands in paths, keys and messages.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let inner_bounds = !text.starts_with('-') && !text.ends_with('-');
     !text.is_empty() && text.len() <= 64 && text.bytes().all(allowed) && inner_bounds

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use convoke_core::Timestamp;
+use convoke_pipeline::SHORTEST_APPROVAL;
 
 /// Keeps audiences in step with your data: a run is a plan, applied, and never creates a row twice.
 #[derive(Debug, Parser)]
@@ -17,10 +18,13 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Args)]
+/// Where the configuration is, unless somebody says otherwise.
+pub(crate) const DEFAULT_CONFIG: &str = "config";
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// Folder with convoke.yaml, connections.yaml and syncs/
-    #[arg(long, global = true, default_value = "config", value_name = "DIR")]
+    #[arg(long, global = true, default_value = DEFAULT_CONFIG, value_name = "DIR")]
     pub(crate) config: PathBuf,
     /// Print facts as JSON, for machines
     #[arg(long, global = true)]
@@ -73,7 +77,7 @@ pub(crate) enum Command {
         /// The plan's id, as `plan` printed it
         plan: String,
         /// Approve the plan although it passes a guard's limit: its hash, or the hash's first 8 digits or more
-        #[arg(long, value_name = "HASH")]
+        #[arg(long, value_name = "HASH", value_parser = parse_approval)]
         approve: Option<String>,
     },
     /// Plan and apply; first finishes what an interrupted run left
@@ -108,12 +112,19 @@ pub(crate) enum Command {
         /// A run's or plan's id, or its first digits
         id: String,
     },
-    /// Tell what is known of one record: source, ledger, audience
+    /// Tell why one record is in the audience or is not: source, rejects, ledger, audience
+    ///
+    /// Reads the whole source, as `run --full` does, and changes nothing. Tells of each record with the key whether it is
+    /// filtered out, invalid, superseded by another one, suppressed (and by which list) or to be sent, or that the source has
+    /// none; then what was refused before, and what the ledger and the audience hold.
     Explain {
         sync: String,
         /// The record's key, one value per key column
         #[arg(required = true)]
         key: Vec<String>,
+        /// Leave the source unread, where that takes too long
+        #[arg(long)]
+        no_source: bool,
     },
     /// Look at records that were refused, and send them again
     #[command(subcommand)]
@@ -229,6 +240,17 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     }
 }
 
+/// A plan's hash, or enough of it to mean that plan.
+fn parse_approval(text: &str) -> Result<String, String> {
+    if !text.chars().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err("a plan's hash has the digits 0 to 9 and a to f; `plan` prints it".to_owned());
+    }
+    match text.len() {
+        0..SHORTEST_APPROVAL => Err(format!("at least {SHORTEST_APPROVAL} digits of the plan's hash are needed")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SyncCommand {
     /// Give everything of a sync to its new name, once the configuration has that; sends nothing
@@ -244,7 +266,7 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         rows: RetiredRows,
         /// Approve the plan that deletes the rows: its hash, or the hash's first 8 digits or more
-        #[arg(long, value_name = "HASH", requires = "delete_rows")]
+        #[arg(long, value_name = "HASH", value_parser = parse_approval, requires = "delete_rows")]
         approve: Option<String>,
     },
 }
@@ -358,6 +380,19 @@ mod tests {
         assert_eq!(parse_time("2026-03-01T01:00:00+01:00"), Ok(Timestamp(1_772_323_200_000)));
         assert!(parse_time("2026-03-01 12:00").is_err(), "no zone");
         assert!(parse_time("2026-02-30").is_err());
+    }
+
+    #[test]
+    fn an_approval_gives_enough_digits_of_a_hash() {
+        assert_eq!(parse_approval("0123abCD"), Ok("0123abCD".to_owned()));
+        assert!(parse_approval("0123abc").unwrap_err().contains("at least 8 digits"));
+        assert!(parse_approval("").unwrap_err().contains("at least 8 digits"));
+        assert!(parse_approval("latest plan").unwrap_err().contains("`plan` prints it"));
+        for command in [&["apply", "x"][..], &["sync", "retire", "x", "--delete-rows"]] {
+            let parse =
+                |hash| Cli::try_parse_from(["convoke"].iter().chain(command).chain(&["--approve", hash])).map(drop);
+            assert!(parse("0123abcd").is_ok() && parse("0123abc").is_err(), "{command:?}");
+        }
     }
 
     #[test]

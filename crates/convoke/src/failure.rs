@@ -1,10 +1,14 @@
 //! How a command fails: a message for standard error and an exit code.
 
+use std::path::Path;
+
 use convoke_config::Problems;
 use convoke_core::StateError;
+use convoke_engine::EngineError;
 use convoke_pipeline::{Error, chain};
 use serde_json::json;
 
+use crate::cli::{DEFAULT_CONFIG, Global};
 use crate::exit::Exit;
 use crate::output;
 use crate::signals::Signals;
@@ -44,19 +48,37 @@ impl Failure {
         failure
     }
 
+    /// Whether the usage or the configuration is wrong.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.exit == Exit::Usage
+    }
+
     /// The message alone.
     pub(crate) fn into_message(self) -> String {
         self.message
     }
 
     /// Prints the message, for machines as well if they asked, and returns the exit code.
-    pub(crate) fn print(self, json: bool) -> Exit {
-        eprintln!("error: {}", self.message);
-        if json {
+    pub(crate) fn print(self, global: &Global) -> Exit {
+        print_error(global, &self.message);
+        if global.json {
             print_json(&self.message, self.exit);
         }
         self.exit
     }
+}
+
+/// Prints an error on standard error. Commands that it advises are told without `--config`, which the user may need.
+pub(crate) fn print_error(global: &Global, error: &str) {
+    eprintln!("error: {error}");
+    if let Some(hint) = config_hint(&global.config, error) {
+        eprintln!("{hint}");
+    }
+}
+
+fn config_hint(config: &Path, error: &str) -> Option<String> {
+    let is_needed = error.contains("`convoke ") && config != Path::new(DEFAULT_CONFIG);
+    is_needed.then(|| format!("hint: with `--config {}`, as in this command", config.display()))
 }
 
 /// What a machine reads of a command that failed.
@@ -79,9 +101,24 @@ impl From<StateError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
-            Error::Request { .. } => Exit::Usage,
+            // Expressions that do not fit the source are wrong configuration, as in `check`.
+            Error::Request { .. } | Error::Engine(EngineError::Expressions { .. }) => Exit::Usage,
             other => Exit::of_run(other.run_state(), None),
         };
         Self::new(exit, chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_named_a_configuration_is_told_that_advised_commands_need_it() {
+        let advice = "there is nothing yet; `convoke run people` makes it";
+        let hint = config_hint(Path::new("try/config"), advice).unwrap();
+        assert!(hint.contains("`--config try/config`"), "{hint}");
+        assert_eq!(config_hint(Path::new(DEFAULT_CONFIG), advice), None);
+        assert_eq!(config_hint(Path::new("try/config"), "convoke is not to blame"), None);
     }
 }

@@ -40,6 +40,9 @@ impl Reporter for LogReporter {
                 tracing::warn!(%sync, %plan, reason, cancelled, "gave up the rest of a plan");
             }
             Event::Notice { text } => tracing::info!(%sync, notice = text, "noticed"),
+            Event::Settling { what, wait } => {
+                tracing::info!(%sync, what, seconds = wait.as_secs_f64(), "waiting for the source to settle");
+            }
             Event::Planned { manifest, hash } => {
                 let counts = manifest.counts;
                 tracing::info!(

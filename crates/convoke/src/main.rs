@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let json = cli.global.json;
+    let global = cli.global.clone();
     let runtime = match runtime_for(&cli.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    let exit = runtime.block_on(commands::dispatch(cli)).unwrap_or_else(|failure| failure.print(json));
+    let exit = runtime.block_on(commands::dispatch(cli)).unwrap_or_else(|failure| failure.print(&global));
     // A blocking reader may still hold a thread after an early end; nothing waits for it.
     runtime.shutdown_background();
     exit.into()

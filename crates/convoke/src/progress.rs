@@ -33,6 +33,10 @@ fn sentence(event: &Event) -> Option<Vec<String>> {
             format!("giving up the rest of plan {plan}: {reason}; {cancelled} of its changes are cancelled")
         }
         Event::Notice { text } => format!("note: {text}"),
+        Event::Settling { what, wait } => {
+            let seconds = wait.as_secs_f64().ceil();
+            format!("waiting {seconds} s for {what} to settle: a file counts once nobody has written to it for a while")
+        }
         Event::Planned { manifest, hash } => return Some(describe(manifest, hash)),
         Event::SettingUp { what } => format!("making {what}"),
         Event::WaitingForQuiet { until } => {

@@ -68,6 +68,17 @@ pub fn retired(sync: &SyncName) -> String {
     format!("sync {sync}")
 }
 
+/// What the audit trail says of a retirement's rows that stay.
+pub fn rows_kept(rows: u64) -> String {
+    format!("{rows} rows kept")
+}
+
+/// How many rows a retirement left behind, by what the audit trail says of it; none if it left none.
+pub fn left_behind(detail: &str) -> Option<u64> {
+    let (_, rows) = detail.rsplit_once(": ")?;
+    rows.strip_suffix(" rows kept")?.parse().ok().filter(|rows| *rows > 0)
+}
+
 /// Moves and removes what the checkpoint store has under a sync's name. Each call is one transaction, audit trail included:
 /// it happens as a whole or not at all.
 #[async_trait]
@@ -80,4 +91,22 @@ pub trait Lifecycle: Send + Sync {
     /// Removes binding, checkpoint and schedule mark, supersedes plans that wait, and replaces the ledger. Runs, plans and
     /// rejects stay. [`StateError::Conflict`] if the ledger has moved.
     async fn retire_sync(&self, retirement: &Retirement, lease: &Lease) -> Result<(), StateError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_retirement_left_behind_is_told_by_the_audit_trail() {
+        let told = |rows: String| {
+            let retirement =
+                Retirement { sync: SyncName::new("people"), ledger: None, actor: "uid 0".to_owned(), rows };
+            left_behind(&retirement.detail())
+        };
+        assert_eq!(told(rows_kept(12)), Some(12));
+        assert_eq!(told(rows_kept(0)), None);
+        assert_eq!(told("12 rows deleted".to_owned()), None);
+        assert_eq!(told("it had filled no audience".to_owned()), None);
+    }
 }

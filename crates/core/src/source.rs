@@ -25,6 +25,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -42,6 +43,11 @@ pub trait Source: Send + Sync {
     /// Tells the columns that mappings may name: those of the discovered splits, or, before a discovery, those of the
     /// newest that can be read.
     async fn describe(&self) -> Result<SourceSchema, SourceError>;
+
+    /// Tells what a discovery would wait for at this moment, and how long at most; none if it would not wait.
+    async fn settling(&self) -> Result<Option<Settling>, SourceError> {
+        Ok(None)
+    }
 
     /// Lists what is to be read, given what was read before.
     async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError>;
@@ -81,6 +87,14 @@ pub struct SourceSchema {
     pub schema: SchemaRef,
     /// Where this was learnt, for messages: a file name, a table.
     pub origin: String,
+}
+
+/// What a source waits for before it says what is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settling {
+    /// Names, for messages: `` `a.csv` and 2 more ``.
+    pub what: String,
+    pub wait: Duration,
 }
 
 /// What a discovery starts from.

@@ -103,6 +103,16 @@ impl Recipe {
 }
 
 impl Recipe {
+    /// Digests a batch: for each record key, rank, and whether a list names it. `cells` are the active columns.
+    pub(crate) fn digest(&self, positions: &[i64], cells: &[StringArray], criteria: &[ArrayRef]) -> Result<ArrayRef> {
+        let order = self.ranking.order_values(criteria)?;
+        let mut digester = Digester::new(self, positions.len());
+        for (row, position) in positions.iter().enumerate() {
+            digester.push(cells, order.as_ref(), row, position.unsigned_abs());
+        }
+        Ok(digester.finish())
+    }
+
     fn canonical<'c>(
         &self,
         cells: &'c [StringArray],
@@ -152,13 +162,8 @@ impl ScalarUDFImpl for DigestFunction {
         let (position, rest) = columns.split_first().expect("the position is always given");
         let (cells, criteria) = rest.split_at(self.recipe.types.len());
         let cells = cells.iter().map(as_text).collect::<Result<Vec<_>, _>>()?;
-        let order = self.recipe.ranking.order_values(criteria)?;
         let positions = position.as_primitive::<Int64Type>().values();
-        let mut digester = Digester::new(&self.recipe, rows);
-        for (row, position) in positions.iter().enumerate() {
-            digester.push(&cells, order.as_ref(), row, position.unsigned_abs());
-        }
-        Ok(ColumnarValue::Array(digester.finish()))
+        Ok(ColumnarValue::Array(self.recipe.digest(positions, &cells, criteria)?))
     }
 }
 

@@ -38,6 +38,7 @@ use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
 use crate::query_threads::QueryThreads;
 use crate::spool::Spool;
+use crate::trace::{self, Trace, TraceRequest};
 use crate::{files, functions, identity};
 
 /// Rows per batch within a query.
@@ -111,6 +112,11 @@ impl Engine {
     /// Shows what would become of the first records, changing nothing.
     pub async fn preview(&self, request: PreviewRequest<'_>) -> Result<Vec<PreviewRecord>, EngineError> {
         self.threads.run(Box::pin(preview::preview(self, &request))).await
+    }
+
+    /// Tells what becomes of the records of a key, changing nothing.
+    pub async fn trace(&self, request: TraceRequest<'_>) -> Result<Trace, EngineError> {
+        self.threads.run(Box::pin(trace::trace(self, request))).await
     }
 
     /// Folds closed journal entries, oldest first, and then what a plan has confirmed, into a new ledger segment.

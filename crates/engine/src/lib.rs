@@ -31,6 +31,7 @@ mod sorting;
 mod spool;
 mod suppression;
 mod text_column;
+mod trace;
 mod verdict;
 
 pub use audit::{AbsentRows, AuditRequest, Audited, FindRows, MissingRows};
@@ -47,5 +48,7 @@ pub use plan::removal::RemovalRequest;
 pub use plan::{PlanRequest, Planned};
 pub use preview::{PreviewOutcome, PreviewRecord, PreviewRequest};
 pub use refusals::{RefusalFates, Refusals};
-pub use spool::{Spool, SpoolProgress, SpoolWriter, broken_parquet};
+pub use spool::{ColumnGap, Lacking, Spool, SpoolProgress, SpoolWriter, broken_parquet};
 pub use suppression::{SuppressionList, load_suppression};
+pub use trace::{Places, Trace, TraceRequest, TracedKey};
+pub use verdict::Fate;

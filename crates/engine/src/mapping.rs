@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use convoke_core::spec::{ColumnSpec, SyncMode, SyncSpec};
 use datafusion::common::DFSchema;
@@ -132,6 +132,16 @@ impl Mapping {
     /// Evaluates one of the active columns.
     pub(crate) fn evaluate_one(&self, column: usize, batch: &RecordBatch) -> Result<StringArray, Failed> {
         evaluate_text(&self.expressions[column], batch)
+    }
+
+    /// Evaluates the criteria of `dedupe.by`; only a mapping for diagnosis has them.
+    pub(crate) fn criteria(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, Failed> {
+        let criteria = self.expressions[self.active.columns.len()..].iter();
+        let evaluate = |placed: &PlacedPhysical| {
+            let evaluated = placed.expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
+            evaluated.map_err(|_| locate(placed, batch))
+        };
+        criteria.map(evaluate).collect()
     }
 
     /// The source column that an active column is made from, if it is exactly one.

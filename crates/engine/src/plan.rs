@@ -85,7 +85,7 @@ pub(crate) async fn plan(engine: &Engine, request: PlanRequest<'_>) -> Result<Pl
 
 /// The sync for a source without any record, and so perhaps without columns: its expressions read none. What the source
 /// lacks is for the guards to judge, not for the mapping.
-fn read_nothing(spec: &SyncSpec) -> SyncSpec {
+pub(crate) fn read_nothing(spec: &SyncSpec) -> SyncSpec {
     let nothing = || Expression::Sql("CAST(NULL AS VARCHAR)".to_owned());
     let mut spec = SyncSpec { filter: None, ..spec.clone() };
     spec.columns.iter_mut().for_each(|column| column.expression = nothing());

@@ -9,7 +9,7 @@ mod pruning;
 mod read;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,12 +45,30 @@ pub struct SpoolProgress {
     pub bytes_read: u64,
 }
 
+/// What is done about a stream that lacks a column which the sync reads. What lacks one is empty there; pinned Parquet,
+/// whose columns have come and gone over time, is never refused for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    Refused,
+    Told,
+}
+
+/// A column that the sync reads and some of the splits lack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnGap {
+    pub column: String,
+    /// The splits that lack it, in the order in which they were read.
+    pub splits: Vec<String>,
+}
+
 /// Takes splits into the spool, one after the other.
 pub struct SpoolWriter {
     folder: PathBuf,
     schema: SchemaRef,
     stored: SchemaRef,
-    required: BTreeSet<String>,
+    needed: BTreeSet<String>,
+    lacking: Lacking,
+    gaps: BTreeMap<String, Vec<String>>,
     splits: Vec<HeldSplit>,
     records: u64,
     malformed: u64,
@@ -64,6 +82,7 @@ pub struct Spool {
     schema: SchemaRef,
     stored: SchemaRef,
     splits: Vec<HeldSplit>,
+    gaps: Vec<ColumnGap>,
     records: u64,
     malformed: u64,
 }
@@ -123,7 +142,9 @@ impl SpoolWriter {
             folder: folder.to_owned(),
             schema,
             stored,
-            required: BTreeSet::new(),
+            needed: BTreeSet::new(),
+            lacking: Lacking::Told,
+            gaps: BTreeMap::new(),
             splits: Vec::new(),
             records: 0,
             malformed: 0,
@@ -131,10 +152,9 @@ impl SpoolWriter {
         })
     }
 
-    /// Refuses streams that lack one of these columns; without, a column that a split lacks is empty there, as it always is
-    /// in pinned Parquet, whose columns have come and gone over time.
-    pub fn requiring(mut self, columns: BTreeSet<String>) -> Self {
-        self.required = columns;
+    /// Names the columns that the sync reads, and what is done about streams that lack one.
+    pub fn needing(mut self, columns: BTreeSet<String>, lacking: Lacking) -> Self {
+        (self.needed, self.lacking) = (columns, lacking);
         self
     }
 
@@ -167,6 +187,7 @@ impl SpoolWriter {
                 let fingerprint = pinned.fingerprint().to_owned();
                 let first_position = self.records;
                 self.records += records;
+                self.note_gaps(split, &lacked_by(&self.needed, |name| pinned.has_column(name)));
                 self.splits.push(HeldSplit {
                     name: split.name.clone(),
                     held: Held::Pinned(Arc::new(pinned)),
@@ -195,6 +216,7 @@ impl SpoolWriter {
             match item.map_err(|cause| source_failed(&path, split, cause))? {
                 SplitItem::Records(batch) => {
                     writer.write(&self.stored_batch(&batch, current.next_position(), split)?)?;
+                    current.lacks.extend(lacked_by(&self.needed, |name| has_column(&batch, name)));
                     current.records += batch.records.num_rows() as u64;
                     current.bytes_read = batch.bytes_read;
                 }
@@ -221,13 +243,15 @@ impl SpoolWriter {
     /// Ends the spool; what was read can now be planned.
     pub fn finish(self) -> Result<Spool, EngineError> {
         files::sync_folder(&self.folder)?;
-        let Self { schema, stored, splits, records, malformed, .. } = self;
-        Ok(Spool { schema, stored, splits, records, malformed })
+        let Self { schema, stored, splits, gaps, records, malformed, .. } = self;
+        let gaps = gaps.into_iter().map(|(column, splits)| ColumnGap { column, splits }).collect();
+        Ok(Spool { schema, stored, splits, gaps, records, malformed })
     }
 
     fn keep(&mut self, split: &Split, path: PathBuf, current: CurrentSplit, group_rows: Vec<u64>) {
         self.records += current.records;
         self.malformed += current.malformed.len() as u64;
+        self.note_gaps(split, &current.lacks);
         self.splits.push(HeldSplit {
             name: split.name.clone(),
             held: Held::File { path, group_rows },
@@ -236,9 +260,16 @@ impl SpoolWriter {
         });
     }
 
+    fn note_gaps(&mut self, split: &Split, lacks: &BTreeSet<String>) {
+        for column in lacks {
+            self.gaps.entry(column.clone()).or_default().push(split.name.clone());
+        }
+    }
+
     fn stored_batch(&self, batch: &SourceBatch, position: u64, split: &Split) -> Result<RecordBatch, EngineError> {
         let rows = batch.records.num_rows();
-        if let Some(missing) = self.required.iter().find(|name| batch.records.column_by_name(name).is_none()) {
+        let missing = self.needed.iter().find(|name| !has_column(batch, name));
+        if let Some(missing) = missing.filter(|_| self.lacking == Lacking::Refused) {
             return Err(lacks_column(split, missing));
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.stored.fields().len());
@@ -256,6 +287,14 @@ impl SpoolWriter {
     }
 }
 
+fn has_column(batch: &SourceBatch, name: &str) -> bool {
+    batch.records.schema_ref().column_with_name(name).is_some()
+}
+
+fn lacked_by(needed: &BTreeSet<String>, has: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    needed.iter().filter(|name| !has(name)).cloned().collect()
+}
+
 /// A column in another type; none if a value got lost on the way.
 fn cast_exactly(column: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
     if column.data_type() == data_type {
@@ -271,6 +310,8 @@ struct CurrentSplit {
     records: u64,
     bytes_read: u64,
     malformed: Vec<MalformedRecord>,
+    /// Columns that the sync reads and the split lacks.
+    lacks: BTreeSet<String>,
 }
 
 impl CurrentSplit {

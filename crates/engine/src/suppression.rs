@@ -5,7 +5,7 @@
 //! raw addresses suppresses records whose addresses the mapping normalises.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -100,6 +100,8 @@ fn hold_against_age(path: &Path, spec: &Suppression, now: Timestamp) -> Result<(
 /// A list in hashed form, ready to compare with records.
 #[derive(Clone, Debug)]
 pub(crate) struct Suppressed {
+    /// The list's file.
+    pub(crate) path: PathBuf,
     /// Index of the audience column among the active columns.
     pub(crate) column: usize,
     /// Hashes of the canonical cells, encoded as a key of this one column is.
@@ -111,6 +113,11 @@ pub(crate) struct Suppressed {
 }
 
 impl Suppressed {
+    /// Whether the list names a key itself, whatever the source holds.
+    pub(crate) fn names_key(&self, key: KeyHash) -> bool {
+        self.is_whole_key && self.entries.contains(&key)
+    }
+
     /// Whether the list names a cell, given as the part of a key or content that it is encoded as.
     pub(crate) fn names_part(&self, part: &[u8], hash_key: &HashKey) -> bool {
         if self.entries.contains(&hash_key.hash_key(part)) {
@@ -154,7 +161,8 @@ pub(crate) fn hash_lists(
         }
         let is_whole_key = mapping.active.key == [column];
         let (entries, existing) = (Arc::new(entries), list.spec.existing);
-        hashed.push(Suppressed { column, entries, existing, is_whole_key, folds_case });
+        let path = list.spec.path.clone();
+        hashed.push(Suppressed { path, column, entries, existing, is_whole_key, folds_case });
     }
     Ok(hashed)
 }

@@ -42,7 +42,7 @@ pub(crate) enum KnownRow {
 
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     Create,
     Update,
     Unchanged,

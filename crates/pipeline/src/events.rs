@@ -1,5 +1,7 @@
 //! What a run tells while it goes on, for progress bars, plain lines and logs.
 
+use std::time::Duration;
+
 use convoke_core::plan::{DeliveryCounts, PlanCounts, PlanManifest};
 use convoke_core::{PlanId, Timestamp};
 use convoke_delivery::Guarantee;
@@ -17,6 +19,8 @@ pub enum Event {
     Abandoned { plan: PlanId, reason: String, cancelled: u64 },
     /// Something the operator should know.
     Notice { text: String },
+    /// The source is not settled yet; it is looked at again then.
+    Settling { what: String, wait: Duration },
     /// A split is being read; of how many bytes, where known.
     Reading { split: String, bytes_total: Option<u64>, bytes_read: u64, records: u64 },
     /// Reading is done; changes are being worked out.

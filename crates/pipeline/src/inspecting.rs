@@ -1,31 +1,15 @@
-//! Looks without touching: preview, explain, and whether both ends can be reached.
+//! Looks without touching: preview, and whether both ends can be reached.
 
-use convoke_core::ledger::{LedgerEntry, RowState};
-use convoke_core::reject::NotedReject;
-use convoke_core::sink::LookUp;
+use convoke_core::RunId;
 use convoke_core::source::{Discover, Discovery, Split, SplitContent, SplitItem, SplitStream};
-use convoke_core::spec::RemovedRows;
-use convoke_core::{KeyHash, RunId};
 use convoke_delivery::provision::outlook;
 use convoke_engine::{PreviewRecord, PreviewRequest, Spool, SpoolWriter};
 use futures::StreamExt;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::Pipeline;
 use crate::error::{Error, chain};
-use crate::{Pipeline, Services};
-
-/// Open rejects that `explain` looks through.
-const REJECTS_LOOKED_THROUGH: u32 = 10_000;
-
-/// What is known of one record.
-#[derive(Clone, Debug, Serialize)]
-pub struct Explanation {
-    /// The forms the key may have: as typed, and as the mapping makes it.
-    pub keys: Vec<KeyHash>,
-    /// One line per fact, in the order of the record's way.
-    pub facts: Vec<String>,
-}
 
 /// What a check found that reached out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -34,6 +18,8 @@ pub struct CheckReport {
     pub facts: Vec<String>,
     /// What is not, one line each.
     pub problems: Vec<String>,
+    /// Whether any of it is wrong configuration, whatever the other end is like.
+    pub is_misconfigured: bool,
 }
 
 impl Pipeline {
@@ -60,6 +46,7 @@ impl Pipeline {
 
     async fn spool_first(&self, run: RunId, count: usize) -> Result<Spool, Error> {
         let stored = self.services.state.checkpoint(&self.sync.spec.name).await?.position;
+        self.tell_settling().await;
         let discovery = self.sync.source.discover(Discover { stored: stored.as_ref(), reread: true }).await?;
         self.spool_first_of(run, &discovery, count).await
     }
@@ -96,67 +83,17 @@ impl Pipeline {
         Ok(taken.into_inner().min(wanted))
     }
 
-    /// Tells what source, ledger and audience know of one key, as the user types it.
-    pub async fn explain(&self, cells: &[String]) -> Result<Explanation, Error> {
-        let key_columns = &self.sync.spec.key;
-        if cells.len() != key_columns.len() {
-            let message = format!(
-                "the key has {} parts ({}), and {} were given",
-                key_columns.len(),
-                key_columns.join(", "),
-                cells.len()
-            );
-            return Err(Error::Request { message });
-        }
-        let keys = self.keys_of(cells).await?;
-        let mut facts = self.explain_rejects(&keys).await?;
-        let Some(binding) = self.services.state.binding(&self.sync.spec.name).await? else {
-            facts.push("this sync has not filled an audience yet".to_owned());
-            return Ok(Explanation { keys, facts });
-        };
-        let Some(ledger) = self.services.state.ledger(&binding.key).await? else {
-            facts.push(format!("audience `{}` ({}) has no ledger yet", binding.name, binding.key));
-            return Ok(Explanation { keys, facts });
-        };
-        let segments = self.open_segments(&ledger).await?;
-        let entries = self.services.engine.look_up(&segments, &keys).await?;
-        let Some(entry) = entries.first() else {
-            facts.push(format!("not in the ledger of audience `{}`: never sent, or deleted since", binding.name));
-            return Ok(Explanation { keys, facts });
-        };
-        facts.push(describe_entry(entry, self.sync.spec.removed_at_destination));
-        let found = self.sync.destination.look_up(&binding, &LookUp::RowIds(vec![entry.row_id.clone()])).await;
-        facts.push(match found {
-            Ok(rows) if rows.is_empty() => "the audience does not hold that row any more".to_owned(),
-            Ok(_) => format!("the audience `{}` holds that row", binding.name),
-            Err(error) => format!("the audience could not be asked: {}", chain(&error)),
-        });
-        Ok(Explanation { keys, facts })
-    }
-
-    /// Hashes of the key as it was typed, and as the mapping would make it of what the source writes.
-    pub(crate) async fn keys_of(&self, cells: &[String]) -> Result<Vec<KeyHash>, Error> {
-        let Services { engine, hash_key, .. } = &self.services;
-        // Without a source the key is taken as it was typed.
-        let schema = self.sync.source.describe().await.ok().map(|described| described.schema);
-        Ok(engine.keys_of(&self.sync.spec, hash_key, schema.as_ref(), cells)?)
-    }
-
-    async fn explain_rejects(&self, keys: &[KeyHash]) -> Result<Vec<String>, Error> {
-        let rejects = self.services.state.rejects(&self.sync.spec.name, None, None, REJECTS_LOOKED_THROUGH).await?;
-        let of_key = rejects.iter().filter(|noted| noted.record.key.is_some_and(|key| keys.contains(&key)));
-        Ok(of_key.map(describe_reject).collect())
-    }
-
     /// Reaches both ends and holds the expressions against the source's real columns.
     pub async fn check_connections(&self) -> CheckReport {
         let mut report = CheckReport::default();
+        self.tell_settling().await;
         match self.sync.source.describe().await {
             Ok(schema) => {
                 let columns = schema.schema.fields().len();
                 report.facts.push(format!("source: {columns} columns in {}", schema.origin));
                 for problem in self.services.engine.check(&self.sync.spec, &schema.schema).await {
                     report.problems.push(format!("`{}`: {}", problem.place, problem.message));
+                    report.is_misconfigured = true;
                 }
             }
             Err(error) => report.problems.push(format!("source: {}", chain(&error))),
@@ -206,25 +143,4 @@ fn head(stream: SplitStream, wanted: usize) -> SplitStream {
     });
     let end = futures::stream::once(async { Ok(SplitItem::End { fingerprint: String::new() }) });
     limited.chain(end).boxed()
-}
-
-fn describe_entry(entry: &LedgerEntry, removed: RemovedRows) -> String {
-    let state = match entry.state {
-        RowState::Live => "live",
-        RowState::RemovedAtDestination if removed.are_respected() => "removed at the destination; not made again",
-        RowState::RemovedAtDestination => "removed at the destination; made again once its record is read",
-        RowState::Deleted => "deleted by us",
-    };
-    let owner = match entry.owner.is_nobody() {
-        true => "left by a sync that was retired; `convoke adopt` takes it over".to_owned(),
-        false => format!("owned by sync `{}`", entry.owner),
-    };
-    format!("ledger: row {}, {state}, {owner}", entry.row_id)
-}
-
-fn describe_reject(noted: &NotedReject) -> String {
-    let NotedReject { record, attempts, .. } = noted;
-    let origin = record.origin.as_deref().unwrap_or("an unknown place");
-    let times = if *attempts == 1 { String::new() } else { format!(", {attempts} times since {}", noted.first_at) };
-    format!("rejected at {}{times} (from {origin}): {}: {}", record.at, record.code, record.reason)
 }

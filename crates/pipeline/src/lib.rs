@@ -14,6 +14,7 @@ mod enriching;
 mod error;
 mod events;
 mod excerpt;
+mod explaining;
 mod folders;
 mod folding;
 mod guards;
@@ -50,13 +51,14 @@ use tokio_util::sync::CancellationToken;
 pub use adopting::Adoption;
 pub use error::{Error, chain};
 pub use events::{Event, Reporter, Silent};
+pub use explaining::{Explanation, SourceUse};
 pub use folders::Folders;
-pub use inspecting::{CheckReport, Explanation};
+pub use inspecting::CheckReport;
 pub use rejects::{RejectChoice, Resent};
 pub use renaming::Renamed;
 pub use retention::Retention;
 pub use retiring::{Retired, RetiredSource, retired_spec};
-pub use run::{Ended, Extent, approves};
+pub use run::{Ended, Extent, SHORTEST_APPROVAL, approves};
 pub use verifying::{Repair, Verification};
 
 /// What all syncs of a process share.

@@ -1,13 +1,13 @@
 //! Reads a source into the run's spool.
 
-use std::collections::BTreeSet;
-
 use convoke_core::RunId;
 use convoke_core::error::{SourceError, SourceErrorKind};
-use convoke_core::source::{Coverage, Discover, Discovery, Selection, SourcePosition, SplitOutcome, SplitResult};
+use convoke_core::source::{
+    Coverage, Discover, Discovery, Selection, Settling, SourcePosition, SplitOutcome, SplitResult,
+};
 use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
-use convoke_engine::{Spool, SpoolProgress, SpoolWriter};
+use convoke_engine::{ColumnGap, Lacking, Spool, SpoolProgress, SpoolWriter};
 
 use crate::error::{Error, chain};
 use crate::{Event, Pipeline};
@@ -44,6 +44,7 @@ impl Pipeline {
     pub(crate) async fn read_source(&self, run: RunId, stored: &Checkpoint, reread: bool) -> Result<Reading, Error> {
         let source = &self.sync.source;
         let position = stored.position.as_ref();
+        self.tell_settling().await;
         let discovery = self.unless_cancelled(source.discover(Discover { stored: position, reread })).await??;
         if discovery.unchanged {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
@@ -58,14 +59,23 @@ impl Pipeline {
         }
         let complete = outcomes.iter().all(|outcome| matches!(outcome.result, SplitResult::Read { .. }));
         let proposed = source.propose(position, &outcomes);
-        let Discovery { coverage, notices, settled, .. } = discovery;
+        let Discovery { coverage, mut notices, settled, .. } = discovery;
+        notices.extend(spool.gaps().iter().map(describe_gap));
         outcomes.extend(settled);
         let proposed = Some(proposed);
         Ok(Reading::Read(Box::new(ReadSource { spool, coverage, complete, proposed, outcomes, notices })))
     }
 
+    /// Says what the source is about to wait for. What it cannot say now, whoever reads it says.
+    pub(crate) async fn tell_settling(&self) {
+        if let Ok(Some(Settling { what, wait })) = self.sync.source.settling().await {
+            self.report(Event::Settling { what, wait });
+        }
+    }
+
     /// Reads what a backfill asks for; the position stays where it is, and nothing is deleted for want of a record.
     pub(crate) async fn read_selection(&self, run: RunId, selection: &Selection) -> Result<ReadSource, Error> {
+        self.tell_settling().await;
         let discovery = self.unless_cancelled(self.sync.source.select(selection)).await?.map_err(unselected)?;
         if discovery.unchanged {
             let told = discovery.notices.join("; ");
@@ -78,21 +88,22 @@ impl Pipeline {
             let message = format!("nothing was planned: {} cannot be read", broken.join("; "));
             return Err(Error::Unusable { message });
         }
-        let notices = discovery.notices;
+        let notices = discovery.notices.into_iter().chain(spool.gaps().iter().map(describe_gap)).collect();
         Ok(ReadSource { spool, coverage: Coverage::Delta, complete: true, proposed: None, outcomes, notices })
     }
 
-    async fn spool(
+    pub(crate) async fn spool(
         &self,
         run: RunId,
         discovery: &Discovery,
         reread: bool,
     ) -> Result<(Spool, Vec<SplitOutcome>), Error> {
         let schema = self.unless_cancelled(self.sync.source.describe()).await??.schema;
-        // What was read before may lack a column that the mapping names since: it is empty there.
-        let required =
-            if reread { BTreeSet::new() } else { self.services.engine.columns_read(&self.sync.spec, &schema) };
-        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.requiring(required);
+        let needed = self.services.engine.columns_read(&self.sync.spec, &schema);
+        // What was read before may lack a column that the mapping names since: it is empty there. A column that nothing of
+        // what is read has is a problem of the mapping, which planning tells.
+        let lacking = if reread { Lacking::Told } else { Lacking::Refused };
+        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.needing(needed, lacking);
         let mut outcomes = Vec::with_capacity(discovery.splits.len());
         for split in &discovery.splits {
             self.stop_if_cancelled()?;
@@ -134,8 +145,20 @@ fn unselected(error: SourceError) -> Error {
     }
 }
 
+/// Splits that are named for a column that they lack; the others are counted.
+const GAPS_NAMED: usize = 3;
+
+fn describe_gap(gap: &ColumnGap) -> String {
+    let ColumnGap { column, splits } = gap;
+    let mut named: Vec<_> = splits.iter().take(GAPS_NAMED).map(|split| format!("`{split}`")).collect();
+    if splits.len() > GAPS_NAMED {
+        named.push(format!("{} more", splits.len() - GAPS_NAMED));
+    }
+    format!("column `{column}`, which the sync reads, is missing in {}: it is empty in their records", named.join(", "))
+}
+
 /// Name and reason of each split that cannot be used.
-fn broken_splits(outcomes: &[SplitOutcome]) -> Vec<String> {
+pub(crate) fn broken_splits(outcomes: &[SplitOutcome]) -> Vec<String> {
     let broken = outcomes.iter().filter_map(|outcome| match &outcome.result {
         SplitResult::Broken { reason } => Some(format!("`{}`: {reason}", outcome.split.name)),
         SplitResult::Read { .. } => None,

@@ -9,9 +9,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use convoke_core::plan::PlanManifest;
-use convoke_core::reject::{KeptRejects, OpenReject, is_past_resending};
+use convoke_core::reject::{KeptRejects, NotedReject, OpenReject, is_past_resending};
 use convoke_core::source::Coverage;
-use convoke_core::state::{PlanState, RunState};
+use convoke_core::state::{PlanState, RejectStage, RunState};
 use convoke_core::{KeyHash, RunId, Timestamp};
 use convoke_engine::{RefusalFates, Refusals};
 
@@ -89,10 +89,27 @@ impl Pipeline {
         })
         .await?;
         let name = &self.sync.spec.name;
+        if open.is_empty() {
+            self.refuse_judged_anew(choice).await?;
+        }
         let chosen = choose(&open, &named).map_err(|message| Error::Request {
             message: format!("nothing was sent: {message}; `convoke rejects list {name}` shows what is open"),
         })?;
         Ok(chosen)
+    }
+
+    /// Says what to do about rejects that are not sent again because each plan judges them anew.
+    async fn refuse_judged_anew(&self, choice: &RejectChoice) -> Result<(), Error> {
+        let name = &self.sync.spec.name;
+        let open = self.services.state.rejects(name, None, None, PAGE).await?;
+        let is_meant = |noted: &&NotedReject| choice.run.is_none_or(|run| noted.record.run == run);
+        if !open.iter().filter(is_meant).any(|noted| noted.record.stage == RejectStage::Invalid) {
+            return Ok(());
+        }
+        let message = format!(
+            "nothing was sent: what is open was invalid while planning, and the destination has not seen it. Each plan judges such records anew: correct them in the source, or the mapping, and `convoke run {name}`; `convoke rejects list {name}` shows them"
+        );
+        Err(Error::Request { message })
     }
 
     /// The hashes that a key may stand for.

@@ -107,7 +107,32 @@ impl Pipeline {
                 ),
             });
         }
-        self.refuse_other_id(binding)
+        match binding {
+            Some(binding) => self.refuse_other_audience(from, binding).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The rows are in the audience that the old name filled. What the new one names is told by its id or its name, which
+    /// the destination may know under another name by now.
+    async fn refuse_other_audience(&self, from: &SyncName, binding: &AudienceBinding) -> Result<(), Error> {
+        let wanted = &self.sync.spec.audience;
+        let is_same = match &wanted.id {
+            _ if wanted.connection != binding.key.connection => false,
+            Some(id) => *id == binding.key.audience_id,
+            None if wanted.name == binding.name => true,
+            None => self.survey(Some(binding)).await?.audiences.iter().any(|audience| audience.name == wanted.name),
+        };
+        if is_same {
+            return Ok(());
+        }
+        let (to, named) = (&self.sync.spec.name, wanted.id.as_ref().unwrap_or(&wanted.name));
+        Err(Error::Request {
+            message: format!(
+                "`{from}` filled audience `{}` ({}), and `{to}` names `{named}` on `{}`, another one: have `{to}` name the audience of `{from}`, and then say this again; or let `{to}` fill the other one as a sync of its own, and retire `{from}`",
+                binding.name, binding.key, wanted.connection
+            ),
+        })
     }
 
     /// Writes the ledger with one sync's rows as another's; the segments it replaces stay until it is in force.

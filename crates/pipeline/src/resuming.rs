@@ -87,6 +87,7 @@ impl Pipeline {
             return Ok(Standing::Unconfirmed { reason });
         }
         let request = Discover { stored: Some(proposed), reread: true };
+        self.tell_settling().await;
         let found = match self.unless_cancelled(self.sync.source.discover(request)).await? {
             Ok(found) => found,
             Err(error) => {

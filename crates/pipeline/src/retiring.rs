@@ -59,7 +59,7 @@ impl Pipeline {
         let rows_kept = self.own_rows(&binding).await?.map_or(0, |(_, rows)| rows);
         let reassigned = self.reassign(&binding.key, (name, &SyncName::nobody()), keeper).await?;
         let ledger = reassigned.as_ref().map(|(_, folded)| folded.manifest.clone());
-        self.end_sync(ledger, format!("{rows_kept} rows kept"), actor, keeper).await?;
+        self.end_sync(ledger, lifecycle::rows_kept(rows_kept), actor, keeper).await?;
         self.remove_obsolete(reassigned).await?;
         Ok(Retired { sync: name.clone(), audience: binding.key, rows_kept })
     }

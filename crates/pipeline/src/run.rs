@@ -336,7 +336,7 @@ pub(crate) fn refuse_other_approval(plan: &PlanRecord, approval: Option<&str>) -
 }
 
 /// Digits of a hash that an approval must give at least.
-const SHORTEST_APPROVAL: usize = 8;
+pub const SHORTEST_APPROVAL: usize = 8;
 
 /// Whether an approval names the plan with this hash, by enough of its digits.
 pub fn approves(approval: &str, hash: &str) -> bool {

@@ -1,6 +1,7 @@
 //! What is known about syncs beyond this process: it outlives a restart, and counts the work of others, too.
 
 use async_trait::async_trait;
+use convoke_core::enrichment::{EnrichmentReport, JobCounts};
 use convoke_core::gate::Window;
 use convoke_core::state::{PlanState, RunState, StateStore};
 use convoke_core::{ConnectionName, StateError, SyncName, Timestamp};
@@ -35,6 +36,42 @@ pub struct SyncFacts {
     pub rows_in_doubt: u64,
     /// Live rows of the audience that this sync owns.
     pub ledger_rows: u64,
+    /// Of the newest run that looked at enrichments; none if no such run is among the newest.
+    pub enrichment: Option<EnrichmentFacts>,
+}
+
+/// How the enrichments stand that a run looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EnrichmentFacts {
+    pub jobs: JobCounts,
+    /// Cells of all columns together, of the rows that were looked at.
+    pub cells: CellCounts,
+}
+
+/// Cells that the destination fills, by their state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CellCounts {
+    pub result: u64,
+    pub no_result: u64,
+    pub error: u64,
+    pub loading: u64,
+    pub blank: u64,
+    pub other: u64,
+}
+
+impl From<&EnrichmentReport> for EnrichmentFacts {
+    fn from(report: &EnrichmentReport) -> Self {
+        let mut cells = CellCounts::default();
+        for column in &report.columns {
+            cells.result += column.result;
+            cells.no_result += column.no_result;
+            cells.error += column.error;
+            cells.loading += column.loading;
+            cells.blank += column.blank;
+            cells.other += column.other;
+        }
+        Self { jobs: report.jobs, cells }
+    }
 }
 
 impl SyncFacts {
@@ -49,6 +86,7 @@ impl SyncFacts {
         let mut facts = Self {
             last_success_at: runs.iter().filter(|run| is_success(run.state)).find_map(|run| run.ended_at),
             last_run_at: runs.iter().find_map(|run| run.ended_at),
+            enrichment: runs.iter().find_map(|run| run.enrichment.as_ref()).map(EnrichmentFacts::from),
             ..Self::default()
         };
         if let Some(binding) = state.binding(sync).await? {

@@ -3,6 +3,7 @@
 //! Only configured syncs have series, and all of a sync's counters are there from the start, so that an increase from
 //! nothing is an increase. Counters begin at zero with the process; gauges about the past are read from the store.
 
+mod enrichment;
 mod tally;
 
 use std::sync::Mutex;
@@ -20,7 +21,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::agenda::Standing;
-use crate::facts::{Quota, SyncFacts};
+use crate::facts::{EnrichmentFacts, Quota, SyncFacts};
 use crate::jobs::JobEnd;
 
 use tally::{FATES, OUTCOMES, Tally};
@@ -79,6 +80,8 @@ pub(crate) struct Figures {
     last_run: Family<OfSync, Seconds>,
     rows_in_doubt: Family<OfSync, Gauge>,
     ledger_rows: Family<OfSync, Gauge>,
+    enrichment_jobs: Family<OfState, Gauge>,
+    enrichment_cells: Family<OfState, Gauge>,
     quota_left: Family<OfWindow, Gauge>,
     quota_limit: Family<OfWindow, Gauge>,
 }
@@ -103,6 +106,8 @@ impl Figures {
             last_run: Family::default(),
             rows_in_doubt: Family::default(),
             ledger_rows: Family::default(),
+            enrichment_jobs: Family::default(),
+            enrichment_cells: Family::default(),
             quota_left: Family::default(),
             quota_limit: Family::default(),
         };
@@ -148,6 +153,10 @@ impl Figures {
         registry.register("rows_in_doubt", help, self.rows_in_doubt.clone());
         let help = "Rows of the audience that the sync owns, as far as is known";
         registry.register("ledger_rows", help, self.ledger_rows.clone());
+        let help = "Enrichment jobs that the last run with any looked at, by how they ended or stand";
+        registry.register("enrichment_jobs", help, self.enrichment_jobs.clone());
+        let help = "Cells that enrichment fills, of the rows that the last run with any looked at, by their state";
+        registry.register("enrichment_cells", help, self.enrichment_cells.clone());
         registry.register("quota_left", "Requests that the rate budget still allows", self.quota_left.clone());
         registry.register("quota_limit", "Requests that the rate budget allows at most", self.quota_limit.clone());
     }
@@ -250,6 +259,10 @@ impl Figures {
         }
         self.rows_in_doubt.get_or_create(&of_sync).set(gauge(facts.rows_in_doubt));
         self.ledger_rows.get_or_create(&of_sync).set(gauge(facts.ledger_rows));
+        if let Some(EnrichmentFacts { jobs, cells }) = &facts.enrichment {
+            show_states(&self.enrichment_jobs, sync, &enrichment::jobs(jobs));
+            show_states(&self.enrichment_cells, sync, &enrichment::cells(cells));
+        }
     }
 
     pub(crate) fn show_quota(&self, quota: &Quota) {
@@ -273,6 +286,12 @@ impl Figures {
 
 fn of(sync: &SyncName) -> OfSync {
     OfSync { sync: sync.to_string() }
+}
+
+fn show_states(family: &Family<OfState, Gauge>, sync: &SyncName, counts: &[(&'static str, u64)]) {
+    for (state, count) in counts {
+        family.get_or_create(&OfState { sync: sync.to_string(), state }).set(gauge(*count));
+    }
 }
 
 fn of_state(sync: &SyncName, state: RunState) -> OfState {

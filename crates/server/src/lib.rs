@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use daemon::{Daemon, Drained, Ports, Settings};
 pub use endpoint::Endpoint;
-pub use facts::{Facts, Quota, SyncFacts, unfinished};
+pub use facts::{CellCounts, EnrichmentFacts, Facts, Quota, SyncFacts, unfinished};
 pub use jobs::{JobEnd, Jobs, Ran, Task};
 pub use lease::Hold;
 pub use scheduled::Scheduled;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use convoke_core::source::{
-    Coverage, Discover, Discovery, Selection, Source, SourcePosition, SourceSchema, Split, SplitContent, SplitOutcome,
-    SplitResult,
+    Coverage, Discover, Discovery, Selection, Settling, Source, SourcePosition, SourceSchema, Split, SplitContent,
+    SplitOutcome, SplitResult,
 };
 use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
 use convoke_core::{Clock, Origin, SourceError};
@@ -20,7 +20,7 @@ use crate::position::{Place, Position, SplitDetail};
 use crate::reader::{FileReader, schema_of};
 use crate::search::{Found, Search};
 use crate::selecting::select_files;
-use crate::settle::{Judged, judge};
+use crate::settle::{self, Judged, judge};
 
 /// Items that wait between the reading thread and whoever takes them: a few megabytes at most.
 const ITEMS_IN_FLIGHT: usize = 4;
@@ -151,6 +151,10 @@ impl Source for CsvDrop {
         let mut files = folder.list_processed()?;
         files.extend(judged.settled);
         self.newest_header(&files).await?.ok_or_else(|| self.nothing_there(&judged.notices))
+    }
+
+    async fn settling(&self) -> Result<Option<Settling>, SourceError> {
+        settle::settling(&self.folder()?, self.spec.settle, self.clock.now())
     }
 
     async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError> {

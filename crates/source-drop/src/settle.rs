@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use convoke_core::source::Settling;
 use convoke_core::{Clock, SourceError, Timestamp};
 
 use crate::file::{DroppedFile, Identity};
@@ -19,9 +20,42 @@ pub(crate) struct Judged {
 
 /// Lists the folder and waits, at most for `settle`, for files that were written to lately.
 pub(crate) async fn judge(folder: &Folder, settle: Duration, clock: &dyn Clock) -> Result<Judged, SourceError> {
+    let now = clock.now();
+    let (mut judged, young) = by_age(folder, settle, now)?;
+    let Some(wait) = longest_wait(&young, settle, now) else { return Ok(judged) };
+    clock.sleep(wait).await;
+    for file in folder.list()? {
+        let before = young.iter().find(|young| young.name == file.name);
+        match before {
+            Some(before) if before.identity == file.identity => judged.settled.push(file),
+            Some(_) => judged.notices.push(format!("`{}` is still being written; not read", file.name)),
+            None => {}
+        }
+    }
+    judged.settled.sort_by(|one, other| one.age_order().cmp(&other.age_order()));
+    Ok(judged)
+}
+
+/// What [`judge`] would wait for now.
+pub(crate) fn settling(folder: &Folder, settle: Duration, now: Timestamp) -> Result<Option<Settling>, SourceError> {
+    let (_, young) = by_age(folder, settle, now)?;
+    let wait = longest_wait(&young, settle, now);
+    let Some((wait, newest)) = wait.zip(young.last()) else { return Ok(None) };
+    let more = match young.len() - 1 {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    Ok(Some(Settling { what: format!("`{}`{more}", newest.name), wait }))
+}
+
+fn longest_wait(young: &[DroppedFile], settle: Duration, now: Timestamp) -> Option<Duration> {
+    young.iter().map(|file| settle.saturating_sub(stood_for(&file.identity, now))).max()
+}
+
+/// Judges the files by what can be seen at once; those that were written to lately stand aside.
+fn by_age(folder: &Folder, settle: Duration, now: Timestamp) -> Result<(Judged, Vec<DroppedFile>), SourceError> {
     let mut judged = Judged::default();
     let mut young = Vec::new();
-    let now = clock.now();
     for file in folder.list()? {
         match folder.marked(&file) {
             Marked::Complete => judged.settled.push(file),
@@ -34,20 +68,7 @@ pub(crate) async fn judge(folder: &Folder, settle: Duration, clock: &dyn Clock) 
             Marked::NotUsed => young.push(file),
         }
     }
-    let Some(wait) = young.iter().map(|file| settle.saturating_sub(stood_for(&file.identity, now))).max() else {
-        return Ok(judged);
-    };
-    clock.sleep(wait).await;
-    for file in folder.list()? {
-        let before = young.iter().find(|young| young.name == file.name);
-        match before {
-            Some(before) if before.identity == file.identity => judged.settled.push(file),
-            Some(_) => judged.notices.push(format!("`{}` is still being written; not read", file.name)),
-            None => {}
-        }
-    }
-    judged.settled.sort_by(|one, other| one.age_order().cmp(&other.age_order()));
-    Ok(judged)
+    Ok((judged, young))
 }
 
 /// How long the file has stood unchanged. A time in the future says nothing: nought.

@@ -20,7 +20,11 @@ pub(crate) async fn check(global: &Global, connect: bool) -> Result<Exit, Failur
         for sync in config.syncs.keys() {
             let report = match host.pipeline(sync.as_str(), progress::reporter(global), signals.cancel()).await {
                 Ok(pipeline) => pipeline.check_connections().await,
-                Err(failure) => CheckReport { problems: vec![failure.into_message()], ..CheckReport::default() },
+                Err(failure) => CheckReport {
+                    is_misconfigured: failure.is_usage(),
+                    problems: vec![failure.into_message()],
+                    ..CheckReport::default()
+                },
             };
             reports.push((sync.as_str(), report));
         }
@@ -42,5 +46,10 @@ pub(crate) async fn check(global: &Global, connect: bool) -> Result<Exit, Failur
         }
     }
     // What is wrong at the other end is no error of the configuration.
-    Ok(if is_well { Exit::Success } else { Exit::Failed })
+    let is_misconfigured = reports.iter().any(|(_, report)| report.is_misconfigured);
+    Ok(match (is_well, is_misconfigured) {
+        (true, _) => Exit::Success,
+        (false, true) => Exit::Usage,
+        (false, false) => Exit::Failed,
+    })
 }

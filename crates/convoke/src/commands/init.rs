@@ -28,9 +28,10 @@ pub(crate) async fn init(
     sync: &str,
     (drop, delimiter): (&Path, Option<char>),
 ) -> Result<Exit, Failure> {
-    let is_name = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
-    if sync.is_empty() || !sync.chars().all(is_name) {
-        return Err(Failure::usage(format!("`{sync}` is no name for a sync; use lower-case letters, digits and `-`")));
+    if !convoke_config::is_name(sync) {
+        return Err(Failure::usage(format!(
+            "`{sync}` is no name for a sync; use at most 64 lower-case letters and digits, with `-` between them"
+        )));
     }
     let (delimiter, columns) = match delimiter {
         Some(delimiter) => (delimiter, header(drop, delimiter).await?),

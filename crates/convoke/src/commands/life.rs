@@ -54,7 +54,18 @@ fn refuse_old_name(config: &Config, old: &str, new: &str) -> Result<(), Failure>
     if old == new {
         return Err(Failure::usage("the new name is the old one"));
     }
+    if !convoke_config::is_name(new) {
+        return Err(Failure::usage(format!(
+            "`{new}` is no name for a sync; use at most 64 lower-case letters and digits, with `-` between them"
+        )));
+    }
     let Some(loaded) = config.syncs.get(&SyncName::new(old)) else { return find_sync(config, new).map(drop) };
+    if config.syncs.contains_key(&SyncName::new(new)) {
+        return Err(Failure::usage(format!(
+            "`{old}` and `{new}` are both in the configuration: if `{new}` is what `{old}` is to be called, take `{}` away, restart `serve` if it runs, and then say this again",
+            loaded.file.display()
+        )));
+    }
     Err(Failure::usage(format!(
         "`{old}` is still in the configuration: rename `{}` to `{new}.yaml`, write `sync: {new}` in it, restart `serve` if it runs, and then say this again",
         loaded.file.display()
@@ -88,8 +99,15 @@ async fn retire(global: &Global, sync: &str, deletes: Option<Option<&str>>) -> R
     let host = Host::open(config, signals.cancel()).await?;
     let Some(binding) = host.state.binding(&name).await? else {
         let ended = end_without_rows(host.state.as_ref(), &name, host.config.settings.state.lease).await;
+        let kept = match (&ended, deletes) {
+            (Ok(Ending::Before(kept)), Some(_)) => *kept,
+            _ => None,
+        };
         host.close().await;
-        return ended.map(|words| told(global, sync, words));
+        if let Some(rows) = kept {
+            return Err(rows_were_kept(sync, rows));
+        }
+        return ended.map(|ending| told(global, sync, ending.words()));
     };
     let reporter = progress::reporter(global);
     let pipeline = host.retiring_pipeline(&name, &binding, reporter, signals.cancel()).await?;
@@ -112,12 +130,35 @@ async fn retire(global: &Global, sync: &str, deletes: Option<Option<&str>>) -> R
     Ok(Exit::Success)
 }
 
+/// How a sync ends that fills no audience.
+enum Ending {
+    Now,
+    /// It was ended before, and left these rows, if any.
+    Before(Option<u64>),
+}
+
+impl Ending {
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Now => "retired; it had filled no audience",
+            Self::Before(_) => "was retired before",
+        }
+    }
+}
+
+/// Nothing says any more which rows those were.
+fn rows_were_kept(sync: &str, rows: u64) -> Failure {
+    Failure::usage(format!(
+        "nothing was deleted: `{sync}` was retired before, and its {rows} rows were kept; they are nobody's. To delete them, let a sync that fills the same audience take them over with `convoke adopt`, take that one out of the configuration, and retire it with `--delete-rows`"
+    ))
+}
+
 /// Ends a sync that has filled no audience, or tells that it was ended before.
 async fn end_without_rows(
     state: &dyn StateStore,
     sync: &SyncName,
     ttl: std::time::Duration,
-) -> Result<&'static str, Failure> {
+) -> Result<Ending, Failure> {
     let is_known = state.checkpoint(sync).await?.version > 0
         || state.schedule_mark(sync).await?.is_some()
         || !state.plans_in(sync, PlanState::Waiting).await?.is_empty();
@@ -127,13 +168,14 @@ async fn end_without_rows(
         let retirement = Retirement { sync: sync.clone(), ledger: None, actor: actor(), rows };
         let ended = state.retire_sync(&retirement, &lease).await;
         state.release(&lease).await?;
-        return ended.map(|()| "retired; it had filled no audience").map_err(Failure::from);
+        return ended.map(|()| Ending::Now).map_err(Failure::from);
     }
     let begins = format!("{}: ", lifecycle::retired(sync));
     let trail = state.audit_trail(DEEDS_LOOKED_THROUGH).await?;
-    match trail.iter().any(|deed| deed.action == lifecycle::RETIRE && deed.detail.starts_with(&begins)) {
-        true => Ok("was retired before"),
-        false => Err(unknown(sync.as_str())),
+    // The newest comes first.
+    match trail.iter().find(|deed| deed.action == lifecycle::RETIRE && deed.detail.starts_with(&begins)) {
+        Some(deed) => Ok(Ending::Before(lifecycle::left_behind(&deed.detail))),
+        None => Err(unknown(sync.as_str())),
     }
 }
 

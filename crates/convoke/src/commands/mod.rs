@@ -15,6 +15,8 @@ mod sync;
 mod verify;
 mod view;
 
+use convoke_pipeline::SourceUse;
+
 use crate::cli::{Cli, Command, Schedule};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -35,7 +37,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Schedule(Schedule::Next { sync, count }) => schedule::next(&global, sync.as_deref(), count),
         Command::Runs { sync, count } => history::runs(&global, sync.as_deref(), count).await,
         Command::Show { id } => history::show(&global, &id).await,
-        Command::Explain { sync, key } => Box::pin(view::explain(&global, &sync, &key)).await,
+        Command::Explain { sync, key, no_source } => {
+            let source = if no_source { SourceUse::Unread } else { SourceUse::Read };
+            Box::pin(view::explain(&global, &sync, &key, source)).await
+        }
         Command::Rejects(command) => rejects::rejects(&global, command).await,
         Command::Adopt { sync } => Box::pin(adopt::adopt(&global, &sync)).await,
         Command::Verify { sync, repair: true, samples } => Box::pin(verify::repair(&global, &sync, samples)).await,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::{Extent, Global, Selection};
 use crate::commands::history::find_plan;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, print_error};
 use crate::output::ResentFacts;
 use crate::signals::Signals;
 use crate::wiring::{StateUse, Wired, has_state, load_config, open_state, wire};
@@ -100,7 +100,7 @@ pub(super) async fn conclude(
     }
     match &ended.error {
         Some(error) => {
-            eprintln!("error: {}", chain(error));
+            print_error(global, &chain(error));
             Ok(exit)
         }
         None => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::Global;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, print_error};
 use crate::signals::Signals;
 use crate::wiring::{load_config, wire};
 use crate::{output, progress};
@@ -49,10 +49,12 @@ pub(crate) async fn verify(global: &Global, sync: &str, samples: usize) -> Resul
     }
     print(&verification);
     if let Some(problem) = &verification.source_problem {
-        eprintln!("error: the source could not be compared: {problem}");
+        print_error(global, &format!("the source could not be compared: {problem}"));
     }
     if verification.counts.differences() > 0 {
         output::line(format!("`convoke verify {sync} --repair` makes the plan that mends what is ours"));
+    } else if let Some(ahead) = verification.source.as_ref().and_then(|counts| describe_ahead(sync, counts)) {
+        output::line(ahead);
     }
     Ok(exit)
 }
@@ -81,7 +83,7 @@ pub(crate) async fn repair(global: &Global, sync: &str, samples: usize) -> Resul
     }
     verification.iter().for_each(print);
     if let Some(error) = &ended.error {
-        eprintln!("error: {}", chain(error));
+        print_error(global, &chain(error));
     } else if let Some(plan) = &ended.plan {
         let changes = output::describe_changes(&plan.manifest.counts);
         output::line(format!("repair: {changes}; `apply {}` sends it", plan.manifest.id));
@@ -89,6 +91,18 @@ pub(crate) async fn repair(global: &Global, sync: &str, samples: usize) -> Resul
         output::line(message);
     }
     Ok(exit)
+}
+
+/// What is no difference between audience and ledger: the source says something that was not sent yet.
+fn describe_ahead(sync: &str, counts: &PlanCounts) -> Option<String> {
+    let parts = [("create", counts.creates), ("update", counts.updates), ("delete", counts.deletes)];
+    let shown = parts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}"));
+    let changes = shown.collect::<Vec<_>>().join(", ");
+    (!changes.is_empty()).then(|| {
+        format!(
+            "the audience is as it was written, and the source is ahead of it: `convoke run {sync}` would {changes}"
+        )
+    })
 }
 
 fn exit_of(counts: &AuditCounts) -> Exit {

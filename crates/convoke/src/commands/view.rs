@@ -1,6 +1,7 @@
 //! `preview` and `explain`: look, touch nothing.
 
 use convoke_engine::{PreviewOutcome, PreviewRecord};
+use convoke_pipeline::SourceUse;
 use serde_json::{Value, json};
 
 use crate::cli::Global;
@@ -68,13 +69,13 @@ fn cells_as_json(cells: &[(String, Option<String>)]) -> Value {
 }
 
 /// Tells what is known of one record by its key.
-pub(crate) async fn explain(global: &Global, sync: &str, key: &[String]) -> Result<Exit, Failure> {
+pub(crate) async fn explain(global: &Global, sync: &str, key: &[String], source: SourceUse) -> Result<Exit, Failure> {
     let config = load_config(&global.config, global.verbose)?;
     let signals = Signals::watch()?;
     let wired = wire(&config, sync, progress::reporter(global), signals.cancel()).await?;
-    let explanation = wired.pipeline.explain(key).await;
+    let explanation = wired.pipeline.explain(key, source).await;
     wired.close().await;
-    let explanation = explanation?;
+    let explanation = explanation.map_err(|error| Failure::ended_by(error, &signals))?;
     if global.json {
         output::json(&explanation);
     } else {

@@ -77,6 +77,11 @@ impl PinnedSplit {
         &self.constants
     }
 
+    /// Whether the file or its place has this column.
+    pub(crate) fn has_column(&self, name: &str) -> bool {
+        self.arrow_schema().column_with_name(name).is_some() || self.constants.iter().any(|(known, _)| known == name)
+    }
+
     pub(crate) fn metadata(&self) -> &ParquetMetaData {
         self.metadata.metadata()
     }

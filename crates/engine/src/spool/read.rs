@@ -13,7 +13,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 
 use super::pinned::PinnedSplit;
-use super::{Held, HeldSplit, LINE_COLUMN, Spool};
+use super::{ColumnGap, Held, HeldSplit, LINE_COLUMN, Spool};
 use crate::engine::BATCH_ROWS;
 use crate::error::EngineError;
 use crate::files;
@@ -80,6 +80,11 @@ impl Spool {
     /// Records that could not be carried.
     pub fn malformed(&self) -> u64 {
         self.malformed
+    }
+
+    /// Columns that the sync reads and some of the splits lack.
+    pub fn gaps(&self) -> &[ColumnGap] {
+        &self.gaps
     }
 
     /// Records that were carried.

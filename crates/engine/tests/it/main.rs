@@ -12,3 +12,4 @@ mod pinned;
 mod plans;
 mod spools;
 mod suppressions;
+mod traces;

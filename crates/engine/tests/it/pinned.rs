@@ -333,3 +333,23 @@ async fn a_filter_for_empty_cells_reads_groups_that_do_not_tell_how_many_they_ha
         assert_eq!((planned.counts.creates, planned.counts.filtered), (creates, 2 - creates), "{filter}");
     }
 }
+
+#[tokio::test]
+async fn a_pinned_file_that_lacks_a_column_is_told_and_a_partition_lacks_none() {
+    let world = World::new();
+    let whole = parquet_of(&batch(&columns(), &people(0..3)), 10);
+    let narrow = schema(&["email", "name"]);
+    let old: Vec<_> = people(3..5).into_iter().map(|person| person[..2].to_vec()).collect();
+    let old = parquet_of(&batch(&narrow, &old), 10);
+    let needed = ["email", "updated_at"].map(str::to_owned).into();
+    let writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
+    let mut writer = writer.needing(needed, Lacking::Refused);
+    let partition = vec![("updated_at".to_owned(), Some("1".to_owned()))];
+    for (name, file, constants) in [("new", &whole, vec![]), ("old", &old, vec![]), ("of-a-day", &old, partition)] {
+        let file = Arc::clone(file) as Arc<dyn PinnedFile>;
+        let content = SplitContent::Parquet(PinnedParquet { file, constants });
+        writer.split(&split(name), content, &|_| {}).await.unwrap();
+    }
+    let expected = ColumnGap { column: "updated_at".to_owned(), splits: vec!["old".to_owned()] };
+    assert_eq!(writer.finish().unwrap().gaps(), [expected]);
+}

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use convoke_core::Timestamp;
 use convoke_core::source::{MalformedRecord, SplitContent, SplitItem, SplitResult};
 use convoke_core::spec::SyncMode;
-use convoke_engine::{EngineError, PreviewOutcome, PreviewRequest, SpoolWriter, read_invalid};
+use convoke_engine::{ColumnGap, EngineError, Lacking, PreviewOutcome, PreviewRequest, SpoolWriter, read_invalid};
 use futures::StreamExt;
 
 use crate::fixture::*;
@@ -46,14 +46,21 @@ async fn a_split_without_a_column_that_the_mapping_reads_is_refused_instead_of_e
     assert_eq!(read.iter().map(String::as_str).collect::<Vec<_>>(), ["email", "name"]);
     let narrow = std::sync::Arc::new(columns().project(&[0]).unwrap());
     let items = || futures::stream::iter(items(&narrow, &[record(&["a@b.co"])]).into_iter().map(Ok)).boxed();
-    let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap().requiring(read);
+    let mut writer =
+        SpoolWriter::create(&world.fresh("spool"), columns()).unwrap().needing(read.clone(), Lacking::Refused);
     let refused = writer.split(&split("part.csv"), SplitContent::Stream(items()), &|_| {}).await.unwrap_err();
     let EngineError::Source { split: name, cause } = &refused else { panic!("{refused}") };
     assert_eq!(name, "part.csv");
     assert!(cause.to_string().contains("no column `name`"), "{cause}");
-    let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
-    writer.split(&split("part.csv"), SplitContent::Stream(items()), &|_| {}).await.unwrap();
-    assert_eq!(writer.finish().unwrap().read(), 1);
+    let writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
+    let mut writer = writer.needing(read, Lacking::Told);
+    for name in ["part.csv", "other.csv"] {
+        writer.split(&split(name), SplitContent::Stream(items()), &|_| {}).await.unwrap();
+    }
+    let spool = writer.finish().unwrap();
+    assert_eq!(spool.read(), 2);
+    let splits = vec!["part.csv".to_owned(), "other.csv".to_owned()];
+    assert_eq!(spool.gaps(), [ColumnGap { column: "name".to_owned(), splits }]);
 }
 
 #[tokio::test]

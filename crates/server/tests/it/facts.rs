@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoke_core::enrichment::{EnrichedColumn, EnrichmentReport, JobCounts};
 use convoke_core::hash::{ContentHash, KeyHash};
 use convoke_core::journal::{Intent, IntentRow, Operation, RowOutcome};
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest};
@@ -10,7 +11,7 @@ use convoke_core::plan::PlanManifest;
 use convoke_core::sink::{AttemptTag, AudienceBinding};
 use convoke_core::state::{PlanState, RunRecord, RunState, StateStore, audience_resource};
 use convoke_core::{AudienceKey, ConnectionName, PlanId, RunId, SyncName, Timestamp};
-use convoke_server::{SyncFacts, unfinished};
+use convoke_server::{CellCounts, SyncFacts, unfinished};
 use convoke_state::{OpenMode, SqliteState};
 use serde_json::json;
 
@@ -128,6 +129,30 @@ async fn the_last_success_is_the_newest_run_that_applied_its_plan() {
     let facts = SyncFacts::of(stored.state.as_ref(), &people()).await.unwrap();
     assert_eq!(facts.last_success_at, Some(Timestamp(21 * 60_000)));
     assert_eq!(facts.last_run_at, Some(Timestamp(51 * 60_000)), "the one that runs has not ended");
+}
+
+#[tokio::test]
+async fn enrichments_are_those_of_the_newest_run_that_looked_at_any() {
+    let stored = Stored::new().await;
+    let column = |name: &str, result, error| EnrichedColumn {
+        name: name.to_owned(),
+        result,
+        error,
+        ..EnrichedColumn::default()
+    };
+    let report = |succeeded, columns| {
+        let jobs = JobCounts { succeeded, ..JobCounts::default() };
+        Some(EnrichmentReport { jobs, columns, ..EnrichmentReport::default() })
+    };
+    let reports = [report(9, vec![]), report(2, vec![column("Phone", 5, 1), column("Title", 4, 2)]), None];
+    for (number, enrichment) in (1..).zip(reports) {
+        stored.add_run(number, i64::from(number) * 10, RunState::Succeeded, None).await;
+        let run = stored.state.run(run_id(number)).await.unwrap().unwrap();
+        stored.state.update_run(&RunRecord { enrichment, ..run }).await.unwrap();
+    }
+    let facts = SyncFacts::of(stored.state.as_ref(), &people()).await.unwrap().enrichment.unwrap();
+    assert_eq!(facts.jobs, JobCounts { succeeded: 2, ..JobCounts::default() });
+    assert_eq!(facts.cells, CellCounts { result: 9, error: 3, ..CellCounts::default() });
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use convoke_core::enrichment::JobCounts;
 use convoke_core::gate::Window;
 use convoke_core::plan::{DeliveryCounts, OperationCounts, PlanCounts};
 use convoke_core::state::{RunRecord, RunState};
 use convoke_core::{ConnectionName, SyncName, Timestamp};
-use convoke_server::{Quota, SyncFacts};
+use convoke_server::{CellCounts, EnrichmentFacts, Quota, SyncFacts};
 
 use crate::endpoint::Served;
 use crate::scripted_jobs::{End, record};
@@ -134,7 +135,8 @@ fn run_seconds(served: &Served) -> f64 {
 async fn facts_come_from_the_store_and_are_asked_for_once_in_a_while() {
     let world = World::new();
     let (last_success_at, last_run_at) = (Some(Timestamp(1_500)), Some(Timestamp(2_000)));
-    *world.facts.of_sync.lock().unwrap() = SyncFacts { last_success_at, last_run_at, rows_in_doubt: 7, ledger_rows: 9 };
+    *world.facts.of_sync.lock().unwrap() =
+        SyncFacts { last_success_at, last_run_at, rows_in_doubt: 7, ledger_rows: 9, ..SyncFacts::default() };
     let quota = Quota { connection: ConnectionName::new("zoominfo"), window: Window::Day, left: 40, limit: 100 };
     *world.facts.quotas.lock().unwrap() = vec![quota];
     let served = Served::start(world).await;
@@ -157,6 +159,28 @@ async fn facts_come_from_the_store_and_are_asked_for_once_in_a_while() {
     let scrape = Scrape::of(&served).await;
     assert_eq!(scrape.get(in_doubt), 1.0);
     assert_eq!(scrape.get(facts[0].0), 1.5, "a success that is no longer among the newest runs stays");
+}
+
+#[tokio::test]
+async fn enrichments_are_told_by_state_once_a_run_has_looked_at_some() {
+    let world = World::new();
+    let served = Served::start(world).await;
+    let of_none = Scrape::of(&served).await.0.into_keys().filter(|name| name.contains("enrichment")).count();
+    assert_eq!(of_none, 0, "a sync that enriches nothing has no such series");
+
+    let jobs = JobCounts { succeeded: 3, no_credits: 1, running: 2, ..JobCounts::default() };
+    let cells = CellCounts { result: 40, error: 5, ..CellCounts::default() };
+    let enrichment = Some(EnrichmentFacts { jobs, cells });
+    *served.world.facts.of_sync.lock().unwrap() = SyncFacts { enrichment, ..SyncFacts::default() };
+    served.world.clock.advance(Duration::from_secs(10));
+    let scrape = Scrape::of(&served).await;
+    let told =
+        |kind: &str, state: &str| scrape.get(&format!(r#"convoke_enrichment_{kind}{{sync="people",state="{state}"}}"#));
+    assert_eq!(["succeeded", "no_credits", "running"].map(|state| told("jobs", state)), [3.0, 1.0, 2.0]);
+    let zero = ["partially_succeeded", "failed", "cancelled", "nothing_to_do", "refused", "unclear", "not_started"];
+    assert!(zero.iter().all(|state| told("jobs", state) == 0.0));
+    let cells = ["result", "no_result", "error", "loading", "blank", "other"];
+    assert_eq!(cells.map(|state| told("cells", state)), [40.0, 0.0, 5.0, 0.0, 0.0, 0.0]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use convoke_core::source::{Settling, Source};
 use convoke_core::spec::DropMode;
 use convoke_core::{Clock, Timestamp};
 use convoke_testkit::contract::source::SourceSetUp;
@@ -187,7 +188,10 @@ async fn a_file_that_is_still_being_written_is_noticed_and_not_read() {
     let clock = Meanwhile(move || fs::write(&growing, "a\n1\n2\n").unwrap());
     let path_of_folder = folder.path().to_path_buf();
     let drop = TestFolder::with_clock(DropMode::Snapshot, Arc::new(clock), |spec| spec.path = path_of_folder);
+    assert_eq!(drop.source.settling().await.unwrap(), None, "nothing is there to wait for");
     fs::write(&path, "a\n1\n").unwrap();
+    let settling = Settling { what: "`a.csv`".to_owned(), wait: Duration::from_secs(5) };
+    assert_eq!(drop.source.settling().await.unwrap(), Some(settling));
     let error = drop.try_discover(None, false).await.unwrap_err().to_string();
     assert!(error.contains("`a.csv` is still being written"), "{error}");
 }

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 pub(crate) struct TestFolder {
     folder: TempDir,
-    source: CsvDrop,
+    pub(crate) source: CsvDrop,
     puts: AtomicU64,
 }
 

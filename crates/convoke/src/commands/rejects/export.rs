@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 
-/// Writes the rejects; without any, no file is made.
+/// Writes the rejects; without any, a file without records: whoever reads it each night reads that there are none.
 pub(super) async fn export(
     global: &Global,
     state: &dyn StateStore,
@@ -69,7 +69,7 @@ async fn write_all<Sink: Write + Send>(
 ) -> Result<u64, Failure> {
     let mut page = wanted.page(state, None).await?;
     if page.is_empty() {
-        return Err(Failure::usage(format!("nothing was exported: {}", nothing(wanted))));
+        eprintln!("note: {}", nothing(wanted));
     }
     let mut exporter = exporter.map_err(&failed)?;
     let mut exported = 0;
