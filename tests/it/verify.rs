@@ -198,6 +198,54 @@ async fn a_repair_that_is_not_applied_makes_nobody_again_whom_people_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_missing_row_whose_record_is_gone_too_is_forgotten_by_a_repair() {
+    let (store, workspace) = filled();
+    delete_row(&store.base_url, &store.client, "People", &email(1)).await;
+    let without: Vec<_> = people(0..PEOPLE).into_iter().filter(|person| person.email != email(1)).collect();
+    workspace.drop_csv("2.csv", &without);
+    let repair = workspace.convoke(&["verify", SYNC, "--repair", "--json"]);
+    repair.expect(3, &[]);
+    let plan = repair.json()["plan"].clone();
+    assert_eq!((&plan["counts"]["creates"], &plan["counts"]["deletes"]), (&json!(0), &json!(0)));
+    workspace.convoke(&["apply", plan["id"].as_str().expect("an id")]).expect(0, &[]);
+    assert_figures(&verify(&workspace, 0), &json!({ "rows": 39, "ledger_rows": 39, "in_step": 39 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_somebody_makes_again_stops_the_repair_that_would_make_it_too() {
+    let (store, workspace) = filled();
+    delete_row(&store.base_url, &store.client, "People", &email(1)).await;
+    let repair = workspace.convoke(&["verify", SYNC, "--repair", "--json"]);
+    let plan = repair.json()["plan"]["id"].as_str().expect("an id").to_owned();
+    add_row(&store.base_url, &store.client, "People", &Person::numbered(1)).await;
+    workspace.convoke(&["apply", &plan]).expect(4, &["somebody added rows since"]);
+    assert_eq!(rows(&store.base_url, &store.client, "People").await.len(), PEOPLE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_killed_while_it_is_applied_ends_in_step() {
+    for point in ["before-fold:1", "after-fold:1", "after-intent:1", "after-acknowledge:1", "before-checkpoint:1"] {
+        let (store, workspace) = filled();
+        let (url, client) = (store.base_url.as_str(), &store.client);
+        for number in [1, 2, 3] {
+            delete_row(url, client, "People", &email(number)).await;
+        }
+        let repair = workspace.convoke(&["verify", SYNC, "--repair", "--json"]);
+        let plan = repair.json()["plan"]["id"].as_str().expect("an id").to_owned();
+        let output = workspace.command(&["apply", &plan]).env("CONVOKE_CRASH_AT", point).output();
+        assert!(
+            output.expect("the binary runs").status.code().is_none(),
+            "{point}: the process should have been killed"
+        );
+        // Before the ledger has learned of it, the plan still waits; from then on a run does the rest.
+        let again = if point == "before-fold:1" { vec!["apply", &plan] } else { vec!["run", SYNC] };
+        workspace.convoke(&again).expect(0, &[]);
+        assert_holds(url, client, &people(0..PEOPLE)).await;
+        assert_figures(&verify(&workspace, 0), &json!({ "rows": 40, "ledger_rows": 40, "in_step": 40 }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_verified_is_said() {
     let store = StoreProcess::start();
     let workspace = Workspace::remote(&store.base_url, &store.client);

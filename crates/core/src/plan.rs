@@ -53,6 +53,11 @@ pub struct PlanManifest {
 }
 
 impl PlanManifest {
+    /// The file of rows that the audience lacks, if there is one.
+    pub fn absent(&self) -> Option<&PlanFile> {
+        self.files.iter().find(|file| file.content == PlanContent::Absent)
+    }
+
     /// Whether settling the plan moves the source's checkpoint: not after a canary, and not after a backfill.
     pub fn moves_checkpoint(&self) -> bool {
         self.limit.is_none() && self.backfill.is_none()
@@ -94,6 +99,8 @@ pub enum PlanContent {
     /// Records whose row holds the same already, from an earlier one: nothing is sent, and the ledger learns the later
     /// order value.
     Confirmed,
+    /// Rows that the ledger names and the audience lacks: the ledger learns it when the plan begins to be applied.
+    Absent,
 }
 
 /// What became of each record while planning: the records balance.

@@ -321,7 +321,7 @@ pub struct Guards {
     /// Records read that are malformed or whose key cannot be read. Beyond it a mirror deletes nothing for want of a
     /// record: what cannot be read may be what is missed. The rest of the plan goes on.
     pub max_unreadable: Limit,
-    /// Share of the plan's changes that the destination may refuse; passing it stops delivery.
+    /// Share of the plan's changes that the destination may refuse, in part or whole; passing it stops delivery.
     pub max_reject: Limit,
     /// How much smaller than the last snapshot the source may be.
     pub max_shrink: Limit,

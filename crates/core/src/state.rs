@@ -409,7 +409,8 @@ pub trait Rejects: Send + Sync {
     ) -> Result<Vec<NotedReject>>;
     /// Open rejects that have a key: in the order of their ids, after `after`, at most `limit`.
     async fn open_rejects(&self, sync: &SyncName, after: Option<RejectId>, limit: u32) -> Result<Vec<OpenReject>>;
-    /// Notes which of the sync's open rejects a plan leaves as they are. May be repeated.
+    /// Notes which of the sync's open rejects a plan leaves as they are. Each has one such note, so the sync's plans that
+    /// wait are superseded first. May be repeated.
     async fn keep_rejects(&self, sync: &SyncName, plan: PlanId, kept: &KeptRejects, lease: &Lease) -> Result<()>;
     /// Closes the sync's open rejects but for those that this plan noted and those that it keeps. May be repeated.
     async fn close_rejects(&self, sync: &SyncName, plan: PlanId, lease: &Lease) -> Result<()>;

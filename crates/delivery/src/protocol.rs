@@ -111,7 +111,8 @@ pub enum Action {
     Poll { job: JobId },
     /// A request sent up to now may still commit for this long: no new plan may write before.
     ExtendQuiet { by: Duration },
-    /// Store a reject. Comes before the entry is closed, so that a crash in between repeats it instead of losing it.
+    /// Store a reject. That of a refused row comes before the entry is closed, so that a crash in between repeats it instead
+    /// of losing it; that of a row whose cells failed comes after, because what was closed so is written again.
     Reject { row: u32, reason: Reason },
     /// Close the open entry: one fate per row, in the order of its rows.
     Close { fates: Vec<Fate> },

@@ -23,7 +23,6 @@ use convoke_core::{HashKey, RowId, SinkError};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use absent::AbsentRows;
 pub(crate) use describe::describe;
 pub use standing::MissingRows;
 
@@ -68,8 +67,8 @@ pub struct Audited {
     pub corrections: u64,
     /// Deletes of surplus rows of ours, if there are any: a plan's file in the request's folder.
     pub doubles: Option<PlanFile>,
-    /// Rows that are to be made again, if there are any; their segment is in the request's folder.
-    pub absent: Option<AbsentRows>,
+    /// Rows that are to be made again, if there are any: a plan's file in the request's folder.
+    pub absent: Option<PlanFile>,
     /// By which samples are found among a plan's changes.
     probes: Vec<Probe>,
 }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use convoke_core::journal::{IntentRow, Operation};
-use convoke_core::ledger::OrderValue;
+use convoke_core::ledger::{LedgerEntry, OrderValue};
 use convoke_core::plan::{PlanContent, PlanFile, PlannedBatch};
 use convoke_core::{ContentHash, KeyHash, RowId};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::error::EngineError;
 use crate::files;
+use crate::ledger::segment::SegmentReader;
 use crate::plan::schema::{CHANGE_COLUMNS, INVALID_COLUMNS};
 use crate::text_column::text_at;
 
@@ -150,6 +151,24 @@ impl ConfirmedRecords {
     }
 }
 
+/// Entries of rows that a plan found to be gone, a part at a time. Blocks on files.
+pub struct AbsentRows(SegmentReader);
+
+impl AbsentRows {
+    /// Opens a plan's file of them after holding it against its digest; none if the plan has no such file.
+    pub fn open(folder: &Path, files: &[PlanFile]) -> Result<Option<Self>, EngineError> {
+        let Some(file) = files.iter().find(|file| file.content == PlanContent::Absent) else { return Ok(None) };
+        let path = folder.join(&file.name);
+        verify(&path, file)?;
+        Ok(Some(Self(SegmentReader::open(&path)?)))
+    }
+
+    /// Empty at the end.
+    pub(crate) fn next_part(&mut self) -> Result<Vec<LedgerEntry>, EngineError> {
+        self.0.by_ref().take(CONFIRMED_BATCH_ROWS).collect()
+    }
+}
+
 /// A record that a plan refuses. Personal data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidRecord {
@@ -220,10 +239,15 @@ fn decode_invalid(batch: &RecordBatch) -> Option<Vec<InvalidRecord>> {
     Some(records)
 }
 
-fn open_verified(path: &Path, file: &PlanFile, batch_rows: usize) -> Result<ParquetRecordBatchReader, EngineError> {
-    if files::digest(path)? != file.digest {
-        return Err(EngineError::damaged(path, "its contents are not those of the plan"));
+fn verify(path: &Path, file: &PlanFile) -> Result<(), EngineError> {
+    if files::digest(path)? == file.digest {
+        return Ok(());
     }
+    Err(EngineError::damaged(path, "its contents are not those of the plan"))
+}
+
+fn open_verified(path: &Path, file: &PlanFile, batch_rows: usize) -> Result<ParquetRecordBatchReader, EngineError> {
+    verify(path, file)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(files::open(path)?);
     let reader = builder.and_then(|builder| builder.with_batch_size(batch_rows).build());
     reader.map_err(|cause| EngineError::parquet("read", path, cause))

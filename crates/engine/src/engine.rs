@@ -24,6 +24,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::BoxStream;
 
 use crate::audit::{self, AuditRequest, Audited};
+use crate::batches::AbsentRows;
 use crate::check::{self, ExpressionProblem};
 use crate::error::{EngineError, QueryFailure, QueryScope};
 use crate::expression::{Compiled, compile};
@@ -129,6 +130,11 @@ impl Engine {
         self.threads.run(Box::pin(fold::fold(self, request, entries, confirmed))).await
     }
 
+    /// Ends the ledger's entries of rows that a plan found to be gone.
+    pub async fn end_absent(&self, request: FoldRequest<'_>, absent: AbsentRows) -> Result<Folded, EngineError> {
+        self.threads.run(Box::pin(fold::end_absent(self, request, absent))).await
+    }
+
     /// Takes rows that an audience already holds into its ledger, by their key cells.
     pub async fn adopt(
         &self,
@@ -206,12 +212,17 @@ impl Engine {
     }
 
     pub(crate) fn session(&self) -> SessionContext {
+        self.session_of(BATCH_ROWS)
+    }
+
+    /// A session whose queries take so many rows at once.
+    pub(crate) fn session_of(&self, batch_rows: usize) -> SessionContext {
         // With a single partition the planner would take hash joins, which do not spill.
         let partitions = self.settings.threads.max(2);
         let reservation = self.settings.memory_limit_bytes / partitions / SORT_RESERVATION_SHARE;
         let mut config = SessionConfig::new()
             .with_target_partitions(partitions)
-            .with_batch_size(BATCH_ROWS)
+            .with_batch_size(batch_rows)
             .with_sort_spill_reservation_bytes(reservation.min(SORT_RESERVATION_BYTES));
         let options = config.options_mut();
         options.optimizer.prefer_hash_join = false;

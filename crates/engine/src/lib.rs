@@ -34,8 +34,8 @@ mod text_column;
 mod trace;
 mod verdict;
 
-pub use audit::{AbsentRows, AuditRequest, Audited, FindRows, MissingRows};
-pub use batches::{ConfirmedRecords, InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
+pub use audit::{AuditRequest, Audited, FindRows, MissingRows};
+pub use batches::{AbsentRows, ConfirmedRecords, InvalidRecord, InvalidRecords, PlanBatches, read_invalid};
 pub use cell::CellProblem;
 pub use check::ExpressionProblem;
 pub use engine::{Engine, EngineSettings};

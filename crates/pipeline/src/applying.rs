@@ -50,6 +50,7 @@ impl Pipeline {
         if plan.state == PlanState::Waiting {
             self.refuse_rows_since(plan).await?;
             self.refuse_lost_lease(keeper).await?;
+            self.end_absent(plan, keeper).await?;
             self.services.state.move_plan(manifest.id, PlanState::Waiting, PlanState::Applying).await?;
         }
         if manifest.counts.changes() == 0 && manifest.setup.is_empty() {
@@ -224,7 +225,7 @@ impl Pipeline {
                 run.delivery = Some(DeliveryCounts { requests: report.counts.requests, ..counts });
                 Err(Error::Stopped {
                     message: format!(
-                        "the destination refused {rejected} of {} changes, more than `guards.max_reject` allows; nothing more was sent. See `convoke rejects list {}`",
+                        "the destination refused {rejected} of {} changes, in part or whole, more than `guards.max_reject` allows; nothing more was sent. See `convoke rejects list {}`",
                         plan.manifest.counts.changes(),
                         self.sync.spec.name
                     ),

@@ -7,9 +7,9 @@ use convoke_core::StateError;
 use convoke_core::boundary::Boundary;
 use convoke_core::journal::{Entry, EntryId};
 use convoke_core::ledger::LedgerIdentity;
-use convoke_core::plan::LedgerCounts;
-use convoke_core::state::StateStore;
-use convoke_engine::{Confirmed, ConfirmedRecords, FoldRequest};
+use convoke_core::plan::{LedgerCounts, PlanManifest};
+use convoke_core::state::{PlanRecord, StateStore};
+use convoke_engine::{AbsentRows, Confirmed, ConfirmedRecords, FoldRequest};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::Pipeline;
@@ -65,6 +65,31 @@ impl Pipeline {
         self.reached(Boundary::AfterFold);
         self.services.segments.remove(&folded.obsolete).await?;
         Ok(folded.counts)
+    }
+
+    /// Tells the ledger which rows a plan found to be gone. From here on they are made again, by this plan or by the next.
+    pub(crate) async fn end_absent(&self, plan: &PlanRecord, keeper: &LeaseKeeper) -> Result<(), Error> {
+        let PlanManifest { id, basis, files, .. } = &plan.manifest;
+        let Some(audience) = &basis.audience else { return Ok(()) };
+        let (folder, files) = (self.services.folders.plan(*id), files.clone());
+        let opening = tokio::task::spawn_blocking(move || AbsentRows::open(&folder, &files));
+        let Some(absent) = opening.await.expect("opening plan files does not panic")? else { return Ok(()) };
+        let ledger = self.services.state.ledger(audience).await?;
+        let request = FoldRequest {
+            audience,
+            manifest: ledger.as_ref(),
+            identity: &basis.ledger_identity,
+            segments: self.services.segments.as_ref(),
+        };
+        let folded = self.services.engine.end_absent(request, absent).await?;
+        if !folded.counts.is_balanced() {
+            let message = format!("the ledger of {audience} does not balance: {:?}", folded.counts);
+            return Err(Error::Unbalanced { message });
+        }
+        self.reached(Boundary::BeforeFold);
+        self.services.state.commit_fold(&folded.manifest, None, &keeper.lease()).await?;
+        self.reached(Boundary::AfterFold);
+        Ok(self.services.segments.remove(&folded.obsolete).await?)
     }
 
     /// What the unfolded entries were hashed under: that of the plan they belong to. The configuration may name another

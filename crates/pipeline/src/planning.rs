@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use convoke_core::boundary::Boundary;
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest};
-use convoke_core::plan::{CallCounts, Forecast, PLAN_FORMAT, PlanBasis, PlanCounts, PlanManifest, PlannedSource};
+use convoke_core::plan::{
+    CallCounts, Forecast, PLAN_FORMAT, PlanBasis, PlanCounts, PlanFile, PlanManifest, PlannedSource,
+};
 use convoke_core::rule::{Operator, Rule};
 use convoke_core::sink::{AudienceBinding, Survey};
 use convoke_core::source::{Coverage, SplitOutcome};
@@ -17,7 +19,7 @@ use convoke_core::{PlanId, RunId, StateError, Timestamp};
 use convoke_delivery::limiter::forecast::forecast;
 use convoke_delivery::provision::outlook;
 use convoke_engine::{
-    AbsentRows, PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
+    PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
 };
 
 use crate::audience::audience_rows;
@@ -49,15 +51,13 @@ struct Basis {
     config_hash: String,
     survey: Survey,
     /// Rows that are planned as if the ledger did not name them.
-    absent: Option<AbsentRows>,
+    absent: Option<PlanFile>,
 }
 
 impl Basis {
     /// Rows that the audience holds, and those that are known of.
     fn audience_rows(&self) -> Option<AudienceRows> {
-        let rows = audience_rows(&self.survey, self.ledger.as_ref())?;
-        let absent = self.absent.as_ref().map_or(0, |absent| absent.rows);
-        Some(AudienceRows { explained: rows.explained.saturating_sub(absent), ..rows })
+        audience_rows(&self.survey, self.ledger.as_ref(), self.absent.as_ref())
     }
 
     fn ledger_version(&self) -> u64 {
@@ -122,7 +122,7 @@ impl Pipeline {
         create_private(&self.services.folders.plan(id))?;
         self.reached(Boundary::BeforePlanFile);
         let mut computed = self.compute_steadily(id, run, extent, &basis).await?;
-        draft.end(&mut computed.planned)?;
+        draft.end(&mut computed.planned);
         let refusals = std::mem::take(&mut computed.planned.refusals);
         let resent = count_resent(extent, &refusals);
         let manifest = PlanManifest { resent, ..self.manifest(id, run, extent, basis, computed).await? };
@@ -221,7 +221,8 @@ impl Pipeline {
             Some(ledger) => self.open_segments(ledger).await?,
             None => Vec::new(),
         };
-        segments.extend(basis.absent.iter().map(|absent| absent.segment.clone()));
+        let folder = self.services.folders.plan(id);
+        segments.extend(basis.absent.iter().map(|absent| folder.join(&absent.name)));
         let refusals = self.refusals(extent, basis.now).await?;
         let request = PlanRequest {
             spec: &self.sync.spec,
@@ -234,7 +235,7 @@ impl Pipeline {
             refusals: &refusals,
             limit: extent.limit,
             keeps_unknown: extent.backfill.is_some(),
-            folder: &self.services.folders.plan(id),
+            folder: &folder,
             now: basis.now,
         };
         let planned = self.unless_cancelled(Box::pin(self.services.engine.plan(request))).await??;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use convoke_core::plan::PlanManifest;
 use convoke_core::reject::{KeptRejects, NotedReject, OpenReject, is_past_resending};
 use convoke_core::source::Coverage;
-use convoke_core::state::{PlanState, RejectStage, RunState};
+use convoke_core::state::{RejectStage, RunState};
 use convoke_core::{KeyHash, RunId, Timestamp};
 use convoke_engine::{RefusalFates, Refusals};
 
@@ -161,10 +161,6 @@ impl Pipeline {
     ) -> Result<(), Error> {
         if !closes_rejects(manifest) {
             return Ok(());
-        }
-        let state = &self.services.state;
-        for waiting in state.plans_in(&manifest.sync, PlanState::Waiting).await? {
-            state.move_plan(waiting.manifest.id, PlanState::Waiting, PlanState::Superseded).await?;
         }
         let kept = kept(manifest, fates);
         Ok(self.services.state.keep_rejects(&manifest.sync, manifest.id, &kept, &keeper.lease()).await?)

@@ -3,8 +3,8 @@
 //! A repair is the ledger told what the audience holds, followed by an ordinary plan over the whole source, to which the
 //! deletes of surplus rows are added. So guards, approval, delivery and balances are those of every plan. What the
 //! ledger was told is true whether the plan is applied or not: after a crash the next run or audit goes on from there.
-//! That rows are missing is told to the plan alone. If it is never applied nothing has changed: no run makes them again, and
-//! the next audit finds them missing.
+//! That rows are missing is told to the plan alone, and to the ledger once the plan begins to be applied: until then no run
+//! makes them again.
 
 use convoke_core::audit::{AuditCounts, AuditSample};
 use convoke_core::boundary::Boundary;

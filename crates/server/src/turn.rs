@@ -266,15 +266,15 @@ fn tell(sync: &SyncName, end: &JobEnd) {
 fn tell_run(sync: &SyncName, run: &RunRecord) {
     let seconds = run.ended_at.map_or(0, |ended_at| ended_at.since(run.started_at).as_secs());
     let changes = run.counts.map_or(0, |counts| counts.changes());
-    let rejected = run.delivery.map_or(0, |delivery| delivery.rejected());
+    let (in_part, rejected) = run.delivery.map_or((0, 0), |delivery| (delivery.failed(), delivery.rejected()));
     let (id, state, message) = (run.id, run.state.as_str(), run.message.as_deref());
     match run.state {
         RunState::Failed | RunState::Unbalanced => {
-            tracing::error!(%sync, run = %id, state, seconds, changes, rejected, message, "run ended");
+            tracing::error!(%sync, run = %id, state, seconds, changes, in_part, rejected, message, "run ended");
         }
         RunState::Partial | RunState::Stopped => {
-            tracing::warn!(%sync, run = %id, state, seconds, changes, rejected, message, "run ended");
+            tracing::warn!(%sync, run = %id, state, seconds, changes, in_part, rejected, message, "run ended");
         }
-        _ => tracing::info!(%sync, run = %id, state, seconds, changes, rejected, message, "run ended"),
+        _ => tracing::info!(%sync, run = %id, state, seconds, changes, in_part, rejected, message, "run ended"),
     }
 }

@@ -29,7 +29,11 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
         Shape::OneOrMany(&Shape::Object(SUPPRESSION)),
         "People who must not be sent, ever. A list that is missing or too old stops the run.",
     ),
-    Key::optional("rejects", Shape::Object(REJECTS), "What becomes of records that the destination refused."),
+    Key::optional(
+        "rejects",
+        Shape::Object(REJECTS),
+        "What becomes of records that the destination refused, whole or with some of their cells.",
+    ),
     Key::optional("shared", Shape::Boolean, "Whether another sync may write the same audience; both have to say so."),
     Key::optional(
         "removed_at_destination",
@@ -278,7 +282,7 @@ const GUARDS: &[Key] = &[
     Key::optional(
         "max_reject",
         LIMIT,
-        "Changes that the destination refuses, of the plan's. Passing it stops delivery.",
+        "Changes that the destination refuses, in part or whole, of the plan's. Passing it stops delivery.",
     ),
     Key::optional("max_shrink", LIMIT, "How much smaller than the last snapshot the source may be."),
     Key::optional("allow_empty", Shape::Boolean, "Whether a source without any record is believed."),

@@ -253,38 +253,43 @@ impl Machine {
 
     fn applied(&mut self, sent: &[u32], rows: Vec<AppliedRow>) {
         let repeated = repeated_ids(&rows);
+        let mut told = Vec::new();
         for applied in rows {
             // An id that stands for two rows proves neither.
             let is_proof = !repeated.contains(&applied.row_id);
             let Some(row) = sent.get(applied.index).copied().filter(|_| is_proof) else { continue };
-            let fate = match (self.operation, applied.failed_cells.is_empty()) {
-                (Operation::Delete, _) => Fate::Deleted,
-                (_, true) => Fate::Acknowledged(applied.row_id),
-                (_, false) => self.cells_failed(row, applied),
+            let (fate, reason) = match self.operation {
+                Operation::Delete => (Fate::Deleted, None),
+                Operation::Create | Operation::Update => self.held_by(applied),
             };
+            told.extend(reason.map(|reason| Action::Reject { row, reason }));
             self.entry.settle(row, fate);
         }
         match self.open_rows().is_empty() {
             true => self.close(),
             false => self.unknown(Doubt::Short, "the answer does not hold every row".to_owned()),
         }
+        // That cells failed is in the journal first: a crash in between loses the reason, and the next plan learns it anew.
+        self.due.extend(told);
     }
 
-    /// A row is there, but not with all of its cells.
-    fn cells_failed(&mut self, row: u32, applied: AppliedRow) -> Fate {
+    /// What an answer tells of a row that is there: its fate, and why it lacks cells, if it does.
+    fn held_by(&self, applied: AppliedRow) -> (Fate, Option<Reason>) {
         let AppliedRow { row_id, mut failed_cells, .. } = applied;
-        // Without its key cell it may be another of the rows that were sent: nothing can be said of its record.
-        if failed_cells.iter().any(|cell| cell.column == KEY_COLUMN) {
-            return Fate::Incomplete(row_id);
+        let before = failed_cells.len();
+        failed_cells.retain(|cell| cell.column != KEY_COLUMN);
+        let has_lost_key = failed_cells.len() < before;
+        // Without its key cell a new row may be another of those that were sent: nothing can be said of its record. Updates
+        // go by the id, and write no key cell.
+        if has_lost_key && self.operation == Operation::Create {
+            return (Fate::Incomplete(row_id), None);
         }
-        let FailedCell { column, summary } = failed_cells.swap_remove(0);
-        let detail = match failed_cells.len() {
-            0 => summary,
-            others => format!("{summary} (and {others} more columns)"),
+        let others = failed_cells.len().saturating_sub(1);
+        let Some(FailedCell { column, summary }) = failed_cells.into_iter().next() else {
+            return (Fate::Acknowledged(row_id), None);
         };
-        let reason = Reason { code: CELL_FAILED.to_owned(), column: Some(column), detail };
-        self.due.push_back(Action::Reject { row, reason });
-        Fate::Failed(row_id)
+        let detail = if others == 0 { summary } else { format!("{summary} (and {others} more columns)") };
+        (Fate::Failed(row_id), Some(Reason { code: CELL_FAILED.to_owned(), column: Some(column), detail }))
     }
 
     fn not_applied(&mut self, reason: String, retry_after: Option<Duration>) {

@@ -127,24 +127,28 @@ fn an_intent_is_durable_before_its_request_and_closed_after_its_answer() {
 }
 
 #[test]
-fn a_row_with_failed_cells_is_told_before_its_entry_is_closed() {
-    let failed = |columns: &[&str]| {
+fn that_cells_of_a_row_failed_is_in_the_journal_before_it_is_told() {
+    let failed = |operation: Operation, columns: &[&str]| {
         let cell = |column: &&str| FailedCell { column: (*column).to_owned(), summary: "does not fit".to_owned() };
         let failed_cells = columns.iter().map(cell).collect();
         let answer = Answer::Applied(vec![AppliedRow { index: 0, row_id: id(0), failed_cells }]);
-        let mut machine = about_to_send(assumptions(), task(Operation::Create, 1));
+        let mut machine = about_to_send(assumptions(), task(operation, 1));
         play(&mut machine, [Fact::Answered(answer)])
     };
     let told = |detail: &str| {
         let (code, column) = (CELL_FAILED.to_owned(), Some("Email".to_owned()));
         let reject = Action::Reject { row: 0, reason: Reason { code, column, detail: detail.to_owned() } };
-        vec![send(&[0], 1), reject, Action::Close { fates: vec![Fate::Failed(id(0))] }, Action::Done]
+        vec![send(&[0], 1), Action::Close { fates: vec![Fate::Failed(id(0))] }, reject, Action::Done]
     };
-    assert_eq!(failed(&["Email"]), told("does not fit"));
-    assert_eq!(failed(&["Email", "Name", "Score"]), told("does not fit (and 2 more columns)"));
-    // Without its key cell it may be another row that was sent.
-    let nothing = vec![send(&[0], 1), Action::Close { fates: vec![Fate::Incomplete(id(0))] }, Action::Done];
-    assert_eq!(failed(&["Email", KEY_COLUMN]), nothing);
+    let closed = |fate: Fate| vec![send(&[0], 1), Action::Close { fates: vec![fate] }, Action::Done];
+    for operation in [Operation::Create, Operation::Update] {
+        assert_eq!(failed(operation, &["Email"]), told("does not fit"));
+        assert_eq!(failed(operation, &["Email", "Name", "Score"]), told("does not fit (and 2 more columns)"));
+    }
+    // Without its key cell a new row may be another one that was sent. An update goes by the id.
+    assert_eq!(failed(Operation::Create, &["Email", KEY_COLUMN]), closed(Fate::Incomplete(id(0))));
+    assert_eq!(failed(Operation::Update, &["Email", KEY_COLUMN]), told("does not fit"));
+    assert_eq!(failed(Operation::Update, &[KEY_COLUMN]), closed(acknowledged(0)));
 }
 
 #[test]

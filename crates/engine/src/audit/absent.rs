@@ -1,22 +1,15 @@
-//! The keys whose rows are to be made again, as a segment that overlays the ledger while a plan is computed.
+//! Rows that are to be made again, as a ledger segment in which their entries have ended. While the plan is computed it
+//! overlays the ledger; as a file of the plan it tells the ledger, once the plan begins to be applied.
 
 use std::path::{Path, PathBuf};
 
 use convoke_core::ledger::{LedgerEntry, OrderValue, RowOrigin, RowState};
+use convoke_core::plan::{PlanContent, PlanFile};
 use convoke_core::{ContentHash, KeyHash, RowId, SyncName};
 
 use crate::error::EngineError;
 use crate::ledger::segment::SegmentWriter;
-
-const NAME: &str = "absent.parquet";
-
-/// Rows that the ledger names, and that a plan is to make again.
-#[derive(Clone, Debug)]
-pub struct AbsentRows {
-    /// A segment that is newer than those of the ledger, for as long as the plan is computed.
-    pub segment: PathBuf,
-    pub rows: u64,
-}
+use crate::plan::schema::file_name;
 
 /// Writes entries that have ended, key after key; the file exists only if there are any.
 pub(super) struct Absent {
@@ -27,7 +20,7 @@ pub(super) struct Absent {
 
 impl Absent {
     pub(super) fn new(folder: &Path, owner: &SyncName) -> Self {
-        Self { path: folder.join(NAME), owner: owner.clone(), writer: None }
+        Self { path: folder.join(file_name(PlanContent::Absent)), owner: owner.clone(), writer: None }
     }
 
     pub(super) fn push(&mut self, key: KeyHash) -> Result<(), EngineError> {
@@ -46,9 +39,10 @@ impl Absent {
         })
     }
 
-    pub(super) fn finish(self) -> Result<Option<AbsentRows>, EngineError> {
+    pub(super) fn finish(self) -> Result<Option<PlanFile>, EngineError> {
         let Some(writer) = self.writer else { return Ok(None) };
-        let rows = writer.finish()?.rows;
-        Ok(Some(AbsentRows { segment: self.path, rows }))
+        let written = writer.finish()?;
+        let content = PlanContent::Absent;
+        Ok(Some(PlanFile { name: file_name(content).to_owned(), content, rows: written.rows, digest: written.digest }))
     }
 }

@@ -85,13 +85,7 @@ pub(super) async fn hold_against_ledger(
     findings: &mut Findings,
 ) -> Result<Sorted, EngineError> {
     let fail = |cause: DataFusionError| engine.query_failed(ACTION, &cause);
-    let context = engine.session();
-    {
-        let state = context.state_ref();
-        let mut state = state.write();
-        let config = state.config().clone().with_batch_size(BATCH_ROWS);
-        *state.config_mut() = config;
-    }
+    let context = engine.session_of(BATCH_ROWS);
     let owner = request.spec.name.as_str();
     let (scanned, joined) = join(&context, request.segments, owner).await.map_err(fail)?;
     let (placed, mut rest) = sorting::sort(&context, &PLACED, PLACE).await.map_err(fail)?;

@@ -28,8 +28,8 @@ use crate::sorting::{self, SortInput};
 
 const ACTION: &str = "take over the audience's rows";
 
-/// Rows that go into the join at once.
-const BATCH_ROWS: u64 = 8_192;
+/// Rows at once: join, order and events are sorted, so that many operators share the memory limit.
+const BATCH_ROWS: usize = 2_048;
 
 static SCANNED: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
@@ -75,7 +75,7 @@ pub(crate) async fn adopt(
     let (mut scanned, mut unexplained) = (0, 0);
     let gather = async |events: &mut Events| {
         let segments = open_segments(&request.ledger).await?;
-        let context = engine.session();
+        let context = engine.session_of(BATCH_ROWS);
         let joined = join(&context, &segments, request.spec.name.as_str()).await;
         let (input, joined) = joined.map_err(|cause| engine.query_failed(ACTION, &cause))?;
         let feed = feed_scan(&request, rows, input);
@@ -126,7 +126,7 @@ async fn feed_scan(
         let row = row.map_err(|cause| EngineError::Scan { cause })?;
         builder.push(scanned, &hasher, &row);
         scanned += 1;
-        if scanned.is_multiple_of(BATCH_ROWS) {
+        if scanned.is_multiple_of(BATCH_ROWS as u64) {
             input.push(builder.finish()).await?;
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{BinaryBuilder, RecordBatch, StringBuilder, UInt8Builder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use convoke_core::journal::Entry;
-use convoke_core::ledger::{LedgerIdentity, LedgerManifest, SegmentRef, SegmentStore};
+use convoke_core::ledger::{LedgerEntry, LedgerIdentity, LedgerManifest, SegmentRef, SegmentStore};
 use convoke_core::plan::LedgerCounts;
 use convoke_core::{AudienceKey, KeyHash, StateError, SyncName};
 use datafusion::execution::SendableRecordBatchStream;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc::channel;
 
 use super::event::{Event, EventKind, events_of};
 use super::merge::{self, Merge, Merged};
-use crate::batches::ConfirmedRecords;
+use crate::batches::{AbsentRows, ConfirmedRecords};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::plan::blocking;
@@ -113,6 +113,33 @@ pub(crate) async fn fold(
         match confirmed.take() {
             Some(confirmed) => confirmed.push_to(events).await,
             None => Ok(()),
+        }
+    };
+    merge_events(engine, request, gather).await.map(|(folded, _)| folded)
+}
+
+/// Ends the entries of rows that a plan found to be gone.
+pub(crate) async fn end_absent(
+    engine: &Engine,
+    request: FoldRequest<'_>,
+    absent: AbsentRows,
+) -> Result<Folded, EngineError> {
+    let gather = async |events: &mut Events| {
+        let mut left = absent;
+        loop {
+            let (rest, part) = blocking(move || {
+                let part = left.next_part()?;
+                Ok((left, part))
+            })
+            .await?;
+            if part.is_empty() {
+                return Ok(());
+            }
+            left = rest;
+            for LedgerEntry { key, content, owner, .. } in &part {
+                let kind = EventKind::Deleted;
+                events.push(Event { key: *key, kind, content: *content, order: &[], row_id: "", owner }).await?;
+            }
         }
     };
     merge_events(engine, request, gather).await.map(|(folded, _)| folded)

@@ -55,5 +55,6 @@ pub(crate) fn file_name(content: PlanContent) -> &'static str {
         PlanContent::Changes(Operation::Delete) => "deletes.parquet",
         PlanContent::Invalid => "invalid.parquet",
         PlanContent::Confirmed => "confirmed.parquet",
+        PlanContent::Absent => "absent.parquet",
     }
 }

@@ -81,8 +81,12 @@ async fn filled(sync: &SyncSpec, people: usize) -> (World, Audience) {
 }
 
 async fn audit(world: &World, sync: &SyncSpec, audience: &Audience) -> Audited {
-    let rows = audience.0.values().cloned().collect();
-    let audited = try_audit(world, sync, rows, audience, MissingRows::MadeAgain).await.unwrap();
+    audit_in(world, sync, audience, &world.fresh("audit")).await
+}
+
+async fn audit_in(world: &World, sync: &SyncSpec, audience: &Audience, folder: &std::path::Path) -> Audited {
+    let shown = (audience.0.values().cloned().collect(), audience);
+    let audited = try_audit(world, sync, shown, MissingRows::MadeAgain, folder).await.unwrap();
     let live = world.manifest.as_ref().map_or(0, |manifest| manifest.live);
     assert!(audited.counts.is_balanced(), "{:?}", audited.counts);
     assert_eq!((audited.counts.rows, audited.counts.ledger_rows), (audience.0.len() as u64, live));
@@ -94,9 +98,9 @@ async fn audit(world: &World, sync: &SyncSpec, audience: &Audience) -> Audited {
 async fn try_audit(
     world: &World,
     sync: &SyncSpec,
-    shown: Vec<ScannedRow>,
-    audience: &Audience,
+    (shown, audience): (Vec<ScannedRow>, &Audience),
     missing: MissingRows,
+    folder: &std::path::Path,
 ) -> Result<Audited, EngineError> {
     let identity = ledger_identity(sync, &world.hash_key);
     let key = fixture_audience();
@@ -106,8 +110,7 @@ async fn try_audit(
         async move { Ok::<_, SinkError>(found) }.boxed()
     };
     let find: &FindRows<'_> = &find;
-    let folder = world.fresh("audit");
-    std::fs::create_dir(&folder).unwrap();
+    std::fs::create_dir(folder).unwrap();
     let segments = world.segments();
     let request = AuditRequest {
         ledger: FoldRequest {
@@ -123,11 +126,11 @@ async fn try_audit(
         missing,
         find,
         find_rows: 2,
-        folder: &folder,
+        folder,
     };
     let audited = world.engine.audit(request, futures::stream::iter(shown.into_iter().map(Ok)).boxed()).await?;
     if let Some(file) = &audited.doubles {
-        assert_eq!(deletes_in(&folder, file).len() as u64, audited.counts.doubled);
+        assert_eq!(deletes_in(folder, file).len() as u64, audited.counts.doubled);
     }
     Ok(audited)
 }
@@ -174,7 +177,8 @@ async fn each_kind_of_interference_is_told_apart_and_mended_in_the_ledger() {
     audience.double(&emails[5], "second");
     audience.0.remove(&id(&emails[5]));
 
-    let audited = audit(&world, &sync, &audience).await;
+    let folder_of_audit = world.fresh("audit");
+    let audited = audit_in(&world, &sync, &audience, &folder_of_audit).await;
     let expected = AuditCounts {
         rows: 24,
         ledger_rows: 20,
@@ -203,7 +207,7 @@ async fn each_kind_of_interference_is_told_apart_and_mended_in_the_ledger() {
     let (untold, _) = world.plan(&sync, &spool, None).await;
     let counts = untold.counts;
     assert_eq!((counts.creates, counts.updates, counts.deletes, counts.unchanged), (0, 1, 1, 19));
-    world.overlay = audited.absent.as_ref().map(|absent| absent.segment.clone());
+    world.overlay = audited.absent.as_ref().map(|file| folder_of_audit.join(&file.name));
     let (planned, folder) = world.plan(&sync, &spool, None).await;
     let counts = planned.counts;
     assert_eq!((counts.creates, counts.updates, counts.deletes, counts.unchanged), (1, 1, 1, 18));
@@ -232,7 +236,8 @@ async fn a_missing_row_is_removed_from_the_ledger_only_if_it_is_to_be_made_again
     let (mut world, mut audience) = filled(&sync, 3).await;
     audience.0.remove(&id(&email(0)));
     let rows: Vec<_> = audience.0.values().cloned().collect();
-    let audited = try_audit(&world, &sync, rows, &audience, MissingRows::Removed).await.unwrap();
+    let audited =
+        try_audit(&world, &sync, (rows, &audience), MissingRows::Removed, &world.fresh("audit")).await.unwrap();
     world.manifest = Some(audited.folded.manifest);
     let records: Vec<_> = (0..4).map(person).collect();
     let spool = world.spool(&columns(), &[&records]).await;
@@ -249,7 +254,9 @@ async fn a_scan_that_lacks_or_repeats_a_row_is_no_audit() {
     let lacking = whole[1..].to_vec();
     let repeating = [&whole[..], &whole[..1]].concat();
     for shown in [lacking, repeating] {
-        let error = try_audit(&world, &sync, shown, &audience, MissingRows::MadeAgain).await.unwrap_err();
+        let error = try_audit(&world, &sync, (shown, &audience), MissingRows::MadeAgain, &world.fresh("audit"))
+            .await
+            .unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("changed while it was read"), "{cause}");
     }

@@ -4,7 +4,7 @@
 use convoke_core::ledger::LedgerManifest;
 use convoke_core::plan::PlanFile;
 use convoke_core::{PlanId, RunId};
-use convoke_engine::{AbsentRows, Planned};
+use convoke_engine::Planned;
 use uuid::Uuid;
 
 use super::Basis;
@@ -18,8 +18,8 @@ pub(crate) struct Draft {
     pub(crate) id: PlanId,
     /// Deletes of surplus rows, in the plan's folder already.
     pub(crate) surplus: Option<PlanFile>,
-    /// Rows that the ledger names and that are to be made again; their segment is in the plan's folder.
-    pub(crate) absent: Option<AbsentRows>,
+    /// Rows that the ledger names and that are to be made again, in the plan's folder already.
+    pub(crate) absent: Option<PlanFile>,
 }
 
 impl Draft {
@@ -27,18 +27,10 @@ impl Draft {
         Self { id: PlanId(Uuid::now_v7()), surplus: None, absent: None }
     }
 
-    /// Takes the surplus into what was planned, before guards look at it, and leaves nothing in the plan's folder that is no
-    /// part of the plan.
-    pub(super) fn end(self, planned: &mut Planned) -> Result<(), Error> {
-        if let Some(surplus) = self.surplus {
-            planned.counts.deletes += surplus.rows;
-            planned.files.push(surplus);
-        }
-        match self.absent {
-            Some(AbsentRows { segment, .. }) => std::fs::remove_file(&segment)
-                .map_err(|cause| Error::files(format!("`{}` could not be removed", segment.display()), cause)),
-            None => Ok(()),
-        }
+    /// Takes what is in the plan's folder already into what was planned, before guards look at it.
+    pub(super) fn end(self, planned: &mut Planned) {
+        planned.counts.deletes += self.surplus.as_ref().map_or(0, |surplus| surplus.rows);
+        planned.files.extend([self.surplus, self.absent].into_iter().flatten());
     }
 }
 

@@ -8,6 +8,7 @@ use convoke_core::{StateError, SyncName, Timestamp};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::PostgresState;
+use super::plans::SUPERSEDE;
 use super::sql::storable;
 use crate::fault::Fault;
 use crate::rejects::{
@@ -84,6 +85,8 @@ impl Rejects for PostgresState {
         kept: &KeptRejects,
         lease: &Lease,
     ) -> Result<(), StateError> {
+        let query = sqlx::query(SUPERSEDE).bind(self.clock.ahead()).bind(sync.as_str());
+        self.write_rejects("superseding plans that wait", query, lease).await?;
         let (keys, keeper) = match kept {
             KeptRejects::Only(keys) => (keys, Some(plan)),
             KeptRejects::AllBut(keys) => {

@@ -74,7 +74,7 @@ impl Transaction {
         self.note_deed(actor, lifecycle::RETIRE, &retirement.detail()).await
     }
 
-    async fn supersede_waiting(&mut self, sync: &SyncName) -> Result<(), Fault> {
+    pub(super) async fn supersede_waiting(&mut self, sync: &SyncName) -> Result<(), Fault> {
         sqlx::query("UPDATE plans SET state = 'superseded', moved_at = ? WHERE sync = ? AND state = 'waiting'")
             .bind(self.now.0)
             .bind(sync.as_str())

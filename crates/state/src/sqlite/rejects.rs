@@ -93,18 +93,20 @@ impl Rejects for SqliteState {
     ) -> Result<(), StateError> {
         let (keys, keeper) = match kept {
             KeptRejects::Only(keys) => (keys, Some(plan)),
-            KeptRejects::AllBut(keys) => {
-                let (sync, lease) = (sync.clone(), lease.clone());
-                self.write("keeping rejects", move |transaction| {
-                    Box::pin(async move {
-                        transaction.demand(&lease).await?;
-                        transaction.keep_all_rejects(sync, plan).await
-                    })
-                })
-                .await?;
-                (keys, None)
-            }
+            KeptRejects::AllBut(keys) => (keys, None),
         };
+        let (of, under) = (sync.clone(), lease.clone());
+        self.write("keeping rejects", move |transaction| {
+            Box::pin(async move {
+                transaction.demand(&under).await?;
+                transaction.supersede_waiting(&of).await?;
+                match keeper {
+                    Some(_) => Ok(()),
+                    None => transaction.keep_all_rejects(of, plan).await,
+                }
+            })
+        })
+        .await?;
         for part in keys.chunks(AT_ONCE) {
             let (sync, part, lease) = (sync.clone(), part.to_vec(), lease.clone());
             self.write("keeping rejects", move |transaction| {

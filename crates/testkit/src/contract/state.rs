@@ -138,6 +138,7 @@ macro_rules! state_contract {
                 a_reason_that_changes_does_not_make_a_refusal_younger,
                 a_settled_plan_closes_what_it_neither_noted_nor_keeps,
                 a_plan_that_read_a_part_closes_only_what_it_saw,
+                a_plan_that_notes_what_it_keeps_supersedes_those_that_wait,
                 open_rejects_are_told_in_hashes,
                 old_rejects_are_forgotten,
             }

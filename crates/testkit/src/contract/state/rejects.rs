@@ -2,13 +2,14 @@
 
 use convoke_core::hash::{ContentHash, KeyHash};
 use convoke_core::ids::{PlanId, RunId};
+use convoke_core::plan::PlanManifest;
 use convoke_core::reject::{KeptRejects, NotedReject, OpenReject, RejectState};
-use convoke_core::state::{RejectRecord, RejectStage, StateStore};
+use convoke_core::state::{PlanState, RejectRecord, RejectStage, StateStore};
 use convoke_core::{SyncName, Timestamp};
 use uuid::Uuid;
 
 use super::StateFixture;
-use super::samples::{audience, leased, new_plan_id, sync};
+use super::samples::{audience, leased, new_plan_id, plan as sample_plan, sync};
 
 pub async fn a_reject_is_kept_once(fixture: &dyn StateFixture) {
     let store = fixture.open().await;
@@ -122,6 +123,20 @@ pub async fn a_plan_that_read_a_part_closes_only_what_it_saw(fixture: &dyn State
     store.close_rejects(&sync(), plan, &lease).await.unwrap();
     let open: Vec<_> = open(store.as_ref()).await.into_iter().map(|noted| noted.record.key).collect();
     assert_eq!(open, [Some(key(2)), None]);
+}
+
+pub async fn a_plan_that_notes_what_it_keeps_supersedes_those_that_wait(fixture: &dyn StateFixture) {
+    let store = fixture.open().await;
+    let lease = leased(&store, &audience("one")).await;
+    for kept in [KeptRejects::Only(vec![]), KeptRejects::AllBut(vec![])] {
+        let (own, other) = (sample_plan(1), PlanManifest { sync: SyncName::new("another"), ..sample_plan(2) });
+        store.add_plan(&own, "aa").await.unwrap();
+        store.add_plan(&other, "bb").await.unwrap();
+        store.keep_rejects(&own.sync, new_plan_id(), &kept, &lease).await.unwrap();
+        for (plan, state) in [(own.id, PlanState::Superseded), (other.id, PlanState::Waiting)] {
+            assert_eq!(store.plan(plan).await.unwrap().unwrap().state, state, "{kept:?}");
+        }
+    }
 }
 
 pub async fn open_rejects_are_told_in_hashes(fixture: &dyn StateFixture) {
