@@ -7,6 +7,7 @@
 
 mod batch;
 mod desk;
+mod portions;
 mod reject;
 mod resume;
 mod settle;

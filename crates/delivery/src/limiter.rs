@@ -272,7 +272,7 @@ impl Limiter {
                     return Err(Closed::Down { since: self.wall_time_of(since, now) });
                 }
             };
-            let until = self.clock.now().after(wait);
+            let until = self.clock.now().after(wait.max(self.with(|kept| kept.allowance.worth_a_run_in(now))));
             if is_store_gone {
                 without_store += wait;
             }

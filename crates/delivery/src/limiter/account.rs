@@ -128,6 +128,8 @@ pub struct Grant {
     pub lasts: Duration,
     /// How long to wait before asking again, if the share or the slice is empty.
     pub ask_again: Duration,
+    /// How long until so much of the hour and the day is free that a run which ended for it goes on with profit.
+    pub worth_a_run_in: Duration,
     /// How long the destination asked to stay away.
     pub pause: Duration,
 }
@@ -147,6 +149,8 @@ impl Account {
         let share = limit.zip(fair).map(|(limit, fair)| fair.min(self.free(limit, claim, now)));
         let more_in = (share < fair).then(|| self.more_in(claim, now));
         let (slice, wait) = self.draw(&mut counters, share, claim, now);
+        let worth_a_run = |counter: &mut Counter| counter.wait_for(counter.worth_a_run(), now.0);
+        let worth_a_run_in = counters.iter_mut().flatten().map(worth_a_run).max().unwrap_or_default();
         let ends_in = counters.iter().flatten().map(|counter| counter.ends_in(now.0)).min();
         [self.hour, self.day] = counters.map(|counter| counter.map(|counter| counter.spent));
         self.note(claim, share, slice, now);
@@ -157,6 +161,7 @@ impl Account {
             more_in,
             lasts: ends_in.unwrap_or(SHARE_TIME).min(SHARE_TIME),
             ask_again: more_in.filter(|_| wait <= ASK_AGAIN).unwrap_or(wait),
+            worth_a_run_in,
             pause: self.pause_left(now),
         }
     }

@@ -97,6 +97,8 @@ struct Held {
     ends_at: Duration,
     ask_again_at: Duration,
     more_at: Option<Duration>,
+    /// When a run that ended for a used-up hour or day goes on with profit.
+    worth_a_run_at: Duration,
 }
 
 impl Allowance {
@@ -186,6 +188,13 @@ impl Allowance {
         Ok(())
     }
 
+    /// How long a run that ends because it would have to wait had better wait before it goes on: while hour and day are
+    /// not used up, no longer than for what it waits for.
+    pub fn worth_a_run_in(&self, now: Duration) -> Duration {
+        let used_up = self.held.filter(|held| held.left == Some(0));
+        used_up.map_or(Duration::ZERO, |held| held.worth_a_run_at.saturating_sub(now))
+    }
+
     fn wait_for_second(&mut self, share: u32, now: Duration) -> Duration {
         self.forget_old(now);
         let surplus = self.recent.len().checked_sub(share as usize);
@@ -237,6 +246,7 @@ impl Allowance {
             ends_at: asked_at + grant.lasts,
             ask_again_at: if is_empty { now + grant.ask_again } else { now },
             more_at: grant.more_in.map(|wait| now + wait),
+            worth_a_run_at: now + grant.worth_a_run_in,
         });
         self.blocked_until = self.blocked_until.max(now + grant.pause);
     }

@@ -121,7 +121,7 @@ impl Story {
         let look_up = KeyLookUp { values_per_request: 5, by_prefix: random.random_bool(0.5) };
         let chronicle = Arc::new(Chronicle::new(Arc::clone(&clock)));
         let roads = Roads::new(sink, Arc::clone(&clock), Arc::clone(&chronicle), random.random());
-        let per_hour = random.random_bool(0.3).then(|| random.random_range(120..300));
+        let per_hour = random.random_bool(0.3).then(|| random.random_range(20..60));
         let world = World {
             state: Arc::new(MemoryState::timed_by(Arc::clone(&clock))),
             clock,
