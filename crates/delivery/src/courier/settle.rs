@@ -204,7 +204,7 @@ impl Settling<'_> {
     }
 
     async fn close(&mut self, entry: &Entry, verdict: Verdict) -> Result<(), DeliveryError> {
-        let Verdict { to_sweep, fates, rest } = verdict;
+        let Verdict { to_sweep, swept, fates, rest } = verdict;
         self.report.found += fates.iter().filter(|fate| matches!(fate, Fate::Acknowledged(_))).count() as u64;
         let not_applied = fates.iter().filter(|fate| matches!(fate, Fate::NotApplied | Fate::Unsure)).count();
         self.report.not_applied += (not_applied - rest.len()) as u64;
@@ -213,6 +213,9 @@ impl Settling<'_> {
         let outcomes: Vec<RowOutcome> =
             outcomes.map(|(fate, row)| fate.outcome(row).unwrap_or(RowOutcome::NotApplied)).collect();
         let (state, lease) = (&self.desk.ports.state, self.desk.lease());
+        if !swept.is_empty() {
+            self.written(state.count_sweep(&self.desk.audience.key, &swept, &lease).await)?;
+        }
         if !to_sweep.is_empty() {
             self.written(state.note_recreated(&self.desk.audience.key, &to_sweep, &lease).await)?;
         }

@@ -27,6 +27,9 @@ pub struct Evidence {
 pub struct Verdict {
     /// Keys that the sweep looks up once more, with the tag to note for each.
     pub to_sweep: Vec<(KeyHash, AttemptTag)>,
+    /// Keys that no row of ours stands under. That is a sweep of them: what was noted before is done with, so that a key
+    /// which is tried again and again is not looked up under ever more tags. To be counted before the notes.
+    pub swept: Vec<KeyHash>,
     /// One fate per row of the entry.
     pub fates: Vec<Fate>,
     /// Rows of which it is not known yet; their fate here is that they were not applied, so an entry of their own has to
@@ -114,6 +117,9 @@ impl Evidence {
             }
             if intent.operation == Operation::Create && self.copies(row.key) != 1 {
                 verdict.to_sweep.push((row.key, intent.tag));
+            }
+            if intent.operation == Operation::Create && self.copies(row.key) == 0 {
+                verdict.swept.push(row.key);
             }
             verdict.fates.push(settled_fate(intent.operation, self.found(entry, row)));
         }

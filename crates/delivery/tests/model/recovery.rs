@@ -278,6 +278,8 @@ impl Scenario {
         };
         let verdict = recovery.evidence(state, &open).verdict(entry);
         if !is_noted && !verdict.to_sweep.is_empty() {
+            let swept: Vec<Key> = verdict.swept.iter().map(|key| key.0[0]).collect();
+            after.books.count_sweep(&swept);
             verdict.to_sweep.iter().for_each(|(key, tag)| after.books.note(key.0[0], *tag));
             after.phase = Phase::Recover(recovery.to(Stage::Close { is_noted: true }));
             return after;
