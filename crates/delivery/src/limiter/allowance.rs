@@ -95,6 +95,8 @@ struct Held {
     more_at: Option<Duration>,
     /// When a run that ended for a used-up hour or day goes on with profit.
     worth_a_run_at: Duration,
+    /// When requests of a backfill may leave.
+    backfill_at: Duration,
 }
 
 impl Allowance {
@@ -164,6 +166,9 @@ impl Allowance {
             self.wants_more(lane);
         }
         held.check(now)?;
+        if lane == Lane::Backfill && held.backfill_at > now {
+            return Err(held.or_renewal(held.backfill_at - now, now));
+        }
         let spacing = held.share.map_or(Duration::ZERO, |share| GUARDED_SECOND / share.max(1));
         let mut wait = held.share.map_or(Duration::ZERO, |share| self.recent.wait(share, now));
         if lane == Lane::Backfill {
@@ -228,6 +233,7 @@ impl Allowance {
             ask_again_at: if is_empty { now + grant.ask_again } else { now },
             more_at: grant.more_in.map(|wait| now + wait),
             worth_a_run_at: now + grant.worth_a_run_in,
+            backfill_at: now + grant.backfill_in,
         });
         self.blocked_until = self.blocked_until.max(now + grant.pause);
     }

@@ -14,6 +14,10 @@ pub(super) const DAY: i64 = 86_400_000;
 /// read back.
 const WORTH_A_RUN: u64 = 50;
 
+/// A backfill leaves a part of this size, one of so many, to live requests: one that ran through the night would else use
+/// up the day before the first sync of the morning.
+const KEPT_FOR_LIVE: u64 = 5;
+
 /// What is left of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
@@ -91,6 +95,13 @@ impl Counter {
         } else {
             millis(until_next + self.offset_with_room(self.spent.current, room))
         }
+    }
+
+    /// How long until a backfill may draw from this window: at once while more is left than it leaves to live requests,
+    /// else until it is worth its while.
+    pub(super) fn wait_of_backfill(&mut self, wall: i64) -> Duration {
+        let kept = self.limit / KEPT_FOR_LIVE;
+        if self.left(wall) > kept { Duration::ZERO } else { self.wait_for(kept + self.worth_a_run(), wall) }
     }
 
     /// How many requests are worth the while of a run that has to wait for them: it begins with some that only tell how
