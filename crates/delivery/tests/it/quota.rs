@@ -155,6 +155,16 @@ fn rows_that_a_run_found_before_its_budget_was_used_up_are_not_looked_up_again()
 }
 
 #[test]
+fn one_look_in_vain_settles_nothing() {
+    // Creates that never arrived, and deletes that were done.
+    for (outline, fault) in [(outline(8, 0, 0), WriteFault::LostRequest), (outline(0, 0, 8), WriteFault::LostAnswer)] {
+        let world = in_doubt(outline, 1, fault);
+        assert!(world.clock.run(rationed(&world, 1).settle_open()).is_err());
+        assert_eq!((open_rows(&world), world.state.entries().len()), (8, 1), "{fault:?}");
+    }
+}
+
+#[test]
 fn runs_that_may_send_two_requests_each_sweep_every_key_and_remove_every_late_double() {
     let too_late = FakeSink::small_capabilities().max_commit_delay * 4;
     let world = in_doubt(outline(8, 0, 0), 1, WriteFault::LateCommit { by: too_late });

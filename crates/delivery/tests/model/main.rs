@@ -60,6 +60,19 @@ fn creates_that_may_fail() -> Scenario {
     Scenario { budget, ..Scenario::creates("creates") }
 }
 
+fn creates_while_the_budget_is_short() -> Scenario {
+    let budget = Budget { faults: 2, crashes: 1, shortages: 2, ..Budget::default() };
+    Scenario { budget, ..Scenario::creates("creates while the rate budget is short") }
+}
+
+fn changes_while_the_budget_is_short() -> Scenario {
+    Scenario {
+        source: BTreeMap::new(),
+        budget: Budget { faults: 1, crashes: 1, shortages: 2, ..Budget::default() },
+        ..Scenario::changes("two deletes while the rate budget is short")
+    }
+}
+
 fn creates_of_a_plan_that_gets_lost() -> Scenario {
     let budget = Budget { faults: 1, crashes: 2, lost_plans: 1, ..Budget::default() };
     Scenario { budget, ..Scenario::creates("creates of a plan that gets lost") }
@@ -224,6 +237,12 @@ fn a_person_and_a_crash() -> Scenario {
 #[test]
 fn creates_are_made_once_whatever_answers_are_lost_and_whenever_the_process_ends() {
     holds(&creates_that_may_fail(), 40_000);
+}
+
+#[test]
+fn what_is_settled_in_part_because_the_budget_is_short_is_settled_once() {
+    holds(&creates_while_the_budget_is_short(), 5_000);
+    holds(&changes_while_the_budget_is_short(), 1_000);
 }
 
 #[test]
