@@ -338,7 +338,7 @@ fn what_a_person_does_is_respected_across_a_crash() {
     holds(&a_person_and_a_crash(), 1_000);
 }
 
-/// More of everything at once than a test run has time for: 2,332,682 states in two minutes of one core.
+/// More of everything at once than a test run has time for: 2,200,401 states in two minutes of one core.
 /// `cargo test -p convoke-delivery --test model -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes: the same scenarios with more faults and crashes"]
