@@ -1,8 +1,8 @@
 //! The rate budget of one credential, shared by everything that uses it.
 //!
 //! Second, hour and day count at once. The maths is pure: [`account`] divides the budget among the processes on one
-//! checkpoint store, [`allowance`] keeps what one of them may send, `arrivals` counts the second, [`window`] hour and day,
-//! `breaker` spares a destination that fails. Here are the queues, the waiting and the asking of the store: about once a second while
+//! checkpoint store, [`allowance`] keeps what one of them may send, [`window`] counts hour and day, `breaker` spares a
+//! destination that fails. Here are the queues, the waiting and the asking of the store: about once a second while
 //! requests leave, never while none does.
 //!
 //! Requests come in lanes. Within a process a backfill's request leaves only while no live one waits, and between
@@ -11,7 +11,6 @@
 
 pub mod account;
 pub mod allowance;
-mod arrivals;
 mod breaker;
 pub mod division;
 pub mod forecast;

@@ -2,6 +2,7 @@
 //!
 //! The second is strict: never more than the share within any one second.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use convoke_core::Timestamp;
@@ -9,9 +10,11 @@ use convoke_core::gate::{Feedback, Lane, Window};
 use convoke_core::spec::RateLimits;
 
 use super::account::{Account, Claim, Grant, LONGEST_PAUSE};
-use super::arrivals::{Arrivals, GUARDED_SECOND};
 use super::division::Demand;
 use super::window::Left;
+
+/// The second as we count it: requests that leave a second apart may arrive closer together.
+const GUARDED_SECOND: Duration = Duration::from_millis(1_020);
 
 /// The range of the random pause after a refusal that does not say how long; doubled by each further one in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +49,8 @@ pub struct Allowance {
     configured: RateLimits,
     /// The same, or less where the destination says so.
     limits: RateLimits,
-    recent: Arrivals,
+    /// When the requests of the last second left, the oldest first.
+    recent: VecDeque<(Duration, Lane)>,
     live: Appetite,
     backfill: Appetite,
     /// When the next request of a backfill would leave if all of them left evenly.
@@ -105,7 +109,7 @@ impl Allowance {
         Self {
             configured: limits,
             limits,
-            recent: Arrivals::default(),
+            recent: VecDeque::new(),
             live: Appetite::default(),
             backfill: Appetite::default(),
             next_backfill_at: Duration::ZERO,
@@ -170,7 +174,7 @@ impl Allowance {
             return Err(held.or_renewal(held.backfill_at - now, now));
         }
         let spacing = held.share.map_or(Duration::ZERO, |share| GUARDED_SECOND / share.max(1));
-        let mut wait = held.share.map_or(Duration::ZERO, |share| self.recent.wait(share, now));
+        let mut wait = held.share.map_or(Duration::ZERO, |share| self.wait_for_second(share, now));
         if lane == Lane::Backfill {
             wait = wait.max(self.next_backfill_at.saturating_sub(now + spacing * BURST));
         }
@@ -178,7 +182,7 @@ impl Allowance {
             self.wants_more(lane);
             return Err(held.or_renewal(wait, now));
         }
-        self.recent.let_out(lane, now);
+        self.recent.push_back((now, lane));
         if lane == Lane::Backfill {
             // Evenly, so that a live request that comes finds a slot soon, and not a second that is used up.
             self.next_backfill_at = self.next_backfill_at.max(now) + spacing;
@@ -196,18 +200,33 @@ impl Allowance {
         used_up.map_or(Duration::ZERO, |held| held.worth_a_run_at.saturating_sub(now))
     }
 
+    fn wait_for_second(&mut self, share: u32, now: Duration) -> Duration {
+        self.forget_old(now);
+        let surplus = self.recent.len().checked_sub(share as usize);
+        let first_in_way = surplus.and_then(|surplus| self.recent.get(surplus));
+        first_in_way.map_or(Duration::ZERO, |(at, _)| (*at + GUARDED_SECOND).saturating_sub(now))
+    }
+
+    fn forget_old(&mut self, now: Duration) {
+        while self.recent.front().is_some_and(|(at, _)| *at + GUARDED_SECOND <= now) {
+            self.recent.pop_front();
+        }
+    }
+
     /// What to tell the store. Until the grant is there, nothing may be sent: how the store takes it is not known.
     pub fn claim(&mut self, member: &str, leaves: bool, now: Duration) -> Claim {
-        self.recent.forget_old(now);
+        self.forget_old(now);
         let is_block_untold = std::mem::take(&mut self.is_block_untold);
         let limit = self.limits.per_second.unwrap_or(0);
-        let (live, backfill) = (self.recent.count(Lane::Live), self.recent.count(Lane::Backfill));
-        let demand = Demand { live: self.live.ask(live, limit), backfill: self.backfill.ask(backfill, limit) };
+        let recent = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
+        let live = self.recent.iter().filter(|(_, lane)| *lane == Lane::Live).count();
+        let live = u32::try_from(live).unwrap_or(u32::MAX);
+        let demand = Demand { live: self.live.ask(live, limit), backfill: self.backfill.ask(recent - live, limit) };
         Claim {
             member: member.to_owned(),
             leaves,
             demand,
-            recent: live + backfill,
+            recent,
             unspent: self.held.take().and_then(|held| held.left).unwrap_or(0),
             drawn_at: self.drawn_at,
             told: std::mem::take(&mut self.told),
@@ -242,7 +261,6 @@ impl Allowance {
     /// that was not asked for is drawn with it from a range that grows.
     pub fn note(&mut self, feedback: &Feedback, jitter: f64, now: Duration) {
         let jitter = jitter.clamp(0.0, 1.0);
-        self.recent.ended(!feedback.failed && !feedback.rejected, now);
         for (window, told) in &feedback.limits {
             let (limit, configured) = match window {
                 Window::Second => (&mut self.limits.per_second, self.configured.per_second),
