@@ -7,19 +7,20 @@
 
 mod batch;
 mod desk;
+mod portions;
 mod reject;
 mod resume;
 mod settle;
 mod sweep;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_core::boundary::BoundaryObserver;
 use convoke_core::plan::{DeliveryCounts, PlannedBatch};
-use convoke_core::sink::{AudienceBinding, Capabilities, Destination};
+use convoke_core::sink::{AttemptTag, AudienceBinding, Capabilities, Destination};
 use convoke_core::spec::Limit;
 use convoke_core::state::StateStore;
 use convoke_core::{Clock, KeyHash, PlanId, RowId, RunId, StateError, SyncName, Timestamp};
@@ -105,7 +106,7 @@ impl Courier {
         let desk = self.desk();
         let resume = resume::load(&*self.ports.state, terms.plan).await.map_err(|error| desk.state_error(error))?;
         let recreated = desk.recreated().await?;
-        let recreated: HashSet<KeyHash> = recreated.into_iter().map(|key| key.key).collect();
+        let recreated = recreated.into_iter().map(|known| (known.key, known.tags)).collect();
         for operation in convoke_core::journal::Operation::ALL {
             progress.settled(operation, resume.counts.of(operation).settled());
         }
@@ -202,8 +203,8 @@ fn end_of(errand: &Errand<'_>, error: Option<DeliveryError>, was_cut: bool) -> R
 struct Delivery<'a> {
     errand: &'a Errand<'a>,
     resume: Resume,
-    /// Keys that an earlier attempt may yet turn up for.
-    recreated: HashSet<KeyHash>,
+    /// Keys that an earlier attempt may yet turn up for, with the tags of such attempts.
+    recreated: HashMap<KeyHash, Vec<AttemptTag>>,
     counts: DeliveryCounts,
     in_doubt: u64,
     /// The first error; it ends the delivery.
@@ -264,13 +265,17 @@ impl<'a> Delivery<'a> {
         if is_create && !key_look_up && !terms.allow_blind_creates {
             return Err(DeliveryError::NeedsConsent { audience: desk.audience.name.clone() });
         }
-        let is_recreated = |row: &u32| is_create && self.recreated.contains(&batch.rows[*row as usize].key);
+        let tags_of = |row: &u32| self.recreated.get(&batch.rows[*row as usize].key).filter(|_| is_create);
+        let tag_seed = tag_seed(terms.plan, batch.number);
+        let attempts_before = self.resume.attempts_of(batch.number);
+        let noted = rows.iter().filter_map(tags_of).flatten().copied();
         let task = BatchTask {
             operation: batch.operation,
-            recreated: rows.iter().copied().filter(is_recreated).collect(),
+            attempts_swept: BatchTask::swept(noted, tag_seed, attempts_before),
+            recreated: rows.iter().copied().filter(|row| tags_of(row).is_some()).collect(),
             rows,
-            attempts_before: self.resume.attempts_of(batch.number),
-            tag_seed: tag_seed(terms.plan, batch.number),
+            attempts_before,
+            tag_seed,
         };
         let assumptions = Assumptions::of(&desk.ports.sink.capabilities(), key_look_up);
         Ok(Some(BatchRun::new(self.errand, batch, Machine::new(assumptions, task))))

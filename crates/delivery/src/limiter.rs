@@ -7,7 +7,7 @@
 //!
 //! Requests come in lanes. Within a process a backfill's request leaves only while no live one waits, and between
 //! processes a backfill has what live requests leave of the second. So live requests that use all of it keep backfills
-//! waiting; that is logged each minute. Hour and day are not divided by lane.
+//! waiting; that is logged each minute. Of the hour and the day a backfill leaves a fifth to live requests.
 
 pub mod account;
 pub mod allowance;
@@ -272,7 +272,7 @@ impl Limiter {
                     return Err(Closed::Down { since: self.wall_time_of(since, now) });
                 }
             };
-            let until = self.clock.now().after(wait);
+            let until = self.clock.now().after(wait.max(self.with(|kept| kept.allowance.worth_a_run_in(now))));
             if is_store_gone {
                 without_store += wait;
             }

@@ -119,15 +119,18 @@ impl<'a> Desk<'a> {
     }
 
     pub(super) async fn find_ids(&self, row_ids: &[RowId]) -> Result<Vec<FoundRow>, DeliveryError> {
-        let ids_per_look_up = self.ports.sink.capabilities().look_up_ids.clamp(1, MOST_VALUES);
         let mut found = Vec::new();
-        for part in row_ids.chunks(ids_per_look_up) {
+        for part in row_ids.chunks(self.ids_per_look_up()) {
             found.extend(self.look_up(&LookUp::RowIds(part.to_vec())).await?);
         }
         Ok(found)
     }
 
-    fn values_per_look_up(&self) -> usize {
+    pub(super) fn ids_per_look_up(&self) -> usize {
+        self.ports.sink.capabilities().look_up_ids.clamp(1, MOST_VALUES)
+    }
+
+    pub(super) fn values_per_look_up(&self) -> usize {
         self.audience.key_look_up.map_or(1, |look_up| look_up.values_per_request.clamp(1, MOST_VALUES))
     }
 

@@ -1,4 +1,6 @@
 //! Looks keys that were created again up once more, and removes late doubles.
+//!
+//! It goes on in growing portions, so that a run which is cut short by a used-up rate budget leaves less to the next one.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use convoke_core::state::Recreated;
 use convoke_core::{KeyHash, RowId};
 
 use super::desk::Desk;
+use super::portions::growing;
 use crate::protocol::{MAX_POLLS, MAX_SENDS, MAX_UNKNOWN, Surplus, backoff, poll_delay, rows_named_by};
 use crate::report::{DeliveryError, SweepReport};
 
@@ -26,19 +29,40 @@ pub(super) async fn sweep(
     }
     let in_journal = named_in_journal(desk, &keys).await?;
     let named = |key: KeyHash| in_journal.get(&key).cloned().unwrap_or_else(|| named(key));
-    let rows = find(desk, &keys).await?;
-    let Surplus { ours: surplus, doubled } = Surplus::of(&keys, rows, &named);
-    report.doubled = doubled;
+    let is_by_prefix = looks_up_by_prefix(desk);
+    let values = |known: &Recreated| if is_by_prefix { 1 } else { known.tags.len() };
+    for portion in growing(&keys, desk.values_per_look_up(), values) {
+        if desk.halt.is_cancelled() {
+            break;
+        }
+        sweep_portion(desk, portion, &named, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// Sweeps some keys to the end: what is done is counted, and not begun again by the next run.
+async fn sweep_portion(
+    desk: &Desk<'_>,
+    keys: &[Recreated],
+    named: &(dyn Fn(KeyHash) -> Option<RowId> + Sync),
+    report: &mut SweepReport,
+) -> Result<(), DeliveryError> {
+    let rows = find(desk, keys).await?;
+    let Surplus { ours: surplus, doubled } = Surplus::of(keys, rows, &named);
+    report.doubled.extend(doubled);
     let left = remove(desk, &surplus).await?;
-    report.removed = (surplus.len() - left.len()) as u64;
-    report.keys = keys.len() as u64;
+    report.removed += (surplus.len() - left.len()) as u64;
+    report.keys += keys.len() as u64;
     let left: HashSet<RowId> = left.into_iter().collect();
     let unfinished: HashSet<KeyHash> =
         surplus.iter().filter(|(row_id, _)| left.contains(row_id)).map(|(_, key)| *key).collect();
     let swept: Vec<KeyHash> = keys.iter().map(|known| known.key).filter(|key| !unfinished.contains(key)).collect();
     let counted = desk.ports.state.count_sweep(&desk.audience.key, &swept, &desk.lease()).await;
-    counted.map_err(|error| desk.state_error(error))?;
-    Ok(report)
+    counted.map_err(|error| desk.state_error(error))
+}
+
+fn looks_up_by_prefix(desk: &Desk<'_>) -> bool {
+    desk.audience.key_look_up.is_some_and(|look_up| look_up.by_prefix)
 }
 
 /// Keys to sweep, but for those of open entries: which row is the right one is not known yet.
@@ -73,7 +97,7 @@ async fn named_in_journal(
 }
 
 async fn find(desk: &Desk<'_>, keys: &[Recreated]) -> Result<Vec<FoundRow>, DeliveryError> {
-    if desk.audience.key_look_up.is_some_and(|look_up| look_up.by_prefix) {
+    if looks_up_by_prefix(desk) {
         let hashes: Vec<KeyHash> = keys.iter().map(|known| known.key).collect();
         return desk.find_keys(&hashes).await;
     }

@@ -128,6 +128,10 @@ pub struct Grant {
     pub lasts: Duration,
     /// How long to wait before asking again, if the share or the slice is empty.
     pub ask_again: Duration,
+    /// How long until so much of the hour and the day is free that a run which ended for it goes on with profit.
+    pub worth_a_run_in: Duration,
+    /// How long until requests of a backfill may leave, as far as hour and day go.
+    pub backfill_in: Duration,
     /// How long the destination asked to stay away.
     pub pause: Duration,
 }
@@ -146,7 +150,10 @@ impl Account {
         let fair = limit.map(|limit| self.fair_share(limit, claim, now));
         let share = limit.zip(fair).map(|(limit, fair)| fair.min(self.free(limit, claim, now)));
         let more_in = (share < fair).then(|| self.more_in(claim, now));
+        let backfill_in = counters.iter_mut().flatten().map(|counter| counter.wait_of_backfill(now.0)).max();
         let (slice, wait) = self.draw(&mut counters, share, claim, now);
+        let worth_a_run = |counter: &mut Counter| counter.wait_for(counter.worth_a_run(), now.0);
+        let worth_a_run_in = counters.iter_mut().flatten().map(worth_a_run).max().unwrap_or_default();
         let ends_in = counters.iter().flatten().map(|counter| counter.ends_in(now.0)).min();
         [self.hour, self.day] = counters.map(|counter| counter.map(|counter| counter.spent));
         self.note(claim, share, slice, now);
@@ -157,6 +164,8 @@ impl Account {
             more_in,
             lasts: ends_in.unwrap_or(SHARE_TIME).min(SHARE_TIME),
             ask_again: more_in.filter(|_| wait <= ASK_AGAIN).unwrap_or(wait),
+            worth_a_run_in,
+            backfill_in: backfill_in.unwrap_or_default(),
             pause: self.pause_left(now),
         }
     }

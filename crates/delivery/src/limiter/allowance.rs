@@ -97,6 +97,10 @@ struct Held {
     ends_at: Duration,
     ask_again_at: Duration,
     more_at: Option<Duration>,
+    /// When a run that ended for a used-up hour or day goes on with profit.
+    worth_a_run_at: Duration,
+    /// When requests of a backfill may leave.
+    backfill_at: Duration,
 }
 
 impl Allowance {
@@ -166,6 +170,9 @@ impl Allowance {
             self.wants_more(lane);
         }
         held.check(now)?;
+        if lane == Lane::Backfill && held.backfill_at > now {
+            return Err(held.or_renewal(held.backfill_at - now, now));
+        }
         let spacing = held.share.map_or(Duration::ZERO, |share| GUARDED_SECOND / share.max(1));
         let mut wait = held.share.map_or(Duration::ZERO, |share| self.wait_for_second(share, now));
         if lane == Lane::Backfill {
@@ -184,6 +191,13 @@ impl Allowance {
             *left -= 1;
         }
         Ok(())
+    }
+
+    /// How long a run that ends because it would have to wait had better wait before it goes on: while hour and day are
+    /// not used up, no longer than for what it waits for.
+    pub fn worth_a_run_in(&self, now: Duration) -> Duration {
+        let used_up = self.held.filter(|held| held.left == Some(0));
+        used_up.map_or(Duration::ZERO, |held| held.worth_a_run_at.saturating_sub(now))
     }
 
     fn wait_for_second(&mut self, share: u32, now: Duration) -> Duration {
@@ -237,6 +251,8 @@ impl Allowance {
             ends_at: asked_at + grant.lasts,
             ask_again_at: if is_empty { now + grant.ask_again } else { now },
             more_at: grant.more_in.map(|wait| now + wait),
+            worth_a_run_at: now + grant.worth_a_run_in,
+            backfill_at: now + grant.backfill_in,
         });
         self.blocked_until = self.blocked_until.max(now + grant.pause);
     }

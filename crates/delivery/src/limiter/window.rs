@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 pub(super) const HOUR: i64 = 3_600_000;
 pub(super) const DAY: i64 = 86_400_000;
 
+/// Enough to survey an audience, and to find a record that is refused among five hundred where each refusal has to be
+/// read back.
+const WORTH_A_RUN: u64 = 50;
+
+/// A backfill leaves a part of this size, one of so many, to live requests: one that ran through the night would else use
+/// up the day before the first sync of the morning.
+const KEPT_FOR_LIVE: u64 = 5;
+
 /// What is left of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
@@ -73,15 +81,34 @@ impl Counter {
 
     /// How long until one more request fits.
     pub(super) fn wait(&mut self, wall: i64) -> Duration {
+        self.wait_for(1, wall)
+    }
+
+    /// How long until so many requests fit, which are no more than the limit.
+    pub(super) fn wait_for(&mut self, requests: u64, wall: i64) -> Duration {
         self.roll(wall);
         let offset = self.offset(wall);
         let until_next = self.length - offset;
-        if self.spent.current < self.limit {
-            let room = self.limit - 1 - self.spent.current;
+        let room = self.limit.saturating_sub(requests);
+        if let Some(room) = room.checked_sub(self.spent.current) {
             millis(self.offset_with_room(self.spent.previous, room) - offset)
         } else {
-            millis(until_next + self.offset_with_room(self.spent.current, self.limit - 1))
+            millis(until_next + self.offset_with_room(self.spent.current, room))
         }
+    }
+
+    /// How long until a backfill may draw from this window: at once while more is left than it leaves to live requests,
+    /// else until it is worth its while.
+    pub(super) fn wait_of_backfill(&mut self, wall: i64) -> Duration {
+        let kept = self.limit / KEPT_FOR_LIVE;
+        if self.left(wall) > kept { Duration::ZERO } else { self.wait_for(kept + self.worth_a_run(), wall) }
+    }
+
+    /// How many requests are worth the while of a run that has to wait for them: it begins with some that only tell how
+    /// things are, and what it does then must come to something. Not all of a small limit: whoever lets a whole window
+    /// pass gets through half as much.
+    pub(super) fn worth_a_run(&self) -> u64 {
+        WORTH_A_RUN.min(self.limit * 3 / 4).max(1)
     }
 
     /// The first offset at which what is left of the window before leaves this much room.
@@ -195,6 +222,22 @@ mod tests {
         counter.lower_to(2, 0);
         counter.lower_to(90, 0);
         assert_eq!(counter.left(0), 2);
+    }
+
+    #[test]
+    fn whoever_waits_for_several_requests_finds_them_and_no_later_than_that() {
+        for (limit, spent, wanted) in [(100, 100, 50), (100, 60, 50), (100, 60, 40), (24, 24, 18), (1, 1, 1)] {
+            let mut counter = hourly(limit);
+            spend(&mut counter, spent, 10 * HOUR + HOUR / 3);
+            let now = 10 * HOUR + HOUR / 2;
+            let wait = i64::try_from(counter.wait_for(wanted, now).as_millis()).unwrap();
+            assert!({ counter }.left(now + wait) >= wanted, "{wanted} of {limit} after {wait} ms");
+            assert!(
+                wait == 0 || { counter }.left(now + wait - 1) < wanted,
+                "{wanted} of {limit}: {wait} ms is too long"
+            );
+        }
+        assert_eq!([1, 24, 54_000].map(|limit| hourly(limit).worth_a_run()), [1, 18, 50]);
     }
 
     #[test]

@@ -17,15 +17,24 @@ pub struct Evidence {
     /// By key cell: the rows found.
     created: HashMap<KeyCell, Vec<RowId>>,
     ids: HashSet<RowId>,
+    /// How often each was looked up.
+    cells_asked: HashMap<KeyCell, u8>,
+    ids_asked: HashMap<RowId, u8>,
 }
 
 /// What to write about an entry that was left open: first the notes, then the fates.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Keys that the sweep looks up once more, with the tag to note for each.
     pub to_sweep: Vec<(KeyHash, AttemptTag)>,
+    /// Keys that no row of ours stands under. That is a sweep of them: what was noted before is done with, so that a key
+    /// which is tried again and again is not looked up under ever more tags. To be counted before the notes.
+    pub swept: Vec<KeyHash>,
     /// One fate per row of the entry.
     pub fates: Vec<Fate>,
+    /// Rows of which it is not known yet; their fate here is that they were not applied, so an entry of their own has to
+    /// be open before this is written.
+    pub rest: Vec<IntentRow>,
 }
 
 impl Evidence {
@@ -40,7 +49,8 @@ impl Evidence {
                 of_key.push(entry.intent.tag);
             }
         }
-        Self { tags, created: HashMap::new(), ids: HashSet::new() }
+        let (created, ids, cells_asked, ids_asked) = Default::default();
+        Self { tags, created, ids, cells_asked, ids_asked }
     }
 
     /// What to look up: key cells and row ids of whatever has not been found yet.
@@ -69,6 +79,18 @@ impl Evidence {
         self.ids.extend(by_id.into_iter().map(|found| found.row_id));
     }
 
+    /// Takes note that these were looked up once more.
+    pub fn asked(&mut self, cells: &[KeyCell], ids: &[RowId]) {
+        cells.iter().for_each(|cell| *self.cells_asked.entry(*cell).or_default() += 1);
+        ids.iter().for_each(|row_id| *self.ids_asked.entry(row_id.clone()).or_default() += 1);
+    }
+
+    /// Those of the key cells and row ids whose row has not been found.
+    pub fn missing(&self, cells: &[KeyCell], ids: &[RowId]) -> (Vec<KeyCell>, Vec<RowId>) {
+        let cells = cells.iter().filter(|cell| self.newest(cell.key).is_none()).copied();
+        (cells.collect(), ids.iter().filter(|row_id| !self.ids.contains(row_id)).cloned().collect())
+    }
+
     /// Whether a row of the entry has not been found.
     pub fn misses(&self, entry: &Entry) -> bool {
         entry.intent.rows.iter().any(|row| self.found(entry, row).is_none())
@@ -76,11 +98,45 @@ impl Evidence {
 
     /// What became of the rows of an entry, once nothing of it can commit any more and it was looked up twice.
     pub fn verdict(&self, entry: &Entry) -> Verdict {
+        self.verdict_of(entry, |_| true)
+    }
+
+    /// The same while look-ups are still due: what is known is what was found, or looked up twice in vain.
+    pub fn verdict_so_far(&self, entry: &Entry) -> Verdict {
+        self.verdict_of(entry, |row| self.is_known(entry, row))
+    }
+
+    fn verdict_of(&self, entry: &Entry, is_known: impl Fn(&IntentRow) -> bool) -> Verdict {
         let intent = &entry.intent;
-        let fates = intent.rows.iter().map(|row| settled_fate(intent.operation, self.found(entry, row)));
-        let is_unclear = |row: &&IntentRow| intent.operation == Operation::Create && self.copies(row.key) != 1;
-        let to_sweep = intent.rows.iter().filter(is_unclear).map(|row| (row.key, intent.tag));
-        Verdict { to_sweep: to_sweep.collect(), fates: fates.collect() }
+        let mut verdict = Verdict::default();
+        for row in &intent.rows {
+            if !is_known(row) {
+                verdict.rest.push(row.clone());
+                verdict.fates.push(Fate::NotApplied);
+                continue;
+            }
+            if intent.operation == Operation::Create && self.copies(row.key) != 1 {
+                verdict.to_sweep.push((row.key, intent.tag));
+            }
+            if intent.operation == Operation::Create && self.copies(row.key) == 0 {
+                verdict.swept.push(row.key);
+            }
+            verdict.fates.push(settled_fate(intent.operation, self.found(entry, row)));
+        }
+        verdict
+    }
+
+    fn is_known(&self, entry: &Entry, row: &IntentRow) -> bool {
+        let needed = if self.found(entry, row).is_some() { 1 } else { 2 };
+        match (entry.intent.operation, &row.row_id) {
+            // Under all its tags: the newest row counts, and doubles are to be seen.
+            (Operation::Create, _) => {
+                self.cells(row.key).all(|cell| self.cells_asked.get(&cell).is_some_and(|asked| *asked >= needed))
+            }
+            (_, Some(row_id)) => self.ids_asked.get(row_id).is_some_and(|asked| *asked >= needed),
+            // Without the id it should have it was never a request.
+            (_, None) => true,
+        }
     }
 
     /// Key cells a key may stand under, the newest attempt last.
@@ -93,11 +149,13 @@ impl Evidence {
         if entry.intent.operation != Operation::Create {
             return row.row_id.clone().filter(|row_id| self.ids.contains(row_id));
         }
-        let mut newest = None;
-        for cell in self.cells(row.key) {
-            newest = self.created.get(&cell).and_then(|rows| rows.first().cloned()).or(newest);
-        }
-        newest
+        self.newest(row.key)
+    }
+
+    /// The row of the newest attempt that was found.
+    fn newest(&self, key: KeyHash) -> Option<RowId> {
+        let found = self.cells(key).filter_map(|cell| self.created.get(&cell)?.first());
+        found.last().cloned()
     }
 
     /// Rows of ours that stand under this key.

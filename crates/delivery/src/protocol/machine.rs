@@ -21,10 +21,22 @@ pub struct BatchTask {
     pub rows: Vec<u32>,
     /// Attempts that earlier processes made at this batch.
     pub attempts_before: u32,
+    /// The first so many of them are done with: no row can turn up for them that was not looked for already.
+    pub attempts_swept: u32,
     /// Tag `n` of this batch is this plus `n`: a resumed batch knows the tags of its earlier attempts.
     pub tag_seed: u32,
     /// Of the rows: those an earlier attempt may yet turn up for.
     pub recreated: BTreeSet<u32>,
+}
+
+impl BatchTask {
+    /// How many of the first attempts are done with, if these tags are noted for keys of the batch: all before the first
+    /// that is.
+    pub fn swept(noted: impl Iterator<Item = AttemptTag>, tag_seed: u32, attempts_before: u32) -> u32 {
+        let attempts = noted.map(|tag| tag.0.wrapping_sub(tag_seed));
+        let of_batch = attempts.filter(|attempt| (1..=attempts_before).contains(attempt));
+        of_batch.min().map_or(attempts_before, |first| first - 1)
+    }
 }
 
 /// The state of one batch.
@@ -34,6 +46,7 @@ pub struct Machine {
     pub(super) operation: Operation,
     tag_seed: u32,
     pub(super) attempts_before: u32,
+    pub(super) attempts_swept: u32,
     pub(super) attempt: u32,
     /// Rows that some earlier attempt may yet turn up for.
     pub(super) recreated: BTreeSet<u32>,
@@ -99,6 +112,7 @@ impl Machine {
             operation: task.operation,
             tag_seed: task.tag_seed,
             attempts_before: task.attempts_before,
+            attempts_swept: task.attempts_swept,
             attempt: task.attempts_before,
             recreated: task.recreated,
             parts: vec![Part { rows: task.rows, rounds: 0, attempts: Vec::new(), cleared: false, verdict: None }],

@@ -42,7 +42,8 @@ impl Machine {
         let mut cells = Vec::with_capacity(rows.len());
         let newest = [self.attempt];
         // Other parts of the batch have attempts of their own, which these rows were never in.
-        let all: Vec<u32> = (1..=self.attempts_before).chain(self.entry.attempts.iter().copied()).collect();
+        let earlier = self.attempts_swept + 1..=self.attempts_before;
+        let all: Vec<u32> = earlier.chain(self.entry.attempts.iter().copied()).collect();
         for row in rows {
             let attempts = if self.recreated.contains(&row) { &all[..] } else { &newest[..] };
             cells.extend(attempts.iter().map(|attempt| (row, self.tag(*attempt))));

@@ -19,7 +19,8 @@ fn assumptions() -> Assumptions {
 }
 
 fn task(operation: Operation, rows: u32) -> BatchTask {
-    BatchTask { operation, rows: (0..rows).collect(), attempts_before: 0, tag_seed: SEED, recreated: BTreeSet::new() }
+    let (attempts_before, attempts_swept, recreated) = Default::default();
+    BatchTask { operation, rows: (0..rows).collect(), attempts_before, attempts_swept, tag_seed: SEED, recreated }
 }
 
 fn tag(attempt: u32) -> AttemptTag {
@@ -450,12 +451,26 @@ fn a_resumed_batch_goes_on_counting_and_notes_its_new_tag_for_keys_in_danger() {
         recreated: BTreeSet::from([5]),
         ..task(Operation::Create, 8)
     };
-    let mut machine = Machine::new(assumptions(), resumed);
+    let mut machine = Machine::new(assumptions(), resumed.clone());
     let actions = play(&mut machine, [lost()]);
     assert_eq!(actions[..2], [Action::NoteRecreated { rows: vec![5], tag: tag(5) }, journal(&[3, 5], 5)]);
     let tags_of_five = (1..=5).map(|attempt| (5, tag(attempt)));
     let cells = [(3, tag(5))].into_iter().chain(tags_of_five).collect();
     assert_eq!(actions.last(), Some(&Action::LookUpKeys { cells }));
+
+    let mut machine = Machine::new(assumptions(), BatchTask { attempts_swept: 3, ..resumed });
+    let cells = vec![(3, tag(5)), (5, tag(4)), (5, tag(5))];
+    assert_eq!(play(&mut machine, [lost()]).last(), Some(&Action::LookUpKeys { cells }), "others are done with");
+}
+
+#[test]
+fn attempts_before_the_first_that_is_noted_are_done_with() {
+    let swept = |tags: &[u32]| BatchTask::swept(tags.iter().map(|attempt| tag(*attempt)), SEED, 4);
+    assert_eq!(swept(&[4, 2]), 1);
+    assert_eq!(swept(&[1]), 0);
+    assert_eq!(swept(&[]), 4);
+    // Of an earlier plan: its keys are found by the sweep.
+    assert_eq!(swept(&[700]), 4);
 }
 
 #[test]

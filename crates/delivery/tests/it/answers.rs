@@ -121,6 +121,7 @@ impl Picky {
             operation: self.operation,
             rows: (0..count).collect(),
             attempts_before: 0,
+            attempts_swept: 0,
             tag_seed: 7,
             recreated: BTreeSet::new(),
         };

@@ -55,6 +55,31 @@ fn live_requests_that_use_everything_keep_a_backfill_waiting_until_they_end() {
 }
 
 #[test]
+fn a_backfill_leaves_a_fifth_of_the_hour_and_the_day_to_live_requests_of_every_process() {
+    for limits in [
+        RateLimits { per_second: Some(25), per_hour: Some(1_000), per_day: None },
+        RateLimits { per_second: Some(25), per_hour: None, per_day: Some(1_000) },
+    ] {
+        let bench = Bench::new();
+        let (one, other) = (bench.open(limits), bench.open(limits));
+        let mut backfilled = 0;
+        let closed = loop {
+            match bench.clock.run(one.backfill.admit()) {
+                Ok(()) => backfilled += 1,
+                Err(closed) => break closed,
+            }
+        };
+        assert!(matches!(closed, Closed::Quota(_)), "{closed}");
+        // How much is left is heard of with each renewal: about once a second.
+        assert!((750..=850).contains(&backfilled), "{backfilled}");
+        bench.clock.run(one.limiter.flush()).unwrap();
+        for _ in 0..100 {
+            bench.clock.run(other.live.admit()).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_backfill_that_waits_for_live_requests_can_be_cancelled() {
     let bench = Bench::new();
     let process = bench.open(STANDARD);

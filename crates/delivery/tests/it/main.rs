@@ -9,4 +9,5 @@ mod limiter;
 mod memory_state;
 mod patience;
 mod provision;
+mod quota;
 mod world;

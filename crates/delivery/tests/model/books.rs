@@ -105,6 +105,15 @@ impl Books {
             intended_at: Timestamp(0),
             rows: rows.iter().map(|row| of_batch[*row as usize].clone()).collect(),
         };
+        self.add(intent)
+    }
+
+    /// Writes an intent for some of an entry's rows, which is about to be closed.
+    pub(crate) fn intend_rest(&mut self, entry: &Entry, rows: Vec<IntentRow>) {
+        self.add(Intent { rows, ..entry.intent.clone() });
+    }
+
+    fn add(&mut self, intent: Intent) -> EntryId {
         self.last_entry += 1;
         let id = EntryId(self.last_entry);
         self.journal.push(Kept { entry: Rc::new(Entry { id, intent, outcomes: None }), is_folded: false });

@@ -3,10 +3,10 @@
 use convoke_core::journal::{Entry, Operation, RowOutcome};
 use convoke_core::sink::{FoundRow, KeyCell};
 use convoke_core::{KeyHash, RowId};
-use convoke_delivery::protocol::{Evidence, Surplus};
+use convoke_delivery::protocol::{Evidence, Surplus, Verdict};
 
 use crate::destination::{COMMIT, Job, Key, Part, Payload, Row, SETTLE, TIMEOUT, id_of, key_cell, key_hash, row_id};
-use crate::model::{Next, Phase, Property, State, Step};
+use crate::model::{Next, Phase, Property, State, Step, leave};
 use crate::scenario::{Mutant, Scenario};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +119,9 @@ impl Scenario {
             after.by_cell.extend(by_cell);
             after.by_id.extend(by_id);
             let evidence = after.evidence(state, &open);
+            if state.budget.shortages > 0 {
+                self.run_short(state, (recovery, &after), (&open, &cells, &ids), is_second, next);
+            }
             let is_again = !is_second && open.iter().any(|entry| evidence.misses(entry));
             after.stage = match is_again && !self.has(Mutant::SingleLookUp) {
                 true => Stage::Wait { left: SETTLE, is_second: true },
@@ -126,6 +129,46 @@ impl Scenario {
             };
             next.push((Step::Goes("looks up"), State { phase: Phase::Recover(after), ..state.clone() }));
         }
+    }
+
+    /// The rate budget lets out only the first of the look-ups for these cells and ids, or its answer is the last: what is
+    /// known by then is kept, and the run ends, for that reason or because its process does so on the way.
+    fn run_short(
+        &self,
+        state: &State,
+        (before, after): (&Recovery, &Recovery),
+        (open, cells, ids): (&[Entry], &[KeyCell], &[RowId]),
+        is_second: bool,
+        next: &mut Next,
+    ) {
+        let asked = cells.split_at(cells.len().min(1)).0;
+        let ids = if asked.is_empty() { ids.split_at(ids.len().min(1)).0 } else { &[] };
+        let is_asked = |row: &Row| holds(asked, row) || ids.contains(&row_id(row.id));
+        let of = |rows: &[Row]| rows.iter().filter(|row| is_asked(row)).cloned().collect::<Vec<_>>();
+        let mut recovery = before.clone();
+        recovery.by_cell.extend(of(&after.by_cell[before.by_cell.len()..]));
+        recovery.by_id.extend(of(&after.by_id[before.by_id.len()..]));
+        let mut evidence = recovery.evidence(state, open);
+        if is_second {
+            let (cells, ids) = Evidence::new(state.books.recreated(), open).wanted(open);
+            evidence.asked(&cells, &ids);
+        }
+        evidence.asked(asked, ids);
+        let mut short = state.clone();
+        short.budget.shortages -= 1;
+        for entry in open {
+            let verdict = evidence.verdict_so_far(entry);
+            if verdict.rest.len() == entry.intent.rows.len() {
+                continue;
+            }
+            if !verdict.rest.is_empty() {
+                short.books.intend_rest(entry, verdict.rest.clone());
+                next.push((Step::Goes("dies before it closes what it has cut in two"), ended(&short)));
+            }
+            note(&mut short, &verdict);
+            close(&mut short, entry, verdict);
+        }
+        next.push((Step::Goes("keeps what it knows and waits for quota"), ended(&short)));
     }
 
     /// Where a run begins that has its lease.
@@ -278,16 +321,35 @@ impl Scenario {
         };
         let verdict = recovery.evidence(state, &open).verdict(entry);
         if !is_noted && !verdict.to_sweep.is_empty() {
-            verdict.to_sweep.iter().for_each(|(key, tag)| after.books.note(key.0[0], *tag));
+            note(&mut after, &verdict);
             after.phase = Phase::Recover(recovery.to(Stage::Close { is_noted: true }));
             return after;
         }
-        let outcomes = verdict.fates.into_iter().zip(&entry.intent.rows);
-        let outcomes = outcomes.map(|(fate, row)| fate.outcome(row).unwrap_or(RowOutcome::NotApplied)).collect();
-        after.books.close(entry.id, outcomes);
+        close(&mut after, entry, verdict);
         after.phase = Phase::Recover(recovery.to(Stage::Close { is_noted: false }));
         after
     }
+}
+
+/// Notes what an entry leaves to the sweep.
+fn note(state: &mut State, verdict: &Verdict) {
+    let swept: Vec<Key> = verdict.swept.iter().map(|key| key.0[0]).collect();
+    state.books.count_sweep(&swept);
+    verdict.to_sweep.iter().for_each(|(key, tag)| state.books.note(key.0[0], *tag));
+}
+
+fn close(state: &mut State, entry: &Entry, verdict: Verdict) {
+    let outcomes = verdict.fates.into_iter().zip(&entry.intent.rows);
+    let outcomes = outcomes.map(|(fate, row)| fate.outcome(row).unwrap_or(RowOutcome::NotApplied)).collect();
+    state.books.close(entry.id, outcomes);
+}
+
+/// The run ends, and the next one begins.
+fn ended(state: &State) -> State {
+    let mut state = state.clone();
+    leave(&mut state, 0);
+    state.taken_over = false;
+    state
 }
 
 /// Counts a sweep of all noted keys but those whose doubles may still be there.

@@ -23,6 +23,8 @@ pub(crate) struct Budget {
     pub(crate) duplicates: u8,
     /// Orders to stop.
     pub(crate) cancels: u8,
+    /// Runs that end while they settle, because the rate budget lets out a part of their look-ups.
+    pub(crate) shortages: u8,
     /// Rows whose cells the destination could not take, as its answer says.
     pub(crate) failed_cells: u8,
 }

@@ -47,11 +47,16 @@ impl Slot {
         let operation = plan.batches[batch as usize].0;
         let is_noted = |row: &u32| state.books.noted.contains_key(&rows[*row as usize].key.0[0]);
         let recreated = left.iter().copied().filter(|row| operation == Operation::Create && is_noted(row));
+        let attempts_before = resume.attempts_of(batch);
+        let keys = left.iter().map(|row| rows[*row as usize].key.0[0]);
+        let noted: Vec<_> = keys.filter_map(|key| state.books.noted.get(&key)).flat_map(|(tags, _)| tags).collect();
+        let noted = noted.into_iter().copied();
         let task = BatchTask {
             operation,
             recreated: recreated.collect::<BTreeSet<u32>>(),
             rows: left,
-            attempts_before: resume.attempts_of(batch),
+            attempts_before,
+            attempts_swept: BatchTask::swept(noted, plan.tag_seed(batch), attempts_before),
             tag_seed: plan.tag_seed(batch),
         };
         let assumptions = Assumptions {
