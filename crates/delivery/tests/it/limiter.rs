@@ -7,9 +7,7 @@ use convoke_core::gate::{Feedback, Window};
 use convoke_core::spec::RateLimits;
 use tokio_util::sync::CancellationToken;
 
-use crate::credential::{
-    BUILDER, Bench, STANDARD, end_of, most_counted, most_within, seconds, sent_between,
-};
+use crate::credential::{BUILDER, Bench, STANDARD, end_of, most_counted, most_within, seconds, sent_between};
 
 #[test]
 fn no_second_holds_more_than_its_limit_and_nearly_all_of_it_is_used() {

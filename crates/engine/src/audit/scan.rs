@@ -22,15 +22,11 @@ use super::walk::{Findings, Seen};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::key_number::key_of;
-use crate::ledger::scanned::RowHasher;
+use crate::ledger::scanned::{GatherRows, RowHasher, SCAN_ROWS, feed_scan};
 use crate::ledger::segment;
 use crate::sorting::{self, SortInput};
 
 pub(super) const ACTION: &str = "hold the audience against the ledger";
-
-/// Rows at once, in the scan and in the join. Both sides are sorted, and then sorted anew, so that many operators share the
-/// memory limit; and a row is as wide as its mapping.
-const BATCH_ROWS: usize = 2_048;
 
 const PLACE: &str = "place";
 
@@ -85,11 +81,12 @@ pub(super) async fn hold_against_ledger(
     findings: &mut Findings,
 ) -> Result<Sorted, EngineError> {
     let fail = |cause: DataFusionError| engine.query_failed(ACTION, &cause);
-    let context = engine.session_of(BATCH_ROWS);
+    let context = engine.session_of(SCAN_ROWS);
     let owner = request.spec.name.as_str();
     let (scanned, joined) = join(&context, request.segments, owner).await.map_err(fail)?;
     let (placed, mut rest) = sorting::sort(&context, &PLACED, PLACE).await.map_err(fail)?;
-    let feed = feed_scan(request, rows, scanned);
+    let hasher = RowHasher::new(request.spec, request.hash_key);
+    let feed = feed_scan(rows, &hasher, ScannedBuilder::default(), scanned);
     let place = place_all(engine, joined, placed, findings);
     // The sort gives its first batch once it has the last.
     let (fed, outcome, first) = tokio::join!(feed, place, rest.next());
@@ -114,27 +111,6 @@ async fn join(
     Ok((scanned, context.sql(JOIN).await?.execute_stream().await?))
 }
 
-/// Hashes the rows of the scan and hands them to the join; returns how many there were.
-async fn feed_scan(
-    request: &AuditRequest<'_>,
-    mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
-    input: SortInput,
-) -> Result<u64, EngineError> {
-    let hasher = RowHasher::new(request.spec, request.hash_key);
-    let mut scanned = 0;
-    let mut builder = ScannedBuilder::default();
-    while let Some(row) = rows.next().await {
-        let row = row.map_err(|cause| EngineError::Scan { cause })?;
-        scanned += 1;
-        builder.push(&hasher, &row);
-        if builder.gathered == BATCH_ROWS {
-            input.push(builder.finish()).await?;
-        }
-    }
-    input.push(builder.finish()).await?;
-    Ok(scanned)
-}
-
 #[derive(Default)]
 struct ScannedBuilder {
     row_ids: StringBuilder,
@@ -143,10 +119,9 @@ struct ScannedBuilder {
     user_keys: BinaryBuilder,
     contents: BinaryBuilder,
     digests: BinaryBuilder,
-    gathered: usize,
 }
 
-impl ScannedBuilder {
+impl GatherRows for ScannedBuilder {
     fn push(&mut self, hasher: &RowHasher, row: &ScannedRow) {
         self.row_ids.append_value(row.row_id.as_str());
         self.cell_keys.append_option(row.key_cell.map(|cell| cell.key.0));
@@ -154,11 +129,9 @@ impl ScannedBuilder {
         self.user_keys.append_option(hasher.key(row).map(|key| key.0));
         self.contents.append_value(hasher.content(row).0);
         self.digests.append_value(hasher.digests(row));
-        self.gathered += 1;
     }
 
     fn finish(&mut self) -> RecordBatch {
-        self.gathered = 0;
         let batch = RecordBatch::try_new(
             Arc::clone(&SCANNED),
             vec![

@@ -19,7 +19,7 @@ use futures::stream::BoxStream;
 
 use super::event::{Event, EventKind};
 use super::fold::{Events, FoldRequest, Folded, merge_events, open_segments};
-use super::scanned::RowHasher;
+use super::scanned::{GatherRows, RowHasher, SCAN_ROWS, feed_scan};
 use super::segment::{self, LIVE};
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -27,9 +27,6 @@ use crate::key_number::key_of;
 use crate::sorting::{self, SortInput};
 
 const ACTION: &str = "take over the audience's rows";
-
-/// Rows at once: join, order and events are sorted, so that many operators share the memory limit.
-const BATCH_ROWS: usize = 2_048;
 
 static SCANNED: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
@@ -75,10 +72,11 @@ pub(crate) async fn adopt(
     let (mut scanned, mut unexplained) = (0, 0);
     let gather = async |events: &mut Events| {
         let segments = open_segments(&request.ledger).await?;
-        let context = engine.session_of(BATCH_ROWS);
+        let context = engine.session_of(SCAN_ROWS);
         let joined = join(&context, &segments, request.spec.name.as_str()).await;
         let (input, joined) = joined.map_err(|cause| engine.query_failed(ACTION, &cause))?;
-        let feed = feed_scan(&request, rows, input);
+        let hasher = RowHasher::new(request.spec, request.hash_key);
+        let feed = feed_scan(rows, &hasher, ScannedBuilder::default(), input);
         let take = take_joined(engine, &request, joined, events);
         let (fed, taken) = tokio::join!(feed, take);
         // Whoever should have taken the rows says why it has not.
@@ -111,27 +109,6 @@ fn join_sql() -> String {
          ON audience.row_id = named.row_id
          ORDER BY audience.number"
     )
-}
-
-/// Hashes the rows of the scan and hands them to the join; returns how many there were.
-async fn feed_scan(
-    request: &AdoptRequest<'_>,
-    mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
-    input: SortInput,
-) -> Result<u64, EngineError> {
-    let hasher = RowHasher::new(request.spec, request.hash_key);
-    let mut scanned = 0;
-    let mut builder = ScannedBuilder::default();
-    while let Some(row) = rows.next().await {
-        let row = row.map_err(|cause| EngineError::Scan { cause })?;
-        builder.push(scanned, &hasher, &row);
-        scanned += 1;
-        if scanned.is_multiple_of(BATCH_ROWS as u64) {
-            input.push(builder.finish()).await?;
-        }
-    }
-    input.push(builder.finish()).await?;
-    Ok(scanned)
 }
 
 /// Makes events of what comes out of the join; returns how many rows have no key.
@@ -169,15 +146,18 @@ fn hash_at(column: &BinaryArray, row: usize) -> [u8; 16] {
 
 #[derive(Default)]
 struct ScannedBuilder {
+    /// Rows so far, in all batches.
+    pushed: u64,
     numbers: UInt64Builder,
     row_ids: StringBuilder,
     user_keys: BinaryBuilder,
     contents: BinaryBuilder,
 }
 
-impl ScannedBuilder {
-    fn push(&mut self, number: u64, hasher: &RowHasher, row: &ScannedRow) {
-        self.numbers.append_value(number);
+impl GatherRows for ScannedBuilder {
+    fn push(&mut self, hasher: &RowHasher, row: &ScannedRow) {
+        self.numbers.append_value(self.pushed);
+        self.pushed += 1;
         self.row_ids.append_value(row.row_id.as_str());
         self.user_keys.append_option(hasher.key(row).map(|key| key.0));
         self.contents.append_value(hasher.content(row).0);

@@ -1,13 +1,47 @@
-//! Hashes of rows as a scan shows them.
+//! Hashes of rows as a scan shows them, and their way into a query.
 
 use std::borrow::Cow;
 
+use arrow::array::RecordBatch;
 use convoke_core::hash::{ContentHasher, encode_part};
 use convoke_core::sink::ScannedRow;
 use convoke_core::spec::{ColumnSpec, SyncSpec};
-use convoke_core::{ContentHash, HashKey, KeyHash};
+use convoke_core::{ContentHash, HashKey, KeyHash, SinkError};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 
 use crate::cell::canonical_cell;
+use crate::error::EngineError;
+use crate::sorting::SortInput;
+
+/// Rows that a query takes at once. Joins and sorts share the memory limit, and a row is as wide as its mapping.
+pub(crate) const SCAN_ROWS: usize = 2_048;
+
+/// Gathers rows of a scan for a query.
+pub(crate) trait GatherRows {
+    fn push(&mut self, hasher: &RowHasher, row: &ScannedRow);
+    fn finish(&mut self) -> RecordBatch;
+}
+
+/// Hands the rows of a scan to a query; returns how many there were.
+pub(crate) async fn feed_scan(
+    mut rows: BoxStream<'_, Result<ScannedRow, SinkError>>,
+    hasher: &RowHasher,
+    mut gathered: impl GatherRows,
+    input: SortInput,
+) -> Result<u64, EngineError> {
+    let mut scanned = 0;
+    while let Some(row) = rows.next().await {
+        let row = row.map_err(|cause| EngineError::Scan { cause })?;
+        gathered.push(hasher, &row);
+        scanned += 1;
+        if scanned % SCAN_ROWS as u64 == 0 {
+            input.push(gathered.finish()).await?;
+        }
+    }
+    input.push(gathered.finish()).await?;
+    Ok(scanned)
+}
 
 /// Hashes rows by the columns of a sync, which are those of the scan, in order.
 pub(crate) struct RowHasher {
