@@ -8,12 +8,12 @@
 //! because the rate budget is used up or the destination is gone, an entry that was looked up in part is cut in two. So
 //! the next run does not begin with the same look-ups again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use convoke_core::journal::{Entry, Intent, Operation, RowOutcome};
-use convoke_core::sink::{JobId, JobState, KeyCell};
-use convoke_core::{RowId, StateError};
+use convoke_core::journal::{Entry, EntryId, Intent, Operation, RowOutcome};
+use convoke_core::sink::{AttemptTag, JobId, JobState, KeyCell};
+use convoke_core::{KeyHash, RowId, StateError};
 
 use super::desk::Desk;
 use super::portions::growing;
@@ -33,7 +33,8 @@ pub(super) async fn settle_open(desk: &Desk<'_>) -> Result<SettleReport, Deliver
     let first_look = request_timeout + capabilities.max_commit_delay + capabilities.settle;
     desk.wait(first_look, Duration::ZERO).await;
     let evidence = Evidence::new(desk.recreated().await?, &open);
-    let mut settling = Settling { desk, evidence, open, report };
+    let held_later = rows_held_later(&open);
+    let mut settling = Settling { desk, evidence, open, held_later, report };
     let pages = settling.pages().await?;
     match settling.settle(&pages).await {
         Ok(()) => Ok(settling.report),
@@ -43,6 +44,21 @@ pub(super) async fn settle_open(desk: &Desk<'_>) -> Result<SettleReport, Deliver
         }
         Err(error) => Err(error),
     }
+}
+
+/// Rows that a later entry holds as well: a process died after it had cut an entry in two, and before it closed it. What
+/// became of them is for the later entry to say, or they would be acknowledged twice.
+fn rows_held_later(open: &[Entry]) -> HashSet<(EntryId, KeyHash)> {
+    let mut newest: HashMap<(AttemptTag, KeyHash), EntryId> = HashMap::new();
+    let mut held_later = HashSet::new();
+    for entry in open {
+        for row in &entry.intent.rows {
+            if let Some(earlier) = newest.insert((entry.intent.tag, row.key), entry.id) {
+                held_later.insert((earlier, row.key));
+            }
+        }
+    }
+    held_later
 }
 
 fn can_look_up(desk: &Desk<'_>, entry: &Entry) -> bool {
@@ -73,6 +89,8 @@ struct Settling<'a> {
     evidence: Evidence,
     /// Entries that are not closed yet.
     open: Vec<Entry>,
+    /// See [`rows_held_later`].
+    held_later: HashSet<(EntryId, KeyHash)>,
     report: SettleReport,
 }
 
@@ -157,6 +175,10 @@ impl Settling<'_> {
             return Ok(());
         }
         self.desk.wait(self.desk.ports.sink.capabilities().settle, Duration::ZERO).await;
+        // Looked up at once, it would count as looked up twice.
+        if self.desk.halt.is_cancelled() {
+            return Ok(());
+        }
         self.look(&cells, &ids).await
     }
 
@@ -204,10 +226,17 @@ impl Settling<'_> {
     }
 
     async fn close(&mut self, entry: &Entry, verdict: Verdict) -> Result<(), DeliveryError> {
-        let Verdict { to_sweep, swept, fates, rest } = verdict;
+        let Verdict { to_sweep, swept, mut fates, rest } = verdict;
+        let mut twins = 0;
+        for (fate, row) in fates.iter_mut().zip(&entry.intent.rows) {
+            if self.held_later.contains(&(entry.id, row.key)) {
+                *fate = Fate::NotApplied;
+                twins += 1;
+            }
+        }
         self.report.found += fates.iter().filter(|fate| matches!(fate, Fate::Acknowledged(_))).count() as u64;
         let not_applied = fates.iter().filter(|fate| matches!(fate, Fate::NotApplied | Fate::Unsure)).count();
-        self.report.not_applied += (not_applied - rest.len()) as u64;
+        self.report.not_applied += not_applied.saturating_sub(rest.len() + twins) as u64;
         // A row without the id it should have was never a request.
         let outcomes = fates.into_iter().zip(&entry.intent.rows);
         let outcomes: Vec<RowOutcome> =

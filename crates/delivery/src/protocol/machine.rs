@@ -83,6 +83,9 @@ pub(super) struct Entry {
     is_open: bool,
     /// One for each row, as far as it is known. Handed over as the entry is closed.
     fates: Vec<Option<Fate>>,
+    /// Rejects of rows whose cells failed. That they failed is in the journal first: a crash in between loses the reason, and
+    /// the next plan learns it anew.
+    told: Vec<Action>,
     /// Answers so far that nothing was applied.
     not_applied: u32,
     /// Unknown answers so far.
@@ -250,6 +253,7 @@ impl Machine {
         let fates = std::mem::take(&mut self.entry.fates).into_iter();
         let fates = fates.map(|fate| fate.expect("an entry is closed once the fate of each row is set"));
         self.due.push_back(Action::Close { fates: fates.collect() });
+        self.due.extend(std::mem::take(&mut self.entry.told));
     }
 
     fn answered(&mut self, sent: &[u32], answer: Answer) {
@@ -267,7 +271,6 @@ impl Machine {
 
     fn applied(&mut self, sent: &[u32], rows: Vec<AppliedRow>) {
         let repeated = repeated_ids(&rows);
-        let mut told = Vec::new();
         for applied in rows {
             // An id that stands for two rows proves neither.
             let is_proof = !repeated.contains(&applied.row_id);
@@ -276,15 +279,13 @@ impl Machine {
                 Operation::Delete => (Fate::Deleted, None),
                 Operation::Create | Operation::Update => self.held_by(applied),
             };
-            told.extend(reason.map(|reason| Action::Reject { row, reason }));
+            self.entry.told.extend(reason.map(|reason| Action::Reject { row, reason }));
             self.entry.settle(row, fate);
         }
         match self.open_rows().is_empty() {
             true => self.close(),
             false => self.unknown(Doubt::Short, "the answer does not hold every row".to_owned()),
         }
-        // That cells failed is in the journal first: a crash in between loses the reason, and the next plan learns it anew.
-        self.due.extend(told);
     }
 
     /// What an answer tells of a row that is there: its fate, and why it lacks cells, if it does.
@@ -360,6 +361,7 @@ impl Machine {
         self.attempt += 1;
         let fates = self.entry.fates.iter().map(|fate| fate.clone().unwrap_or(Fate::NotApplied)).collect();
         self.due.push_back(Action::LeaveInDoubt { rows, attempt: self.attempt, tag, fates });
+        self.due.extend(std::mem::take(&mut self.entry.told));
     }
 
     fn poll_later(&mut self, job: JobId) {

@@ -8,15 +8,16 @@ use async_trait::async_trait;
 use convoke_core::SinkError;
 use convoke_core::boundary::Unobserved;
 use convoke_core::gate::QuotaExhausted;
-use convoke_core::journal::{Entry, Operation};
+use convoke_core::journal::{Entry, Intent, Operation, RowOutcome};
 use convoke_core::sink::{
     Answer, AudienceBinding, AudienceSetup, AudienceTarget, Capabilities, FoundRow, JobId, JobState, LookUp, Provision,
     ProvisionAnswer, Request, ScanPage, Sink, Survey,
 };
 use convoke_core::state::Journal;
-use convoke_delivery::{Courier, DeliveryEnd, DeliveryError};
+use convoke_delivery::{Courier, DeliveryEnd, DeliveryError, LeaseView, Ports};
 use convoke_testkit::clock::START;
 use convoke_testkit::fake_sink::{FakeSink, Faults, WriteFault};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{Outline, World};
 
@@ -24,10 +25,17 @@ use crate::world::{Outline, World};
 struct Rationed {
     sink: Arc<FakeSink>,
     left: AtomicU32,
+    /// Cancelled by the request after which so many are left.
+    cancelled_at: Option<(u32, CancellationToken)>,
 }
 
 impl Rationed {
     fn take(&self) -> Result<(), SinkError> {
+        if let Some((left, cancel)) = &self.cancelled_at
+            && self.left.load(Ordering::Relaxed) == left + 1
+        {
+            cancel.cancel();
+        }
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         taken.map(drop).map_err(|_| SinkError::Quota(QuotaExhausted { until: START }))
     }
@@ -72,7 +80,8 @@ impl AudienceSetup for Rationed {
 
 /// The courier of a run that may send so many requests.
 fn rationed(world: &World, requests: u32) -> Courier {
-    let sink = Arc::new(Rationed { sink: Arc::clone(&world.sink), left: AtomicU32::new(requests) });
+    let left = AtomicU32::new(requests);
+    let sink = Arc::new(Rationed { sink: Arc::clone(&world.sink), left, cancelled_at: None });
     Courier::new(world.ports(sink, Arc::new(Unobserved)), world.binding.clone(), world.lease(false))
 }
 
@@ -109,6 +118,11 @@ fn runs_that_settle(world: &World, requests: u32) -> u32 {
         }
     }
     runs
+}
+
+fn demand_as_planned_once_settled(world: &World) {
+    world.clock.run(world.courier().settle_open()).expect("nothing goes wrong any more");
+    demand_as_planned(world);
 }
 
 fn demand_as_planned(world: &World) {
@@ -162,6 +176,35 @@ fn one_look_in_vain_settles_nothing() {
         assert!(world.clock.run(rationed(&world, 1).settle_open()).is_err());
         assert_eq!((open_rows(&world), world.state.entries().len()), (8, 1), "{fault:?}");
     }
+}
+
+#[test]
+fn a_run_that_is_cut_short_between_its_looks_settles_nothing() {
+    let world = in_doubt(outline(24, 0, 0), 3, WriteFault::LostRequest);
+    // Two looks at the first page, then one at each of the next two: with the last it is told to stop. One request is left,
+    // and the next is more than the budget lets out.
+    let cancel = CancellationToken::new();
+    let cancelled_at = Some((1, cancel.clone()));
+    let sink = Arc::new(Rationed { sink: Arc::clone(&world.sink), left: AtomicU32::new(5), cancelled_at });
+    let ports = Ports { cancel, ..world.ports(sink, Arc::new(Unobserved)) };
+    let courier = Courier::new(ports, world.binding.clone(), world.lease(false));
+    let report = world.clock.run(courier.settle_open()).expect("it is told to stop");
+    assert!(report.interrupted);
+    assert_eq!((open_rows(&world), world.state.entries().len()), (24, 3));
+    demand_as_planned_once_settled(&world);
+}
+
+#[test]
+fn an_entry_that_was_cut_in_two_and_not_closed_acknowledges_no_row_twice() {
+    let world = in_doubt(outline(8, 0, 0), 1, WriteFault::LostAnswer);
+    let [entry] = &world.state.entries()[..] else { panic!("one request was sent") };
+    let rest = Intent { rows: entry.intent.rows[5..].to_vec(), ..entry.intent.clone() };
+    world.clock.run(world.state.intend(&rest, &world.lease(false).current())).expect("it is in memory");
+    let report = world.clock.run(world.courier().settle_open()).expect("nothing goes wrong any more");
+    assert_eq!((report.found, report.not_applied, open_rows(&world)), (8, 0, 0));
+    let outcomes = world.state.entries().into_iter().flat_map(|entry| entry.outcomes.expect("it is closed"));
+    assert_eq!(outcomes.filter(|outcome| matches!(outcome, RowOutcome::Acknowledged { .. })).count(), 8);
+    demand_as_planned(&world);
 }
 
 #[test]
