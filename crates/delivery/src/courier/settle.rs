@@ -200,7 +200,7 @@ impl Settling<'_> {
     /// Closes the entries of which everything is known.
     async fn close_known(&mut self) -> Result<(), DeliveryError> {
         for entry in std::mem::take(&mut self.open) {
-            let verdict = self.evidence.verdict_so_far(&entry);
+            let verdict = self.evidence.verdict(&entry);
             match verdict.rest.is_empty() {
                 true => self.close(&entry, verdict).await?,
                 false => self.open.push(entry),
@@ -212,7 +212,7 @@ impl Settling<'_> {
     /// Writes what is known of entries that were looked up in part; the rest of each stays open as an entry of its own.
     async fn keep_what_is_known(&mut self) -> Result<(), DeliveryError> {
         for entry in std::mem::take(&mut self.open) {
-            let verdict = self.evidence.verdict_so_far(&entry);
+            let verdict = self.evidence.verdict(&entry);
             if verdict.rest.len() == entry.intent.rows.len() {
                 continue;
             }

@@ -91,26 +91,13 @@ impl Evidence {
         (cells.collect(), ids.iter().filter(|row_id| !self.ids.contains(row_id)).cloned().collect())
     }
 
-    /// Whether a row of the entry has not been found.
-    pub fn misses(&self, entry: &Entry) -> bool {
-        entry.intent.rows.iter().any(|row| self.found(entry, row).is_none())
-    }
-
-    /// What became of the rows of an entry, once nothing of it can commit any more and it was looked up twice.
+    /// What became of the rows of an entry, of which nothing can commit any more, as far as that is known: they were found,
+    /// or looked up twice in vain.
     pub fn verdict(&self, entry: &Entry) -> Verdict {
-        self.verdict_of(entry, |_| true)
-    }
-
-    /// The same while look-ups are still due: what is known is what was found, or looked up twice in vain.
-    pub fn verdict_so_far(&self, entry: &Entry) -> Verdict {
-        self.verdict_of(entry, |row| self.is_known(entry, row))
-    }
-
-    fn verdict_of(&self, entry: &Entry, is_known: impl Fn(&IntentRow) -> bool) -> Verdict {
         let intent = &entry.intent;
         let mut verdict = Verdict::default();
         for row in &intent.rows {
-            if !is_known(row) {
+            if !self.is_known(entry, row) {
                 verdict.rest.push(row.clone());
                 verdict.fates.push(Fate::NotApplied);
                 continue;

@@ -374,6 +374,18 @@ fn looking_up_once_only_is_found() {
 }
 
 #[test]
+fn looking_up_once_only_what_the_budget_lets_out_is_found() {
+    let scenario = Scenario { lag: 2, ..creates_while_the_budget_is_short() };
+    holds(&scenario, 5_000);
+    breaks(&scenario.with(Mutant::SingleLookUpWhenShort), Property::NothingIsSentBeforeItsBound);
+}
+
+#[test]
+fn forgetting_the_rest_of_an_entry_that_was_cut_in_two_is_found() {
+    breaks(&creates_while_the_budget_is_short().with(Mutant::RestForgottenWhenShort), Property::NoKeyIsDoubled);
+}
+
+#[test]
 fn a_missing_sweep_is_found() {
     breaks(&creates_that_outlive_their_bound().with(Mutant::NoSweep), Property::NoKeyIsDoubled);
     breaks(&creates_delivered_twice().with(Mutant::NoSweep), Property::NoKeyIsDoubled);

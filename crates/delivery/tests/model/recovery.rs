@@ -47,11 +47,13 @@ pub(crate) struct Recovery {
     /// What look-ups by key cell and by id found so far.
     by_cell: Vec<Row>,
     by_id: Vec<Row>,
+    /// How often everything that is open was looked up.
+    looks: u8,
 }
 
 impl Recovery {
     fn at(stage: Stage) -> Self {
-        Self { stage, by_cell: Vec::new(), by_id: Vec::new() }
+        Self { stage, by_cell: Vec::new(), by_id: Vec::new(), looks: 0 }
     }
 
     fn to(&self, stage: Stage) -> Self {
@@ -73,6 +75,8 @@ impl Recovery {
 
     fn evidence(&self, state: &State, open: &[Entry]) -> Evidence {
         let mut evidence = Evidence::new(state.books.recreated(), open);
+        let (cells, ids) = evidence.wanted(open);
+        (0..self.looks).for_each(|_| evidence.asked(&cells, &ids));
         evidence.add(found(&self.by_cell), found(&self.by_id));
         evidence
     }
@@ -118,14 +122,16 @@ impl Scenario {
             let (by_cell, by_id): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| holds(&cells, row));
             after.by_cell.extend(by_cell);
             after.by_id.extend(by_id);
-            let evidence = after.evidence(state, &open);
+            let is_single = self.has(Mutant::SingleLookUp);
+            after.looks = if is_second || is_single { 2 } else { 1 };
+            let (cells_left, ids_left) = after.evidence(state, &open).missing(&cells, &ids);
             if state.budget.shortages > 0 {
-                self.run_short(state, (recovery, &after), (&open, &cells, &ids), is_second, next);
+                self.run_short(state, (recovery, &after), (&open, &cells, &ids), next);
             }
-            let is_again = !is_second && open.iter().any(|entry| evidence.misses(entry));
-            after.stage = match is_again && !self.has(Mutant::SingleLookUp) {
-                true => Stage::Wait { left: SETTLE, is_second: true },
-                false => Stage::Close { is_noted: false },
+            let is_known = cells_left.is_empty() && ids_left.is_empty();
+            after.stage = match is_known || is_second || is_single {
+                true => Stage::Close { is_noted: false },
+                false => Stage::Wait { left: SETTLE, is_second: true },
             };
             next.push((Step::Goes("looks up"), State { phase: Phase::Recover(after), ..state.clone() }));
         }
@@ -138,7 +144,6 @@ impl Scenario {
         state: &State,
         (before, after): (&Recovery, &Recovery),
         (open, cells, ids): (&[Entry], &[KeyCell], &[RowId]),
-        is_second: bool,
         next: &mut Next,
     ) {
         let asked = cells.split_at(cells.len().min(1)).0;
@@ -149,19 +154,18 @@ impl Scenario {
         recovery.by_cell.extend(of(&after.by_cell[before.by_cell.len()..]));
         recovery.by_id.extend(of(&after.by_id[before.by_id.len()..]));
         let mut evidence = recovery.evidence(state, open);
-        if is_second {
-            let (cells, ids) = Evidence::new(state.books.recreated(), open).wanted(open);
-            evidence.asked(&cells, &ids);
-        }
         evidence.asked(asked, ids);
+        if self.has(Mutant::SingleLookUpWhenShort) {
+            evidence.asked(asked, ids);
+        }
         let mut short = state.clone();
         short.budget.shortages -= 1;
         for entry in open {
-            let verdict = evidence.verdict_so_far(entry);
+            let verdict = evidence.verdict(entry);
             if verdict.rest.len() == entry.intent.rows.len() {
                 continue;
             }
-            if !verdict.rest.is_empty() {
+            if !verdict.rest.is_empty() && !self.has(Mutant::RestForgottenWhenShort) {
                 short.books.intend_rest(entry, verdict.rest.clone());
                 next.push((Step::Goes("dies before it closes what it has cut in two"), ended(&short)));
             }
@@ -320,6 +324,7 @@ impl Scenario {
             return after;
         };
         let verdict = recovery.evidence(state, &open).verdict(entry);
+        assert!(verdict.rest.is_empty(), "everything was looked up as often as it takes");
         if !is_noted && !verdict.to_sweep.is_empty() {
             note(&mut after, &verdict);
             after.phase = Phase::Recover(recovery.to(Stage::Close { is_noted: true }));

@@ -43,6 +43,8 @@ pub(crate) enum Mutant {
     SendBeforeJournal,
     RetryOnUnknown,
     SingleLookUp,
+    SingleLookUpWhenShort,
+    RestForgottenWhenShort,
     NoSweep,
     FoldAtTheEnd,
     BisectWithoutReadBack,
