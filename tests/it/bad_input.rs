@@ -8,7 +8,7 @@ use convoke_core::state::Audit;
 use convoke_state::{OpenMode, SqliteState};
 use convoke_testkit::fault_proxy::{Fault, FaultProxy, FaultScript, Rule};
 
-use crate::audience::{assert_holds, rows};
+use crate::audience::{add_row, assert_holds, rows};
 use crate::workspace::{Client, Person, SYNC, StoreProcess, Workspace, people, remote_connection, sync_yaml};
 
 fn loaded() -> Workspace {
@@ -193,6 +193,23 @@ fn an_empty_file_that_was_approved_is_not_asked_about_again() {
     let (id, hash) = (plan["id"].as_str().expect("an id"), plan["hash"].as_str().expect("a hash"));
     workspace.convoke(&["apply", id, "--approve", hash]).expect(0, &["20 deleted"]);
     workspace.run(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_rows_of_others_as_are_let_be_stop_no_run() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.drop_csv("1.csv", &people(0..40));
+    workspace.run(0);
+    add_row(&store.base_url, &store.client, "People", &Person::numbered(90)).await;
+    workspace.drop_csv("2.csv", &people(0..41));
+    workspace.convoke(&["run", SYNC]).expect(4, &["unexplained_rows", "guards.max_unexplained"]);
+    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "guards: { max_unexplained: 1 }\n"));
+    workspace.run(0);
+    assert_holds(&store.base_url, &store.client, &people((0..41).chain([90]))).await;
+    add_row(&store.base_url, &store.client, "People", &Person::numbered(91)).await;
+    workspace.drop_csv("3.csv", &people(0..42));
+    workspace.convoke(&["run", SYNC]).expect(4, &["unexplained_rows"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

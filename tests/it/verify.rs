@@ -100,7 +100,8 @@ async fn what_people_did_is_told_apart_and_mended() {
     assert_figures(&verify(&workspace, 3), &told);
 
     let repair = workspace.convoke(&["verify", SYNC, "--repair", "--json"]);
-    repair.expect(4, &["unexplained_rows"]);
+    // The row of somebody else is what holds it: the double is known to be ours.
+    repair.expect(4, &["unexplained_rows", "holds 41 rows, the ledger explains 40"]);
     assert_figures(&repair.json(), &told);
     let planned = &repair.json()["plan"]["counts"];
     assert_eq!((&planned["creates"], &planned["updates"], &planned["deletes"]), (&json!(1), &json!(1), &json!(1)));
@@ -163,7 +164,7 @@ async fn a_repair_that_dies_is_gone_on_with_by_the_next() {
         let output = command.env("CONVOKE_CRASH_AT", point).output().expect("the binary runs");
         assert!(output.status.code().is_none(), "{point}: the process should have been killed: {output:?}");
         let repair = workspace.convoke(&["verify", SYNC, "--repair", "--json"]);
-        repair.expect(4, &["unexplained_rows"]);
+        repair.expect(3, &[]);
         approve(&workspace, &repair);
         assert_holds(url, client, &people(0..PEOPLE)).await;
         assert_figures(&verify(&workspace, 0), &json!({ "rows": 40, "ledger_rows": 40, "in_step": 40 }));

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod ledger;
 pub mod lifecycle;
 pub mod plan;
+pub mod quotes;
 pub mod reject;
 pub mod rule;
 pub mod sink;

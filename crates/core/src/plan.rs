@@ -53,9 +53,14 @@ pub struct PlanManifest {
 }
 
 impl PlanManifest {
-    /// The file of rows that the audience lacks, if there is one.
-    pub fn absent(&self) -> Option<&PlanFile> {
-        self.files.iter().find(|file| file.content == PlanContent::Absent)
+    /// Rows that the ledger names and the audience lacked when the plan was made.
+    pub fn absent_rows(&self) -> u64 {
+        self.files.iter().filter(|file| file.content == PlanContent::Absent).map(|file| file.rows).sum()
+    }
+
+    /// Surplus rows of ours that the plan deletes.
+    pub fn surplus_rows(&self) -> u64 {
+        self.files.iter().filter(|file| file.name == SURPLUS_FILE).map(|file| file.rows).sum()
     }
 
     /// Whether settling the plan moves the source's checkpoint: not after a canary, and not after a backfill.
@@ -88,6 +93,9 @@ pub struct PlanFile {
     /// BLAKE3 of the file, hexadecimal.
     pub digest: String,
 }
+
+/// The name of the file of deletes of surplus rows, which no record asked for.
+pub const SURPLUS_FILE: &str = "doubles.parquet";
 
 /// What a file of a plan holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -321,6 +321,9 @@ pub struct Guards {
     /// Records read that are malformed or whose key cannot be read. Beyond it a mirror deletes nothing for want of a
     /// record: what cannot be read may be what is missed. The rest of the plan goes on.
     pub max_unreadable: Limit,
+    /// Rows of the audience that the ledger does not explain, of those it holds. An audience that never was ours is not let
+    /// through by it.
+    pub max_unexplained: Limit,
     /// Share of the plan's changes that the destination may refuse, in part or whole; passing it stops delivery.
     pub max_reject: Limit,
     /// How much smaller than the last snapshot the source may be.
@@ -371,6 +374,7 @@ impl Default for Guards {
             max_create: Limit::percent(50.0),
             max_invalid: Limit { percent: Some(10.0), records: Some(50) },
             max_unreadable: Limit::records(0),
+            max_unexplained: Limit::records(0),
             max_reject: Limit { percent: Some(10.0), records: Some(50) },
             max_shrink: Limit::percent(50.0),
             allow_empty: false,
@@ -378,7 +382,7 @@ impl Default for Guards {
     }
 }
 
-/// A list of people who must not be sent, ever. It fails closed: a missing or stale list stops the run.
+/// A list of people who must not be sent, ever. It fails closed: a missing, stale or damaged list stops the run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Suppression {
     pub path: PathBuf,
@@ -390,6 +394,8 @@ pub struct Suppression {
     pub existing: ExistingRows,
     /// A list file older than this is stale.
     pub max_age: Duration,
+    /// Entries that are no value of the compared column; with more of them the list is taken for a damaged one.
+    pub max_unusable: Limit,
 }
 
 /// What becomes of the rows of suppressed people.

@@ -144,6 +144,11 @@ impl Mapping {
         criteria.map(evaluate).collect()
     }
 
+    /// Whether an active column is made from no source column at all.
+    pub(crate) fn reads_nothing(&self, column: usize) -> bool {
+        collect_columns(&self.expressions[column].expr).is_empty()
+    }
+
     /// The source column that an active column is made from, if it is exactly one.
     pub(crate) fn only_source_of(&self, column: usize) -> Option<&str> {
         let read = collect_columns(&self.expressions[column].expr);

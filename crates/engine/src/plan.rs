@@ -64,6 +64,8 @@ pub struct Planned {
     pub withheld: Option<WithheldDeletes>,
     /// What becomes of the records that were refused before.
     pub refusals: RefusalFates,
+    /// What else there is to tell, a sentence each.
+    pub notices: Vec<String>,
 }
 
 /// Computes a plan.

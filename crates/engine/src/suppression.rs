@@ -1,6 +1,6 @@
 //! Suppression lists: people who must not be sent, ever.
 //!
-//! A list fails closed: missing, unreadable, stale or without its column, it stops the run. Its entries are compared
+//! A list fails closed: missing, unreadable, stale, damaged or without its column, it stops the run. Its entries are compared
 //! in canonical form, as they are and as the mapping of the audience column would have made them, so that a list of
 //! raw addresses suppresses records whose addresses the mapping normalises.
 
@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::compute::cast;
 use convoke_core::hash::{encode_part, text_of_part};
+use convoke_core::quotes::Quotes;
 use convoke_core::spec::{ExistingRows, Suppression};
 use convoke_core::{DataType, HashKey, KeyHash, Timestamp};
 
@@ -27,6 +28,8 @@ pub struct SuppressionList {
     spec: Suppression,
     digest: String,
     entries: Vec<String>,
+    /// Of each entry: the number of its record, from 1.
+    records: Vec<u64>,
 }
 
 impl SuppressionList {
@@ -46,7 +49,8 @@ impl SuppressionList {
     }
 }
 
-/// Loads a list. Fails closed: a list that is missing, unreadable, stale, empty or lacks its column is an error.
+/// Loads a list. Fails closed: a list that is missing, unreadable, stale, empty, has a quote where none belongs or lacks its
+/// column is an error.
 pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<SuppressionList, EngineError> {
     let path = &spec.path;
     let fail = |reason: String| EngineError::Suppression { path: path.clone(), reason };
@@ -55,6 +59,7 @@ pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<Suppressio
     })?;
     hold_against_age(path, spec, now)?;
     let text = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+    hold_against_quotes(text).map_err(&fail)?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let header = reader.headers().map_err(|_| fail("its first line is no CSV header in UTF-8".to_owned()))?.clone();
     let Some(column) = header.iter().position(|name| name.trim() == spec.column) else {
@@ -62,7 +67,7 @@ pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<Suppressio
             nearest(&spec.column, header.iter()).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         return Err(fail(format!("it has no column `{}`{hint}", spec.column)));
     };
-    let mut entries = Vec::new();
+    let (mut entries, mut records) = (Vec::new(), Vec::new());
     for (index, record) in reader.records().enumerate() {
         let record = record.map_err(|_| fail(format!("record {} cannot be read as UTF-8 CSV; mend it", index + 1)))?;
         let Some(entry) = record.get(column) else {
@@ -70,6 +75,7 @@ pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<Suppressio
         };
         if !entry.trim().is_empty() {
             entries.push(entry.to_owned());
+            records.push(index as u64 + 1);
         }
     }
     if entries.is_empty() {
@@ -77,7 +83,22 @@ pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<Suppressio
             "it names nobody, and so is taken for a damaged one; put its entries back, or remove it from `suppress`";
         return Err(fail(reason.to_owned()));
     }
-    Ok(SuppressionList { spec: spec.clone(), digest: blake3::hash(&content).to_hex().to_string(), entries })
+    Ok(SuppressionList { spec: spec.clone(), digest: blake3::hash(&content).to_hex().to_string(), entries, records })
+}
+
+/// A quote that is missing or too many would make one entry of several people.
+fn hold_against_quotes(text: &[u8]) -> Result<(), String> {
+    let mut quotes = Quotes::default();
+    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        quotes.follow(line, b',');
+        if quotes.has_stray() {
+            return Err(format!(
+                "line {} has a quote where none belongs, or one before it is not closed; mend it",
+                index + 1
+            ));
+        }
+    }
+    if quotes.is_open() { Err("a quote in it is not closed; mend it".to_owned()) } else { Ok(()) }
 }
 
 fn hold_against_age(path: &Path, spec: &Suppression, now: Timestamp) -> Result<(), EngineError> {
@@ -108,6 +129,8 @@ pub(crate) struct Suppressed {
     pub(crate) entries: Arc<HashSet<KeyHash>>,
     existing: ExistingRows,
     is_whole_key: bool,
+    /// What there is to tell of entries by which nobody is suppressed.
+    pub(crate) notice: Option<String>,
     /// Whether letters of both cases count as one: an address is the same person's however it is written.
     folds_case: bool,
 }
@@ -153,18 +176,55 @@ pub(crate) fn hash_lists(
             ),
         })?;
         let mut entries = HashSet::with_capacity(list.entries.len());
+        let mut unusable = Unusable::default();
         for (row, entry) in list.entries.iter().enumerate() {
             let folded = folds_case.then(|| entry.to_lowercase());
             let mapped = mapped.as_ref().and_then(|texts| text_at(texts, row));
             let forms = [Some(entry.as_str()), folded.as_deref(), mapped];
-            entries.extend(forms.into_iter().flatten().filter_map(|text| hash_cell(data_type, text, hash_key)));
+            let hashed = forms.into_iter().flatten().filter_map(|text| hash_cell(data_type, text, hash_key));
+            let mut is_usable = false;
+            entries.extend(hashed.inspect(|_| is_usable = true));
+            if !is_usable {
+                unusable.note(list.records[row]);
+            }
         }
+        let notice = unusable.judge(list, mapping.reads_nothing(column))?;
         let is_whole_key = mapping.active.key == [column];
         let (entries, existing) = (Arc::new(entries), list.spec.existing);
         let path = list.spec.path.clone();
-        hashed.push(Suppressed { path, column, entries, existing, is_whole_key, folds_case });
+        hashed.push(Suppressed { path, column, entries, existing, is_whole_key, notice, folds_case });
     }
     Ok(hashed)
+}
+
+/// Entries that are no value of the compared column.
+#[derive(Default)]
+struct Unusable {
+    count: u64,
+    first: Option<u64>,
+}
+
+impl Unusable {
+    fn note(&mut self, record: u64) {
+        self.count += 1;
+        self.first.get_or_insert(record);
+    }
+
+    /// What to tell of them, if there may be so many. A mapping that reads nothing says nothing of entries.
+    fn judge(&self, list: &SuppressionList, reads_nothing: bool) -> Result<Option<String>, EngineError> {
+        let Some(first) = self.first.filter(|_| !reads_nothing) else { return Ok(None) };
+        let Suppression { path, column, audience_column, max_unusable, .. } = &list.spec;
+        let entries = if self.count == 1 { "entry is" } else { "entries are" };
+        let told = format!(
+            "{} {entries} no value of `{audience_column}`, so nobody is suppressed by them (first: column `{column}` of record {first})",
+            self.count
+        );
+        if max_unusable.is_passed(self.count, list.entries.len() as u64) {
+            let reason = format!("{told}; mend them, or raise `max_unusable`");
+            return Err(EngineError::Suppression { path: path.clone(), reason });
+        }
+        Ok(Some(format!("suppression list `{}`: {told}", path.display())))
+    }
 }
 
 /// What lists say about a key that stands in the audience, whatever the source holds.

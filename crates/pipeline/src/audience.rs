@@ -2,7 +2,7 @@
 
 use convoke_core::error::SinkError;
 use convoke_core::ledger::LedgerManifest;
-use convoke_core::plan::{GuardHit, PlanFile, PlanManifest};
+use convoke_core::plan::{GuardHit, PlanManifest};
 use convoke_core::sink::{AudienceBinding, Survey};
 use convoke_core::state::{PlanRecord, PlanState};
 use convoke_core::{AudienceKey, SyncName};
@@ -115,19 +115,16 @@ impl Pipeline {
             None => None,
         };
         let own_rows = ledger.as_ref().map_or(0, |ledger| ledger.live_of(sync));
-        // Once the plan is being applied, the ledger knows of them.
-        let absent = plan.manifest.absent().filter(|_| plan.state == PlanState::Waiting);
-        Ok(audience_rows(&survey, ledger.as_ref(), absent).and_then(|rows| unexplained(rows, own_rows)))
+        // Once the plan is being applied, the ledger knows which rows are gone.
+        let absent = if plan.state == PlanState::Waiting { plan.manifest.absent_rows() } else { 0 };
+        let rows = audience_rows(&survey, ledger.as_ref());
+        let rows = rows.map(|rows| rows.knowing(absent, plan.manifest.surplus_rows()));
+        Ok(rows.and_then(|rows| unexplained(rows, own_rows, self.sync.spec.guards.max_unexplained)))
     }
 }
 
-/// Rows that the audience holds, and those that are known of: those that the ledger names, but for `absent` ones.
-pub(crate) fn audience_rows(
-    survey: &Survey,
-    ledger: Option<&LedgerManifest>,
-    absent: Option<&PlanFile>,
-) -> Option<AudienceRows> {
+/// Rows that the audience holds, and those that the ledger names.
+pub(crate) fn audience_rows(survey: &Survey, ledger: Option<&LedgerManifest>) -> Option<AudienceRows> {
     let [audience] = survey.audiences.as_slice() else { return None };
-    let (live, absent) = (ledger.map_or(0, |ledger| ledger.live), absent.map_or(0, |absent| absent.rows));
-    Some(AudienceRows { held: audience.record_count?, explained: live.saturating_sub(absent) })
+    Some(AudienceRows { held: audience.record_count?, explained: ledger.map_or(0, |ledger| ledger.live) })
 }

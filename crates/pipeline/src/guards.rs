@@ -30,6 +30,13 @@ pub(crate) struct AudienceRows {
     pub(crate) explained: u64,
 }
 
+impl AudienceRows {
+    /// Once it is known that `absent` rows are gone, and that `surplus` rows are doubles of ours.
+    pub(crate) fn knowing(self, absent: u64, surplus: u64) -> Self {
+        Self { explained: self.explained.saturating_sub(absent) + surplus, ..self }
+    }
+}
+
 /// Returns every guard whose limit the plan passes.
 pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
     let counts = inputs.counts;
@@ -38,7 +45,7 @@ pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
 
     // A plan that changes nothing needs nobody's leave.
     let audience_rows = inputs.audience_rows.filter(|_| counts.changes() > 0);
-    hits.extend(audience_rows.and_then(|rows| unexplained(rows, inputs.own_rows)));
+    hits.extend(audience_rows.and_then(|rows| unexplained(rows, inputs.own_rows, guards.max_unexplained)));
     let is_empty = counts.read == 0 && counts.carried_over == 0;
     // An empty source that was let through is not asked about again until it says something else.
     if is_empty && inputs.source_was_read && !guards.allow_empty {
@@ -81,16 +88,17 @@ pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
 
 /// Rows that the ledger cannot explain, if there are any. An audience that was never ours cannot be approved into being
 /// ours: that is what `adopt` is for.
-pub(crate) fn unexplained(rows: AudienceRows, own_rows: u64) -> Option<GuardHit> {
+pub(crate) fn unexplained(rows: AudienceRows, own_rows: u64, limit: Limit) -> Option<GuardHit> {
     let AudienceRows { held, explained } = rows;
-    if held <= explained {
+    let never_ours = explained == 0 && own_rows == 0;
+    let others = held.saturating_sub(explained);
+    if others == 0 || (!never_ours && !limit.is_passed(others, held)) {
         return None;
     }
-    let never_ours = explained == 0 && own_rows == 0;
     let remedy = if never_ours {
         "take them over with `convoke adopt`, or give the sync another audience name"
     } else {
-        "somebody added rows; take over those with known keys by `convoke adopt`, or approve the plan to leave them"
+        "somebody added rows; take over those with known keys by `convoke adopt`, approve the plan to leave them this time, or let so many be with `guards.max_unexplained`"
     };
     Some(GuardHit {
         guard: UNEXPLAINED_ROWS.to_owned(),

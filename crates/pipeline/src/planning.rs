@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use convoke_core::boundary::Boundary;
 use convoke_core::ledger::{LedgerIdentity, LedgerManifest};
 use convoke_core::plan::{
-    CallCounts, Forecast, PLAN_FORMAT, PlanBasis, PlanCounts, PlanFile, PlanManifest, PlannedSource,
+    CallCounts, Forecast, PLAN_FORMAT, PlanBasis, PlanCounts, PlanFile, PlanManifest, PlannedSource, SURPLUS_FILE,
 };
 use convoke_core::rule::{Operator, Rule};
 use convoke_core::sink::{AudienceBinding, Survey};
@@ -56,8 +56,10 @@ struct Basis {
 
 impl Basis {
     /// Rows that the audience holds, and those that are known of.
-    fn audience_rows(&self) -> Option<AudienceRows> {
-        audience_rows(&self.survey, self.ledger.as_ref(), self.absent.as_ref())
+    fn audience_rows(&self, files: &[PlanFile]) -> Option<AudienceRows> {
+        let surplus = files.iter().filter(|file| file.name == SURPLUS_FILE).map(|file| file.rows).sum();
+        let absent = self.absent.as_ref().map_or(0, |absent| absent.rows);
+        Some(audience_rows(&self.survey, self.ledger.as_ref())?.knowing(absent, surplus))
     }
 
     fn ledger_version(&self) -> u64 {
@@ -244,7 +246,7 @@ impl Pipeline {
             complete: read.complete,
             proposed: read.proposed,
             outcomes: read.outcomes,
-            notices: read.notices,
+            notices: [read.notices, planned.notices.clone()].concat(),
         };
         Ok(Computed { planned, source, was_read: true })
     }
@@ -279,7 +281,7 @@ impl Pipeline {
             first_load,
             source_was_read: was_read,
             last_snapshot: last_snapshot(&basis.checkpoint, source.coverage),
-            audience_rows: basis.audience_rows(),
+            audience_rows: basis.audience_rows(&planned.files),
         });
         let known_id = basis.binding.as_ref().map(|binding| binding.key.audience_id.as_str());
         let setup = outlook(&self.target(), &basis.survey, known_id)
@@ -442,7 +444,8 @@ fn unchanged(checkpoint: &Checkpoint, settled: Vec<SplitOutcome>, notices: Vec<S
     let source =
         PlannedSource { coverage: Coverage::Delta, complete: true, proposed: None, outcomes: settled, notices };
     let refusals = RefusalFates::default();
-    let planned = Planned { counts, files: Vec::new(), samples: Vec::new(), withheld: None, refusals };
+    let planned =
+        Planned { counts, files: Vec::new(), samples: Vec::new(), withheld: None, refusals, notices: Vec::new() };
     Computed { planned, source, was_read: false }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 
+use convoke_core::quotes::Quotes;
 use csv_core::{ReadRecordResult, Reader as Splitter, ReaderBuilder};
 
 /// How many bytes are read from the file at once.
@@ -40,51 +41,8 @@ pub(crate) struct Records<R> {
     /// Whether the last record reached the end of the file without a line end.
     is_cut: bool,
     delimiter: u8,
+    /// Followed as the splitter does, which takes text behind a closing quote into the cell.
     quotes: Quotes,
-}
-
-/// Follows the quotes of a record as the splitter does, which takes text behind a closing quote into the cell.
-#[derive(Default)]
-struct Quotes {
-    place: Place,
-    has_stray: bool,
-}
-
-/// Where in a cell the next byte stands.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
-    #[default]
-    Start,
-    Plain,
-    Quoted,
-    /// Behind a quote that closes, or is the first of two that stand for one.
-    Closed,
-}
-
-impl Quotes {
-    fn follow(&mut self, bytes: &[u8], delimiter: u8) {
-        let Some(last) = bytes.last() else { return };
-        if self.place != Place::Closed && memchr::memchr(b'"', bytes).is_none() {
-            if self.place != Place::Quoted {
-                self.pass(*last, delimiter);
-            }
-            return;
-        }
-        bytes.iter().for_each(|byte| self.pass(*byte, delimiter));
-    }
-
-    fn pass(&mut self, byte: u8, delimiter: u8) {
-        self.place = match (self.place, byte) {
-            (Place::Quoted, b'"') => Place::Closed,
-            (Place::Quoted, _) | (Place::Closed | Place::Start, b'"') => Place::Quoted,
-            (_, byte) if byte == delimiter || matches!(byte, b'\r' | b'\n') => Place::Start,
-            (Place::Closed, _) => {
-                self.has_stray = true;
-                Place::Plain
-            }
-            (Place::Start | Place::Plain, _) => Place::Plain,
-        };
-    }
 }
 
 /// How far the record under way has come.
@@ -148,7 +106,7 @@ impl<R: Read> Records<R> {
     /// Whether text stands behind a closing quote of the last record. Then a quote may be missing, and the record may
     /// hold others that are not its own.
     pub(crate) fn has_stray_text(&self) -> bool {
-        self.quotes.has_stray
+        self.quotes.has_stray()
     }
 
     /// The fingerprint of all bytes read.

@@ -280,6 +280,11 @@ const GUARDS: &[Key] = &[
         "Records that are malformed or whose key cannot be read, of those read. With more of them a mirror deletes no row for want of a record: the record may be among them. All else goes on.",
     ),
     Key::optional(
+        "max_unexplained",
+        LIMIT,
+        "Rows in the audience that neither this sync nor another one made, of those it holds. With more of them a plan that changes something needs approval. An audience that this sync has never filled is not let through by it.",
+    ),
+    Key::optional(
         "max_reject",
         LIMIT,
         "Changes that the destination refuses, in part or whole, of the plan's. Passing it stops delivery.",
@@ -308,4 +313,9 @@ const SUPPRESSION: &[Key] = &[
         "What becomes of rows that are in the audience already. `remove` needs the compared column to be the whole key.",
     ),
     Key::optional("max_age", Shape::Duration, "A list file that was written longer ago stops the run."),
+    Key::optional(
+        "max_unusable",
+        LIMIT,
+        "Entries that are no value of the compared column, of all entries: nobody is suppressed by them. More of them stop the run.",
+    ),
 ];

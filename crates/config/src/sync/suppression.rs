@@ -4,6 +4,7 @@ use std::path::Path;
 
 use convoke_core::spec::{ExistingRows, Expression, Suppression};
 
+use super::guards::limit;
 use super::mapping::{MappedColumn, Mapping};
 use crate::field::Field;
 use crate::report::Report;
@@ -35,6 +36,7 @@ fn list(item: &Field<'_>, subject: &Subject<'_>, report: &mut Report) -> Option<
         audience_column: audience_column?,
         existing: existing?,
         max_age: item.field("max_age").duration()?,
+        max_unusable: limit(&item.field("max_unusable"), report)?,
     })
 }
 

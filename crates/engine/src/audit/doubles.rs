@@ -7,14 +7,13 @@ use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, new_null_arr
 use arrow::datatypes::DataType;
 use convoke_core::hash::encode_part;
 use convoke_core::journal::Operation;
-use convoke_core::plan::{PlanContent, PlanFile};
+use convoke_core::plan::{PlanContent, PlanFile, SURPLUS_FILE};
 use convoke_core::{ContentHash, HashKey, KeyHash, RowId};
 
 use crate::error::EngineError;
 use crate::files::{Layout, ParquetWriter};
 use crate::plan::schema;
 
-const NAME: &str = "doubles.parquet";
 /// Rows gathered before they are written, and rows per row group.
 const BATCH_ROWS: usize = 4_096;
 
@@ -28,7 +27,7 @@ pub(super) struct Doubles {
 
 impl Doubles {
     pub(super) fn new(folder: &Path, hash_key: &HashKey) -> Self {
-        Self { path: folder.join(NAME), hash_key: hash_key.clone(), writer: None, pending: Vec::new() }
+        Self { path: folder.join(SURPLUS_FILE), hash_key: hash_key.clone(), writer: None, pending: Vec::new() }
     }
 
     pub(super) fn push(&mut self, row_id: RowId) -> Result<(), EngineError> {
@@ -41,7 +40,7 @@ impl Doubles {
         let Some(writer) = self.writer else { return Ok(None) };
         let written = writer.finish()?;
         let content = PlanContent::Changes(Operation::Delete);
-        Ok(Some(PlanFile { name: NAME.to_owned(), content, rows: written.rows, digest: written.digest }))
+        Ok(Some(PlanFile { name: SURPLUS_FILE.to_owned(), content, rows: written.rows, digest: written.digest }))
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {

@@ -79,6 +79,7 @@ pub(super) struct Changes {
     /// Records that are malformed or whose key cannot be read.
     pub(super) unreadable: u64,
     pub(super) refusals: RefusalFates,
+    pub(super) notices: Vec<String>,
     first: Option<RecordBatch>,
     rest: SendableRecordBatchStream,
 }
@@ -100,6 +101,7 @@ pub(super) async fn find_changes(
 ) -> Result<Changes, EngineError> {
     let ranking = Ranking::new(&request.spec.dedupe);
     let lists = hash_lists(request.suppressions, &prepared.mapping, request.hash_key)?;
+    let notices = lists.iter().filter_map(|list| list.notice.clone()).collect();
     let may_delete = request.coverage == Coverage::Snapshot && request.complete;
     let policy = Policy {
         mode: request.spec.mode,
@@ -149,7 +151,7 @@ pub(super) async fn find_changes(
     let (compared, first) = tokio::join!(compare, rest.next());
     let first = first.transpose().map_err(fail)?;
     let Sieve { counts, held, unreadable, refusal_fates: refusals, .. } = compared?;
-    Ok(Changes { counts, held, unreadable, refusals, first, rest })
+    Ok(Changes { counts, held, unreadable, refusals, notices, first, rest })
 }
 
 fn register_records(

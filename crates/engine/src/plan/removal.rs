@@ -47,7 +47,7 @@ pub(crate) async fn plan(engine: &Engine, request: RemovalRequest<'_>) -> Result
     }
     let (files, samples) = output.finish()?;
     files::sync_folder(request.folder)?;
-    Ok(Planned { counts, files, samples, withheld: None, refusals: RefusalFates::default() })
+    Ok(Planned { counts, files, samples, withheld: None, refusals: RefusalFates::default(), notices: Vec::new() })
 }
 
 fn deletes_of(rows: &RecordBatch) -> RecordBatch {

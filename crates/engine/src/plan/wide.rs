@@ -59,6 +59,7 @@ struct Pass {
     unreadable: Unreadable,
     counts: PlanCounts,
     refusals: RefusalFates,
+    notices: Vec<String>,
     output: Output,
 }
 
@@ -112,6 +113,7 @@ impl Pass {
             unreadable,
             counts,
             refusals: std::mem::take(&mut changes.refusals),
+            notices: std::mem::take(&mut changes.notices),
             output,
         })
     }
@@ -228,7 +230,7 @@ impl Pass {
         let Unreadable { records: unreadable, first, .. } = self.unreadable;
         let deletes = self.counts.withheld;
         let withheld = first.filter(|_| deletes > 0).map(|first| WithheldDeletes { deletes, unreadable, first });
-        Ok(Planned { counts: self.counts, files, samples, withheld, refusals: self.refusals })
+        Ok(Planned { counts: self.counts, files, samples, withheld, refusals: self.refusals, notices: self.notices })
     }
 }
 

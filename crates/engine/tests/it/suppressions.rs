@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use convoke_core::Timestamp;
-use convoke_core::spec::{ExistingRows, Suppression, SyncMode};
+use convoke_core::spec::{ExistingRows, Limit, Suppression, SyncMode};
 use convoke_engine::{SuppressionList, load_suppression};
 
 use crate::fixture::*;
@@ -15,6 +15,7 @@ fn suppression(path: std::path::PathBuf, existing: ExistingRows) -> Suppression 
         audience_column: "Email".to_owned(),
         existing,
         max_age: Duration::from_secs(3_600),
+        max_unusable: Limit::records(0),
     }
 }
 
@@ -68,8 +69,36 @@ fn a_list_that_cannot_be_trusted_stops_the_run() {
     std::fs::write(&path, "email\na@b.co\n").unwrap();
     assert!(load(&path, Timestamp(i64::MAX)).unwrap().contains("days old"));
     let entries = std::fs::read(&path).unwrap();
+    for (text, told) in
+        [("email\n\"a@b.co\nc@d.co\n", "not closed"), ("email,id\n\"a@b.co,1\nc@d.co,\"2\"\n", "line 3")]
+    {
+        std::fs::write(&path, text).unwrap();
+        assert!(load(&path, Timestamp(0)).is_some_and(|error| error.contains(told)), "{text}");
+    }
     std::fs::write(&path, "email\n \n").unwrap();
     assert!(load(&path, Timestamp(0)).unwrap().contains("names nobody"));
     std::fs::write(&path, entries).unwrap();
     assert_eq!(load(&path, Timestamp(0)), None);
+}
+
+#[tokio::test]
+async fn entries_by_which_nobody_can_be_suppressed_stop_the_run_or_are_told() {
+    let mut world = World::new();
+    let path = world.fresh("list.csv");
+    std::fs::write(&path, "email\na@b.co\nJane <c@d.co>\n\"\"\ne@f.co;g@h.co\n").unwrap();
+    let load = |max_unusable| {
+        let spec = Suppression { max_unusable, ..suppression(path.clone(), ExistingRows::Leave) };
+        load_suppression(&spec, Timestamp(0)).unwrap()
+    };
+    let spool = world.spool(&columns(), &[&[record(&["a@b.co", "A", "1"]), record(&["c@d.co", "C", "1"])]]).await;
+    world.suppressions = vec![load(Limit::records(1))];
+    let refused = world.try_plan(&spec(SyncMode::Upsert), &spool, None, &world.fresh("plan")).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains("2 entries are no value of `Email`") && refused.contains("record 2"), "{refused}");
+    assert!(!refused.contains("Jane"), "{refused}");
+    world.suppressions = vec![load(Limit::records(2))];
+    let (planned, _) = world.plan(&spec(SyncMode::Upsert), &spool, None).await;
+    assert_eq!((planned.counts.suppressed, planned.counts.creates), (1, 1));
+    let [notice] = planned.notices.as_slice() else { panic!("{:?}", planned.notices) };
+    assert!(notice.contains("2 entries"), "{notice}");
 }

@@ -192,6 +192,7 @@ fn scratch_spec(mut spec: SyncSpec, source: SourceSpec) -> SyncSpec {
         max_create: Limit::unlimited(),
         max_invalid: Limit::unlimited(),
         max_unreadable: Limit::unlimited(),
+        max_unexplained: Limit::records(0),
         max_reject: Limit::unlimited(),
         max_shrink: Limit::unlimited(),
         allow_empty: true,
