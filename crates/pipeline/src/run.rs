@@ -134,6 +134,9 @@ impl Pipeline {
             PlanState::Applying => self.resume_or_abandon(run, &plan, keeper).await,
             PlanState::Waiting => {
                 self.refuse_stale(&plan).await?;
+                if plan.manifest.moves_checkpoint() {
+                    self.refuse_unmovable(plan.manifest.source.outcomes.iter().map(|outcome| &outcome.split)).await?;
+                }
                 hold_for_approval(&plan, approval)?;
                 Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await
             }
