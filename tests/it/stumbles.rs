@@ -23,3 +23,16 @@ fn a_drop_folder_from_which_no_file_can_be_moved_is_told_before_anything_is_sent
     workspace.convoke(&["apply", &plan]).expect(0, &["3 created"]);
     assert!(workspace.path("drop/processed/1.csv").exists());
 }
+
+#[test]
+fn a_file_with_another_delimiter_is_told_by_the_setting_that_reads_it() {
+    let workspace = Workspace::embedded();
+    let header = "email;name;score;updated_at;city;country;first contact;last contact;newsletter";
+    workspace.write("drop/1.csv", &format!("{header}\nperson1@example.com;Person 1;1;2026-01-01;;;;;\n"));
+    let told = workspace.run(1);
+    told.expect(1, &["no column `email`", "with `;` between them", "`delimiter`"]);
+    assert!(!told.text().contains("did you mean"), "{}", told.text());
+    let sync = fs::read_to_string(workspace.path("config/syncs/people.yaml")).expect("it is there");
+    workspace.write("config/syncs/people.yaml", &sync.replace("settle: 0s", "settle: 0s, delimiter: \";\""));
+    workspace.run(0).expect(0, &["1 created"]);
+}
