@@ -102,12 +102,10 @@ impl Folder {
             Ok(_) => Some(&processed),
         };
         for folder in [Some(&self.path), left].into_iter().flatten() {
-            match accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
-                Err(errno @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
-                    return Err(not_writable(folder, &processed, errno.into()));
-                }
-                // A system that cannot tell finds out by moving.
-                _ => {}
+            let may_write = accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+            // A system that cannot tell finds out by moving.
+            if let Err(errno @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) = may_write {
+                return Err(not_writable(folder, &processed, errno.into()));
             }
         }
         Ok(())
