@@ -116,7 +116,7 @@ fn a_plan_held_for_its_invalid_records_shows_them() {
 fn a_file_of_malformed_records_is_quarantined_with_the_first_of_them() {
     let workspace = Workspace::embedded();
     workspace.write("drop/1.csv", "email,name,score,updated_at\na@example.com,A,1\nb@example.com,B,1,1\n");
-    workspace.convoke(&["preview", SYNC]).expect(0, &["would be quarantined", "line 2"]);
+    workspace.convoke(&["preview", SYNC]).expect(1, &["would be quarantined", "line 2"]);
     workspace.convoke(&["run", SYNC]).expect(1, &["quarantined", "line 2"]);
 }
 
@@ -247,10 +247,14 @@ fn a_plan_over_a_limit_is_applied_only_under_its_own_hash() {
     let plan = planned.json()["plan"].clone();
     let (id, hash) = (plan["id"].as_str().expect("an id"), plan["hash"].as_str().expect("a hash"));
     workspace.convoke(&["apply", id]).expect(4, &["max_delete", "--approve"]);
-    workspace.convoke(&["apply", id, "--approve", "0123456789ab"]).expect(4, &["another plan"]);
+    let refused = workspace.convoke(&["apply", id, "--approve", "0123456789ab"]);
+    refused.expect(4, &["another plan", &format!("`convoke show {id}`")]);
+    assert!(!refused.text().contains(&hash[..8]), "{}", refused.text());
+    workspace.convoke(&["show", id]).expect(0, &[&hash[..12]]);
     workspace.convoke(&["apply", id, "--approve", &hash[..7]]).expect(2, &["at least 8 digits"]);
     workspace.convoke(&["apply", id, "--approve", &hash[..12]]).expect(0, &["80 deleted"]);
     workspace.convoke(&["apply", id]).expect(2, &["already applied"]);
+    assert_eq!(workspace.newest_run()["state"], "succeeded", "what was not begun is not recorded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::workspace::{Ended, Person, SYNC, Workspace, sync_yaml};
+use serde_json::json;
+
+use crate::audience::{delete_row, edit_row};
+use crate::workspace::{Ended, Person, SYNC, StoreProcess, Workspace, people, sync_yaml};
 
 /// What a record may meet, from the filter to the ledger.
 fn workspace() -> Workspace {
@@ -41,7 +44,7 @@ fn explain_tells_what_kept_a_record_out_of_the_audience() {
     let sent = explained(&workspace, " Sent@Example.com ");
     sent.expect(
         0,
-        &["1.csv:5 is superseded by 1.csv:2", "1.csv:2 says what its row holds already", "ledger: row", "live"],
+        &["1.csv:5 is superseded by 1.csv:2", "1.csv:2 is unchanged since it was written", "ledger: row", "live"],
     );
     let unknown = explained(&workspace, "nobody@example.com");
     unknown.expect(0, &["not in it as far as it was read (5 records in `1.csv`)", "not in the ledger"]);
@@ -71,4 +74,38 @@ fn explain_tells_what_it_knows_when_the_source_cannot_be_read() {
     fs::remove_file(workspace.path("suppressed.csv")).expect("it is there");
     explained(&workspace, "sent@example.com")
         .expect(0, &["could not be read", "suppressed.csv", "ledger: row", "live"]);
+}
+
+#[test]
+fn explain_finds_a_text_that_is_no_key_where_it_was_refused() {
+    let workspace = workspace();
+    workspace.write(
+        "drop/1.csv",
+        "email,name,score,updated_at\n\
+         sent@example.com,Sent,1,2026-01-01\n\
+         Bob@example..com,Bob,1,2026-01-01\n",
+    );
+    explained(&workspace, "bob@example..com").expect(0, &["the value for `Email` is no key", "the key in 1.csv:3"]);
+    workspace.run(3);
+    explained(&workspace, " Bob@example..com").expect(0, &["the key in 1.csv:3", "rejected at", "(from 1.csv:3)"]);
+    let unread = workspace.convoke(&["explain", SYNC, "bob@example..com", "--no-source"]);
+    unread.expect(0, &["is no key", "(from 1.csv:3)"]);
+    assert!(!unread.text().contains("the key in"), "{}", unread.text());
+    let unknown = explained(&workspace, "eve@example..com");
+    unknown.expect(0, &["is no key", "nothing has that text as far as it was read (2 records in `1.csv`)"]);
+    assert!(!unknown.text().contains("rejected at"), "{}", unknown.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_does_not_say_what_a_row_holds_that_it_did_not_read() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    workspace.drop_csv("1.csv", &people(0..2));
+    workspace.run(0);
+    let unchanged = "is unchanged since it was written, as the ledger has it";
+    edit_row(&store.base_url, &store.client, "People", "person0@example.com", ("Name", json!("Edited"))).await;
+    let edited = explained(&workspace, "person0@example.com");
+    edited.expect(0, &[unchanged, "holds that row; `convoke verify people` compares its cells"]);
+    delete_row(&store.base_url, &store.client, "People", "person1@example.com").await;
+    explained(&workspace, "person1@example.com").expect(0, &[unchanged, "does not hold that row any more"]);
 }

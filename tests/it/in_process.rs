@@ -1,6 +1,7 @@
 //! What takes days or minutes: the pipeline runs in this process, under a clock that the test holds, into an audience in
 //! memory.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -330,4 +331,31 @@ async fn the_run_that_a_guard_stopped_is_not_told_what_became_of_its_plan_later(
     assert_eq!(applied.plan.expect("a plan").state, PlanState::Abandoned);
     let kept = scene.state().await.run(held.run.id).await.expect("a read").expect("a run");
     assert_eq!((kept.message, kept.delivery), (held.run.message, None));
+}
+
+/// Lets a file come in the way of the folder for processed files, once the run is recorded.
+struct InTheWay(PathBuf);
+
+impl BoundaryObserver for InTheWay {
+    fn reached(&self, boundary: Boundary) {
+        if boundary == Boundary::AfterCheckpoint {
+            std::fs::write(&self.0, "in the way").expect("a file");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_moved_after_delivery_is_told_as_that() {
+    let scene = Scene::new(&sync_yaml("mirror", ""));
+    scene.workspace.drop_csv("1.csv", &people(0..5));
+    let in_the_way = scene.workspace.path("drop/processed");
+    let pipeline = scene.pipeline_under(Arc::clone(&scene.clock) as _, Arc::new(InTheWay(in_the_way.clone()))).await;
+    let ended = pipeline.run(Extent::default()).await.expect("a run");
+    let message = ended.run.message.expect("what went wrong");
+    assert!(message.starts_with("delivery is done and recorded; only") && message.contains("processed"), "{message}");
+    assert_eq!(ended.run.delivery.expect("figures").creates.acknowledged, 5);
+    std::fs::remove_file(in_the_way).expect("it is there");
+    scene.run().await;
+    assert!(scene.workspace.path("drop/processed/1.csv").exists(), "the next run moves it");
+    assert_eq!(scene.sink.rows().len(), 5);
 }

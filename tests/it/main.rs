@@ -24,6 +24,7 @@ mod readme;
 mod rejects;
 mod secrecy;
 mod serve;
+mod stumbles;
 mod three_sources;
 mod verify;
 mod workspace;

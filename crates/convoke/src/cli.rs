@@ -29,7 +29,7 @@ pub(crate) struct Global {
     /// Print facts as JSON, for machines
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Show what happens in more detail on standard error (twice: also each request)
+    /// Show what happens in more detail on standard error, each request included
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -152,7 +152,7 @@ pub(crate) enum Command {
     /// Serve the audience store alone
     Store {
         /// Where the store keeps its data
-        #[arg(long, value_name = "FILE", default_value = "store/store.sqlite")]
+        #[arg(long, global = true, value_name = "FILE", default_value = "store/store.sqlite")]
         data: PathBuf,
         /// Address to listen on
         #[arg(long, default_value = "127.0.0.1:7070")]
@@ -392,6 +392,16 @@ mod tests {
             let parse =
                 |hash| Cli::try_parse_from(["convoke"].iter().chain(command).chain(&["--approve", hash])).map(drop);
             assert!(parse("0123abcd").is_ok() && parse("0123abc").is_err(), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_store_is_named_before_or_after_what_is_done_with_its_clients() {
+        for line in ["store --data d client add joe", "store client --data d add joe", "store client add joe --data d"]
+        {
+            let cli = Cli::try_parse_from(["convoke"].into_iter().chain(line.split(' '))).unwrap();
+            let Command::Store { data, .. } = cli.command else { panic!("{line}") };
+            assert_eq!(data, PathBuf::from("d"), "{line}");
         }
     }
 

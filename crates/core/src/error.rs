@@ -115,7 +115,9 @@ impl SinkError {
 #[derive(Debug, Error)]
 pub enum StateError {
     /// Someone else holds the lease.
-    #[error("`{resource}` is being written by {holder} until {expires_at}; wait for it, or stop that process")]
+    #[error(
+        "`{resource}` is being written by {holder}, whose lease lasts until {expires_at} unless it is renewed or given back; wait for it, or stop that process"
+    )]
     Busy { resource: String, holder: String, expires_at: crate::time::Timestamp },
     /// The lease was lost: another process may be writing.
     #[error("the lease on `{resource}` was lost; this process stopped writing")]

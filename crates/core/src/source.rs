@@ -77,6 +77,12 @@ pub trait Source: Send + Sync {
     /// Tells the checkpoint that holds once the given splits are settled. Pure.
     fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition;
 
+    /// Asked before anything is sent: an error if it can be seen already that `acknowledge` of these splits would fail.
+    /// Changes nothing.
+    async fn can_acknowledge(&self, _splits: &[Split]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// Lets the source move or mark what is settled or broken. May be repeated after a crash.
     async fn acknowledge(&self, outcomes: &[SplitOutcome]) -> Result<(), SourceError>;
 }

@@ -39,8 +39,8 @@ use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
 use crate::query_threads::QueryThreads;
 use crate::spool::Spool;
-use crate::trace::{self, Trace, TraceRequest};
-use crate::{files, functions, identity};
+use crate::trace::{self, Places, Trace, TraceRequest};
+use crate::{files, functions, identity, key_text};
 
 /// Rows per batch within a query.
 pub(crate) const BATCH_ROWS: usize = 8_192;
@@ -118,6 +118,22 @@ impl Engine {
     /// Tells what becomes of the records of a key, changing nothing.
     pub async fn trace(&self, request: TraceRequest<'_>) -> Result<Trace, EngineError> {
         self.threads.run(Box::pin(trace::trace(self, request))).await
+    }
+
+    /// The forms that the texts of a key may have, whether they are a key or not: as typed, and as the mapping makes them.
+    pub fn key_texts(&self, spec: &SyncSpec, schema: Option<&SchemaRef>, cells: &[String]) -> Vec<Vec<String>> {
+        let prepared = schema.and_then(|schema| self.prepare(spec, schema, Timestamp::default()).ok());
+        key_text::forms(prepared.as_ref().map(|prepared| &prepared.mapping), cells)
+    }
+
+    /// Finds the records whose key columns hold one of these texts.
+    pub async fn find_key_text(
+        &self,
+        spec: &SyncSpec,
+        spool: &Spool,
+        texts: &[Vec<String>],
+    ) -> Result<Places, EngineError> {
+        self.threads.run(Box::pin(key_text::find(self, spec, spool, texts))).await
     }
 
     /// Folds closed journal entries, oldest first, and then what a plan has confirmed, into a new ledger segment.

@@ -167,6 +167,14 @@ impl<'a> Compiler<'a> {
     }
 
     fn unknown_column(&self, name: &str) -> String {
+        if let [only] = self.schema.fields().as_ref()
+            && let Some(delimiter) = delimiter_in(only.name())
+        {
+            return format!(
+                "the source has no column `{name}`: its header is a single column that looks like several, with {delimiter} \
+                 between them; set the source's `delimiter` to that"
+            );
+        }
         let columns = self.schema.fields().len();
         if !self.schema.fields().iter().all(|field| looks_like_name(field.name())) {
             return format!(
@@ -183,6 +191,12 @@ impl<'a> Compiler<'a> {
             }
         }
     }
+}
+
+/// What separates the names in the name of the only column, if something does: the header was split by another character.
+fn delimiter_in(name: &str) -> Option<&'static str> {
+    let known = [(';', "`;`"), (',', "`,`"), ('|', "`|`"), ('\t', "a tab (`\"\\t\"`)")];
+    known.into_iter().find(|(delimiter, _)| name.contains(*delimiter)).map(|(_, called)| called)
 }
 
 /// Whether a column's name may be shown: the first record of a file without a header line may not.

@@ -57,7 +57,7 @@ pub(crate) fn keys_of(
     }
 }
 
-fn map_cell(mapping: &Mapping, column: usize, cell: &str) -> Option<String> {
+pub(crate) fn map_cell(mapping: &Mapping, column: usize, cell: &str) -> Option<String> {
     let mapped = normalise(mapping, column, &[cell.to_owned()]).ok()?;
     match mapped {
         None => Some(cell.to_owned()),

@@ -18,6 +18,7 @@ mod files;
 mod functions;
 mod identity;
 mod key_number;
+mod key_text;
 mod ledger;
 mod mapping;
 mod memory_pool;

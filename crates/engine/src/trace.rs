@@ -86,7 +86,7 @@ pub struct Places {
 }
 
 impl Places {
-    fn add(&mut self, place: String) {
+    pub(crate) fn add(&mut self, place: String) {
         self.count += 1;
         if self.named.len() < PLACES_NAMED {
             self.named.push(place);

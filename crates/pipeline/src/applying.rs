@@ -365,7 +365,12 @@ impl Pipeline {
         self.reached(Boundary::AfterCheckpoint);
         self.services.state.forget_entries(manifest.id).await?;
         if manifest.moves_checkpoint() {
-            self.sync.source.acknowledge(&manifest.source.outcomes).await?;
+            self.sync.source.acknowledge(&manifest.source.outcomes).await.map_err(|error| Error::Unusable {
+                message: format!(
+                    "delivery is done and recorded; only what was read could not be put away at the source: {}",
+                    chain(&error)
+                ),
+            })?;
         }
         Box::pin(self.enrich(run, keeper)).await;
         Ok(state)

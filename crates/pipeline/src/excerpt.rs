@@ -20,7 +20,9 @@ impl Pipeline {
 
     async fn excerpt_in(&self, run: RunId, count: usize) -> Result<Excerpt, Error> {
         let discovery = self.whatever_there_is().await?;
-        Ok(self.spool_first_of(run, &discovery, count).await?.excerpt(count).await?)
+        let (spool, broken) = self.spool_first_of(run, &discovery, count).await?;
+        self.tell_quarantined(&broken);
+        Ok(spool.excerpt(count).await?)
     }
 
     async fn whatever_there_is(&self) -> Result<Discovery, Error> {

@@ -1,12 +1,14 @@
 //! Why a record is in the audience, or is not. Changes nothing.
 
+mod no_key;
+
 use convoke_core::ledger::{LedgerEntry, RowState};
 use convoke_core::reject::NotedReject;
 use convoke_core::sink::LookUp;
 use convoke_core::source::{Discover, Discovery, Selection};
 use convoke_core::spec::RemovedRows;
 use convoke_core::{KeyHash, RunId};
-use convoke_engine::{Fate, Places, Trace, TraceRequest, TracedKey};
+use convoke_engine::{EngineError, Fate, Places, Trace, TraceRequest, TracedKey};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -53,7 +55,12 @@ impl Pipeline {
         }
         // To know the source's columns may be to wait for them.
         self.tell_settling().await;
-        let keys = self.keys_of(cells).await?;
+        let keys = match self.keys_of(cells).await {
+            Err(Error::Engine(error @ EngineError::Key(_))) => {
+                return self.explain_no_key(cells, error.to_string(), source).await;
+            }
+            keys => keys?,
+        };
         let (entries, mut known) = self.explain_row(&keys).await?;
         let mut facts = match source {
             SourceUse::Read => self.explain_source(&keys, &entries).await?,
@@ -83,7 +90,10 @@ impl Pipeline {
         let found = self.sync.destination.look_up(&binding, &LookUp::RowIds(vec![entry.row_id.clone()])).await;
         facts.push(match found {
             Ok(rows) if rows.is_empty() => "the audience does not hold that row any more".to_owned(),
-            Ok(_) => format!("the audience `{}` holds that row", binding.name),
+            Ok(_) => {
+                let (audience, sync) = (&binding.name, &self.sync.spec.name);
+                format!("the audience `{audience}` holds that row; `convoke verify {sync}` compares its cells")
+            }
             Err(error) => format!("the audience could not be asked: {}", chain(&error)),
         });
         Ok((entries, facts))
@@ -199,12 +209,15 @@ fn describe_key(key: &TracedKey) -> Vec<String> {
 }
 
 fn describe_places(places: &Places) -> String {
+    format!("{} {}", name_places(places), if places.count == 1 { "is" } else { "are" })
+}
+
+fn name_places(places: &Places) -> String {
     let mut text = places.named.join(", ");
     let more = places.count - places.named.len() as u64;
     if more > 0 {
         text.push_str(&format!(" and {more} more"));
     }
-    text.push_str(if places.count == 1 { " is" } else { " are" });
     text
 }
 
@@ -212,7 +225,7 @@ fn describe_fate(fate: Fate) -> &'static str {
     match fate {
         Fate::Create => "is to be sent: the next run creates its row",
         Fate::Update => "is to be sent: the next run updates its row",
-        Fate::Unchanged => "says what its row holds already",
+        Fate::Unchanged => "is unchanged since it was written, as the ledger has it",
         Fate::Superseded => "is older than what its row holds, and is not sent",
         Fate::Suppressed => "is suppressed, and is not sent",
         Fate::SkippedByMode => "is left out by the sync's `mode`",

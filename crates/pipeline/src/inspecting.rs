@@ -33,7 +33,10 @@ impl Pipeline {
 
     async fn preview_in(&self, run: RunId, count: usize) -> Result<Vec<PreviewRecord>, Error> {
         let suppressions = self.load_suppressions()?;
-        let spool = self.spool_first(run, count).await?;
+        let (spool, broken) = self.spool_first(run, count).await?;
+        if spool.read() == 0 && !broken.is_empty() {
+            return Err(Error::Unusable { message: format!("there is nothing to show: {}", broken.join("; ")) });
+        }
         let request = PreviewRequest {
             spec: &self.sync.spec,
             spool: &spool,
@@ -41,32 +44,51 @@ impl Pipeline {
             count,
             now: self.services.clock.now(),
         };
-        Ok(self.services.engine.preview(request).await?)
+        let shown = self.services.engine.preview(request).await?;
+        self.tell_quarantined(&broken);
+        Ok(shown)
     }
 
-    async fn spool_first(&self, run: RunId, count: usize) -> Result<Spool, Error> {
+    async fn spool_first(&self, run: RunId, count: usize) -> Result<(Spool, Vec<String>), Error> {
         let stored = self.services.state.checkpoint(&self.sync.spec.name).await?.position;
         self.tell_settling().await;
         let discovery = self.sync.source.discover(Discover { stored: stored.as_ref(), reread: true }).await?;
         self.spool_first_of(run, &discovery, count).await
     }
 
-    /// Spools the first records of what was discovered.
-    pub(crate) async fn spool_first_of(&self, run: RunId, discovery: &Discovery, count: usize) -> Result<Spool, Error> {
+    /// Spools the first records of what was discovered; also tells which splits would be quarantined, and why.
+    pub(crate) async fn spool_first_of(
+        &self,
+        run: RunId,
+        discovery: &Discovery,
+        count: usize,
+    ) -> Result<(Spool, Vec<String>), Error> {
         let schema = self.sync.source.describe().await?.schema;
         let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
         let mut wanted = count;
+        let mut broken = Vec::new();
         for split in &discovery.splits {
             if wanted == 0 {
                 break;
             }
-            wanted -= self.spool_head(&mut writer, split, wanted).await?;
+            wanted -= self.spool_head(&mut writer, split, wanted, &mut broken).await?;
         }
-        Ok(writer.finish()?)
+        Ok((writer.finish()?, broken))
     }
 
     /// Takes at most `wanted` records of a split; returns how many there were.
-    async fn spool_head(&self, writer: &mut SpoolWriter, split: &Split, wanted: usize) -> Result<usize, Error> {
+    /// Says which splits a run would quarantine, where there is more to show than that.
+    pub(crate) fn tell_quarantined(&self, broken: &[String]) {
+        broken.iter().for_each(|told| self.notice(told));
+    }
+
+    async fn spool_head(
+        &self,
+        writer: &mut SpoolWriter,
+        split: &Split,
+        wanted: usize,
+        broken: &mut Vec<String>,
+    ) -> Result<usize, Error> {
         let taken = std::sync::atomic::AtomicUsize::new(0);
         let content = match self.sync.source.read(split).await? {
             SplitContent::Stream(stream) => SplitContent::Stream(head(stream, wanted)),
@@ -78,7 +100,7 @@ impl Pipeline {
         };
         let outcome = writer.split(split, content, &count).await?;
         if let convoke_core::source::SplitResult::Broken { reason } = outcome.result {
-            self.notice(format!("`{}` would be quarantined: {reason}", split.name));
+            broken.push(format!("`{}` would be quarantined: {reason}", split.name));
         }
         Ok(taken.into_inner().min(wanted))
     }

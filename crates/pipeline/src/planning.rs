@@ -203,17 +203,25 @@ impl Pipeline {
             && checkpoint.config_hash.as_deref() == Some(&self.settled_under(&basis.config_hash, basis.now))
             && checkpoint.ledger_version == basis.ledger_version();
         let reread = extent.full || (checkpoint.version > 0 && !settled_so);
-        match self.read_source(run, checkpoint, reread).await? {
+        let will_acknowledge = extent.limit.is_none() && !extent.only_counted;
+        match self.read_source(run, checkpoint, reread, will_acknowledge).await? {
             Reading::Unchanged { settled, notices } => Ok(unchanged(checkpoint, settled, notices)),
             Reading::Read(read) => self.compare(id, extent, basis, *read).await,
             Reading::Broken { reasons, .. } if extent.only_counted => {
                 Err(Error::Unusable { message: format!("none of it can be used: {}", reasons.join("; ")) })
             }
             Reading::Broken { outcomes, reasons } => {
-                self.sync.source.acknowledge(&outcomes).await?;
-                let reasons = reasons.join("; ");
-                let message = format!("nothing was planned, the audience is as it was; quarantined {reasons}");
-                Err(Error::Unusable { message })
+                let told = match self.sync.source.acknowledge(&outcomes).await {
+                    Ok(()) => format!("quarantined {}", reasons.join("; ")),
+                    Err(error) => {
+                        format!(
+                            "cannot be used: {}; nor could it be quarantined: {}",
+                            reasons.join("; "),
+                            chain(&error)
+                        )
+                    }
+                };
+                Err(Error::Unusable { message: format!("nothing was planned, the audience is as it was; {told}") })
             }
         }
     }

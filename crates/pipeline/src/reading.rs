@@ -3,7 +3,7 @@
 use convoke_core::RunId;
 use convoke_core::error::{SourceError, SourceErrorKind};
 use convoke_core::source::{
-    Coverage, Discover, Discovery, Selection, Settling, SourcePosition, SplitOutcome, SplitResult,
+    Coverage, Discover, Discovery, Selection, Settling, SourcePosition, Split, SplitOutcome, SplitResult,
 };
 use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
@@ -41,11 +41,21 @@ pub(crate) struct ReadSource {
 }
 
 impl Pipeline {
-    pub(crate) async fn read_source(&self, run: RunId, stored: &Checkpoint, reread: bool) -> Result<Reading, Error> {
+    pub(crate) async fn read_source(
+        &self,
+        run: RunId,
+        stored: &Checkpoint,
+        reread: bool,
+        will_acknowledge: bool,
+    ) -> Result<Reading, Error> {
         let source = &self.sync.source;
         let position = stored.position.as_ref();
         self.tell_settling().await;
         let discovery = self.unless_cancelled(source.discover(Discover { stored: position, reread })).await??;
+        if will_acknowledge {
+            let settled = discovery.settled.iter().map(|outcome| &outcome.split);
+            self.refuse_unmovable(discovery.splits.iter().chain(settled)).await?;
+        }
         if discovery.unchanged {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
         }
@@ -64,6 +74,13 @@ impl Pipeline {
         outcomes.extend(settled);
         let proposed = Some(proposed);
         Ok(Reading::Read(Box::new(ReadSource { spool, coverage, complete, proposed, outcomes, notices })))
+    }
+
+    /// Refuses to begin what could be delivered, and then not be put away at the source.
+    pub(crate) async fn refuse_unmovable(&self, splits: impl Iterator<Item = &Split>) -> Result<(), Error> {
+        let splits: Vec<_> = splits.cloned().collect();
+        let told = self.sync.source.can_acknowledge(&splits).await;
+        told.map_err(|error| Error::Unusable { message: format!("nothing was sent: {}", chain(&error)) })
     }
 
     /// Says what the source is about to wait for. What it cannot say now, whoever reads it says.

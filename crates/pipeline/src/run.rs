@@ -115,6 +115,10 @@ impl Pipeline {
 
     /// Applies a plan that was computed before, or goes on with one that was interrupted.
     pub async fn apply(&self, id: PlanId, approval: Option<&str>) -> Result<Ended, Error> {
+        // As with a lease that somebody else has, nothing is begun then, and nothing is recorded.
+        if self.services.state.plan(id).await?.is_some_and(|plan| plan.state == PlanState::Settled) {
+            return Err(already_applied(id));
+        }
         self.recorded(async |run, keeper| Box::pin(self.apply_leased(run, id, approval, keeper)).await).await
     }
 
@@ -134,10 +138,13 @@ impl Pipeline {
             PlanState::Applying => self.resume_or_abandon(run, &plan, keeper).await,
             PlanState::Waiting => {
                 self.refuse_stale(&plan).await?;
+                if plan.manifest.moves_checkpoint() {
+                    self.refuse_unmovable(plan.manifest.source.outcomes.iter().map(|outcome| &outcome.split)).await?;
+                }
                 hold_for_approval(&plan, approval)?;
                 Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await
             }
-            PlanState::Settled => Err(Error::Request { message: format!("plan {id} is already applied") }),
+            PlanState::Settled => Err(already_applied(id)),
             PlanState::Superseded | PlanState::Abandoned => {
                 let message = format!("plan {id} was {}; plan again", plan.state.as_str());
                 Err(Error::Stopped { message })
@@ -299,6 +306,10 @@ fn new_run(sync: &SyncName, started_at: convoke_core::Timestamp) -> RunRecord {
     }
 }
 
+fn already_applied(id: PlanId) -> Error {
+    Error::Request { message: format!("plan {id} is already applied") }
+}
+
 /// Lets a plan pass that no guard holds, or that is approved by its hash.
 pub(crate) fn hold_for_approval(plan: &PlanRecord, approval: Option<&str>) -> Result<(), Error> {
     let PlanManifest { id, guard_hits, .. } = &plan.manifest;
@@ -327,10 +338,11 @@ pub(crate) fn refuse_other_approval(plan: &PlanRecord, approval: Option<&str>) -
     if approval.is_none_or(|approval| approves(approval, &plan.hash)) {
         return Ok(());
     }
+    // The hash itself stays untold: whoever approves a plan has looked at it.
+    let id = plan.manifest.id;
     Err(Error::Stopped {
         message: format!(
-            "nothing was sent: the approval is for another plan; plan {} has the hash {}",
-            plan.manifest.id, plan.hash
+            "nothing was sent: the approval is for another plan than {id}; `convoke show {id}` shows this one"
         ),
     })
 }

@@ -209,6 +209,16 @@ impl Source for CsvDrop {
         position.after(outcomes, self.spec.drop_mode).store()
     }
 
+    async fn can_acknowledge(&self, splits: &[Split]) -> Result<(), SourceError> {
+        let details = splits.iter().map(SplitDetail::of).collect::<Result<Vec<_>, _>>()?;
+        let moves = self.spec.processed == ProcessedFiles::Move;
+        if !moves || details.iter().all(|detail| detail.place == Place::Processed) {
+            return Ok(());
+        }
+        let folder = self.folder()?;
+        blocking(move || folder.can_move_processed()).await
+    }
+
     async fn acknowledge(&self, outcomes: &[SplitOutcome]) -> Result<(), SourceError> {
         self.choose(None);
         let folder = self.folder()?;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use convoke_core::spec::CsvDropSpec;
 use convoke_core::{Origin, SourceError};
 use glob::Pattern;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 
 use crate::file::{DroppedFile, Identity};
 use crate::marker::{Marked, Markers};
@@ -87,6 +89,28 @@ impl Folder {
         self.markers.state_of(file)
     }
 
+    /// Tells why no file can be moved to `processed/`, as far as the rights tell it.
+    pub(crate) fn can_move_processed(&self) -> Result<(), SourceError> {
+        let processed = self.processed();
+        let left = match fs::metadata(&processed) {
+            // It is made when the first file is moved.
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(not_writable(&processed, &processed, error)),
+            Ok(found) if !found.is_dir() => {
+                return Err(not_writable(&processed, &processed, ErrorKind::NotADirectory.into()));
+            }
+            Ok(_) => Some(&processed),
+        };
+        for folder in [Some(&self.path), left].into_iter().flatten() {
+            let may_write = accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+            // A system that cannot tell finds out by moving.
+            if let Err(errno @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) = may_write {
+                return Err(not_writable(folder, &processed, errno.into()));
+            }
+        }
+        Ok(())
+    }
+
     /// Moves a file whose records are settled to `processed/`, if it still is the one that was read.
     pub(crate) fn move_processed(&self, name: &str, read: &Identity) -> Result<(), SourceError> {
         let Some(path) = self.still_there(name, read) else { return Ok(()) };
@@ -146,6 +170,22 @@ impl Folder {
             marked.is_some_and(|file| self.admits(file) && !self.path.join(file).exists())
         })
     }
+}
+
+/// `folder` is the one that keeps files from being moved to `processed`.
+fn not_writable(folder: &Path, processed: &Path, error: io::Error) -> SourceError {
+    let remedy = match error.kind() {
+        ErrorKind::NotADirectory => "move away the file that stands in its place",
+        ErrorKind::PermissionDenied => "give this user the right to write it",
+        ErrorKind::ReadOnlyFilesystem => "its file system is read-only",
+        _ => "check the disk",
+    };
+    let message = format!(
+        "files that were read are to be moved to `{}`, but nothing can be written in `{}`; {remedy}, or set `processed: keep`",
+        processed.display(),
+        folder.display()
+    );
+    SourceError::new(Origin::External, message).caused_by(error)
 }
 
 fn identity_of(path: &Path) -> Option<Identity> {

@@ -101,3 +101,39 @@ async fn files_that_got_a_number_are_described_and_read_again() {
     assert!(described.origin.ends_with("processed/contacts.1.csv"), "{}", described.origin);
     assert_eq!(folder.try_discover(Some(&stored), true).await.unwrap().splits.len(), 2);
 }
+
+#[tokio::test]
+async fn that_files_cannot_be_moved_is_told_before_they_are() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write("contacts.csv", "a\n1\n");
+    let splits = folder.discover(None).await.splits;
+    folder.source().can_acknowledge(&splits).await.unwrap();
+    assert_eq!(folder.names("processed"), Vec::<String>::new(), "nothing is made yet");
+    fs::write(folder.path("processed"), "in the way").unwrap();
+    let error = folder.source().can_acknowledge(&splits).await.unwrap_err().to_string();
+    assert!(error.contains("processed`; move away the file"), "{error}");
+    let keeping = TestFolder::keeping(DropMode::Snapshot);
+    keeping.write("contacts.csv", "a\n1\n");
+    fs::write(keeping.path("processed"), "in the way").unwrap();
+    let splits = keeping.discover(None).await;
+    keeping.source().can_acknowledge(&splits.splits).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_without_the_right_to_write_is_named() {
+    let folder = TestFolder::new(DropMode::Snapshot);
+    folder.write("contacts.csv", "a\n1\n");
+    let splits = folder.discover(None).await.splits;
+    fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o555)).unwrap();
+    let may_write = fs::create_dir(folder.path("probe")).is_ok();
+    let told = folder.source().can_acknowledge(&splits).await;
+    fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    // To whoever may do anything, root, no folder is read-only.
+    match told {
+        Ok(()) => assert!(may_write),
+        Err(error) => {
+            assert!(!may_write);
+            assert!(error.to_string().contains("give this user the right to write it"), "{error}");
+        }
+    }
+}
