@@ -89,7 +89,7 @@ impl Pipeline {
         let Some(other) = self.other_syncs(audience).await?.into_iter().next() else { return Ok(()) };
         Err(Error::Stopped {
             message: format!(
-                "sync `{other}` fills audience `{}` ({audience}) as well; set `shared: true` in both syncs, or name another audience. If `{other}` is an old name of this sync, `convoke sync rename {other} {}` gives it what was its own; if it is gone for good, `convoke sync retire {other}`",
+                "sync `{other}` fills audience `{}` ({audience}) as well; set `shared: true` in both syncs, or name another audience. If `{other}` is an old name of this sync, `convoke sync rename {other} {}` gives it what was its own; if it is gone for good, `convoke sync retire {other} --keep-rows | --delete-rows`",
                 self.sync.spec.audience.name, self.sync.spec.name
             ),
         })

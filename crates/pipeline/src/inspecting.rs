@@ -76,12 +76,12 @@ impl Pipeline {
         Ok((writer.finish()?, broken))
     }
 
-    /// Takes at most `wanted` records of a split; returns how many there were.
     /// Says which splits a run would quarantine, where there is more to show than that.
     pub(crate) fn tell_quarantined(&self, broken: &[String]) {
         broken.iter().for_each(|told| self.notice(told));
     }
 
+    /// Takes at most `wanted` records of a split; returns how many there were.
     async fn spool_head(
         &self,
         writer: &mut SpoolWriter,
