@@ -5,6 +5,8 @@
 pub struct Quotes {
     place: Place,
     has_stray: bool,
+    /// Whether blanks may stand behind a closing quote.
+    takes_blanks: bool,
 }
 
 /// Where in a cell the next byte stands.
@@ -19,6 +21,11 @@ enum Place {
 }
 
 impl Quotes {
+    /// Lets blanks stand behind a closing quote.
+    pub fn with_blanks() -> Self {
+        Self { takes_blanks: true, ..Self::default() }
+    }
+
     /// Goes on over these bytes.
     pub fn follow(&mut self, bytes: &[u8], delimiter: u8) {
         let Some(last) = bytes.last() else { return };
@@ -46,6 +53,7 @@ impl Quotes {
             (Place::Quoted, b'"') => Place::Closed,
             (Place::Quoted, _) | (Place::Closed | Place::Start, b'"') => Place::Quoted,
             (_, byte) if byte == delimiter || matches!(byte, b'\r' | b'\n') => Place::Start,
+            (Place::Closed, b' ' | b'\t') if self.takes_blanks => Place::Closed,
             (Place::Closed, _) => {
                 self.has_stray = true;
                 Place::Plain
@@ -71,5 +79,10 @@ mod tests {
         }
         assert_eq!(followed("\"a,b\nc,d\n"), (false, true), "never closed");
         assert_eq!(followed("\"a\nb,\"c\"\n"), (true, false), "closed by the next cell's");
+        let blank = "\"a\" ,\"b\"\t\n";
+        assert_eq!(followed(blank), (true, false), "blanks behind a quote");
+        let mut quotes = Quotes::with_blanks();
+        quotes.follow(blank.as_bytes(), b',');
+        assert!(!quotes.has_stray() && !quotes.is_open());
     }
 }

@@ -63,8 +63,10 @@ pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<Suppressio
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let header = reader.headers().map_err(|_| fail("its first line is no CSV header in UTF-8".to_owned()))?.clone();
     let Some(column) = header.iter().position(|name| name.trim() == spec.column) else {
-        let hint =
-            nearest(&spec.column, header.iter()).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+        // In a list without a header the first line is somebody.
+        let names =
+            header.iter().filter(|name| !name.contains(|letter: char| letter == '@' || letter.is_ascii_digit()));
+        let hint = nearest(&spec.column, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         return Err(fail(format!("it has no column `{}`{hint}", spec.column)));
     };
     let (mut entries, mut records) = (Vec::new(), Vec::new());
@@ -88,7 +90,7 @@ pub fn load_suppression(spec: &Suppression, now: Timestamp) -> Result<Suppressio
 
 /// A quote that is missing or too many would make one entry of several people.
 fn hold_against_quotes(text: &[u8]) -> Result<(), String> {
-    let mut quotes = Quotes::default();
+    let mut quotes = Quotes::with_blanks();
     for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         quotes.follow(line, b',');
         if quotes.has_stray() {
@@ -184,7 +186,8 @@ pub(crate) fn hash_lists(
             let hashed = forms.into_iter().flatten().filter_map(|text| hash_cell(data_type, text, hash_key));
             let mut is_usable = false;
             entries.extend(hashed.inspect(|_| is_usable = true));
-            if !is_usable {
+            // Over a line end it would be several people's.
+            if !is_usable || entry.contains(['\n', '\r']) {
                 unusable.note(list.records[row]);
             }
         }

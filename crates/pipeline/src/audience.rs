@@ -114,17 +114,17 @@ impl Pipeline {
             Some(binding) => self.services.state.ledger(&binding.key).await?,
             None => None,
         };
-        let own_rows = ledger.as_ref().map_or(0, |ledger| ledger.live_of(sync));
         // Once the plan is being applied, the ledger knows which rows are gone.
         let absent = if plan.state == PlanState::Waiting { plan.manifest.absent_rows() } else { 0 };
         let rows = audience_rows(&survey, ledger.as_ref());
         let rows = rows.map(|rows| rows.knowing(absent, plan.manifest.surplus_rows()));
-        Ok(rows.and_then(|rows| unexplained(rows, own_rows, self.sync.spec.guards.max_unexplained)))
+        Ok(rows.and_then(|rows| unexplained(rows, self.sync.spec.guards.max_unexplained)))
     }
 }
 
 /// Rows that the audience holds, and those that the ledger names.
 pub(crate) fn audience_rows(survey: &Survey, ledger: Option<&LedgerManifest>) -> Option<AudienceRows> {
     let [audience] = survey.audiences.as_slice() else { return None };
-    Some(AudienceRows { held: audience.record_count?, explained: ledger.map_or(0, |ledger| ledger.live) })
+    let explained = ledger.map_or(0, |ledger| ledger.live);
+    Some(AudienceRows { held: audience.record_count?, explained, is_ours: ledger.is_some() })
 }

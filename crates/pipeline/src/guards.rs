@@ -28,6 +28,8 @@ pub(crate) struct GuardInputs<'a> {
 pub(crate) struct AudienceRows {
     pub(crate) held: u64,
     pub(crate) explained: u64,
+    /// Whether the audience has a ledger: then it is one that we have filled or taken over.
+    pub(crate) is_ours: bool,
 }
 
 impl AudienceRows {
@@ -45,7 +47,7 @@ pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
 
     // A plan that changes nothing needs nobody's leave.
     let audience_rows = inputs.audience_rows.filter(|_| counts.changes() > 0);
-    hits.extend(audience_rows.and_then(|rows| unexplained(rows, inputs.own_rows, guards.max_unexplained)));
+    hits.extend(audience_rows.and_then(|rows| unexplained(rows, guards.max_unexplained)));
     let is_empty = counts.read == 0 && counts.carried_over == 0;
     // An empty source that was let through is not asked about again until it says something else.
     if is_empty && inputs.source_was_read && !guards.allow_empty {
@@ -88,14 +90,13 @@ pub(crate) fn evaluate(inputs: &GuardInputs<'_>) -> Vec<GuardHit> {
 
 /// Rows that the ledger cannot explain, if there are any. An audience that was never ours cannot be approved into being
 /// ours: that is what `adopt` is for.
-pub(crate) fn unexplained(rows: AudienceRows, own_rows: u64, limit: Limit) -> Option<GuardHit> {
-    let AudienceRows { held, explained } = rows;
-    let never_ours = explained == 0 && own_rows == 0;
+pub(crate) fn unexplained(rows: AudienceRows, limit: Limit) -> Option<GuardHit> {
+    let AudienceRows { held, explained, is_ours } = rows;
     let others = held.saturating_sub(explained);
-    if others == 0 || (!never_ours && !limit.is_passed(others, held)) {
+    if others == 0 || (is_ours && !limit.is_passed(others, held)) {
         return None;
     }
-    let remedy = if never_ours {
+    let remedy = if !is_ours {
         "take them over with `convoke adopt`, or give the sync another audience name"
     } else {
         "somebody added rows; take over those with known keys by `convoke adopt`, approve the plan to leave them this time, or let so many be with `guards.max_unexplained`"
@@ -103,7 +104,7 @@ pub(crate) fn unexplained(rows: AudienceRows, own_rows: u64, limit: Limit) -> Op
     Some(GuardHit {
         guard: UNEXPLAINED_ROWS.to_owned(),
         message: format!("the audience holds {held} rows, the ledger explains {explained}; {remedy}"),
-        approvable: !never_ours,
+        approvable: is_ours,
     })
 }
 
@@ -189,24 +190,27 @@ mod tests {
     fn rows_that_were_never_ours_cannot_be_approved() {
         let guards = Guards::default();
         let counts = PlanCounts { creates: 1, ..read(1) };
-        let with_rows = |explained, own_rows| {
+        let with_rows = |explained, is_ours| {
             let inputs = GuardInputs {
                 guards: &guards,
                 counts: &counts,
-                own_rows,
-                first_load: own_rows == 0,
+                own_rows: explained,
+                first_load: explained == 0,
                 source_was_read: true,
                 last_snapshot: None,
-                audience_rows: Some(AudienceRows { held: 12, explained }),
+                audience_rows: Some(AudienceRows { held: 12, explained, is_ours }),
             };
             evaluate(&inputs).pop().map(|hit| (hit.guard, hit.approvable))
         };
-        assert_eq!(with_rows(0, 0), Some(("unexplained_rows".to_owned(), false)));
-        assert_eq!(with_rows(10, 10), Some(("unexplained_rows".to_owned(), true)));
-        assert_eq!(with_rows(12, 12), None);
+        assert_eq!(with_rows(0, false), Some(("unexplained_rows".to_owned(), false)));
+        // All of ours may be gone.
+        assert_eq!(with_rows(0, true), Some(("unexplained_rows".to_owned(), true)));
+        assert_eq!(with_rows(10, true), Some(("unexplained_rows".to_owned(), true)));
+        assert_eq!(with_rows(12, true), None);
         assert!(
-            hits_of(read(1), 10, |inputs| inputs.audience_rows = Some(AudienceRows { held: 12, explained: 10 }))
-                .is_empty()
+            hits_of(read(1), 10, |inputs| inputs.audience_rows =
+                Some(AudienceRows { held: 12, explained: 10, is_ours: true }))
+            .is_empty()
         );
     }
 }

@@ -203,7 +203,7 @@ impl Pipeline {
             && checkpoint.config_hash.as_deref() == Some(&self.settled_under(&basis.config_hash, basis.now))
             && checkpoint.ledger_version == basis.ledger_version();
         let reread = extent.full || (checkpoint.version > 0 && !settled_so);
-        let will_acknowledge = extent.limit.is_none() && !extent.only_counted;
+        let will_acknowledge = extent.limit.is_none() && !extent.only_counted && !extent.waits;
         match self.read_source(run, checkpoint, reread, will_acknowledge).await? {
             Reading::Unchanged { settled, notices } => Ok(unchanged(checkpoint, settled, notices)),
             Reading::Read(read) => self.compare(id, extent, basis, *read).await,

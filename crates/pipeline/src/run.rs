@@ -26,6 +26,8 @@ pub struct Extent {
     pub backfill: Option<Selection>,
     /// The plan will not be applied: what is broken stays where it is.
     pub only_counted: bool,
+    /// The plan waits to be applied: whoever does so asks then whether what was read can be put away.
+    pub waits: bool,
     /// Refused records that are sent again whatever their age.
     pub resend: Option<Arc<HashSet<KeyHash>>>,
 }
@@ -106,6 +108,7 @@ impl Pipeline {
             if let Some(leftover) = self.leftover_plan(run.id, keeper).await? {
                 self.abandon_enriched(run.id, &leftover, "a new plan was asked for", keeper).await?;
             }
+            let extent = Extent { waits: true, ..extent };
             let plan = Box::pin(self.compute_plan(run, &extent, keeper)).await?;
             hold_for_approval(&plan, None)?;
             Ok(RunState::Planned)

@@ -139,7 +139,8 @@ impl Pipeline {
         }
         self.tell_ledger(&subject, &audited, keeper).await?;
         let draft = Draft { id, surplus: audited.doubles.clone(), absent: audited.absent.clone() };
-        let plan = self.compute_draft(run, draft, &Extent { full: true, ..Extent::default() }, keeper).await?;
+        let plan =
+            self.compute_draft(run, draft, &Extent { full: true, waits: true, ..Extent::default() }, keeper).await?;
         let described = self.describe(id, audited, &plan.manifest.files).await?;
         *told = Some(Verification { source: Some(plan.manifest.counts), ..found(&subject, &described) });
         hold_for_approval(&plan, None)?;

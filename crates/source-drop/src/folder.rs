@@ -103,8 +103,8 @@ impl Folder {
         };
         for folder in [Some(&self.path), left].into_iter().flatten() {
             let may_write = accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
-            // A system that cannot tell finds out by moving.
-            if let Err(errno @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) = may_write {
+            // A system that cannot tell finds out by moving; some filters of system calls say so with EPERM.
+            if let Err(errno @ (Errno::ACCESS | Errno::ROFS)) = may_write {
                 return Err(not_writable(folder, &processed, errno.into()));
             }
         }

@@ -27,7 +27,7 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
     Key::optional(
         "suppress",
         Shape::OneOrMany(&Shape::Object(SUPPRESSION)),
-        "People who must not be sent, ever. A list that is missing or too old stops the run.",
+        "People who must not be sent, ever. A list that is missing, damaged or too old stops the run.",
     ),
     Key::optional(
         "rejects",
@@ -282,7 +282,7 @@ const GUARDS: &[Key] = &[
     Key::optional(
         "max_unexplained",
         LIMIT,
-        "Rows in the audience that neither this sync nor another one made, of those it holds. With more of them a plan that changes something needs approval. An audience that this sync has never filled is not let through by it.",
+        "Rows in the audience that neither this sync nor another one made, of those it holds. With more of them a plan that changes something needs approval. An audience that has never been filled or taken over is not let through by it.",
     ),
     Key::optional(
         "max_reject",

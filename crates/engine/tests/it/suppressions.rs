@@ -64,6 +64,8 @@ fn a_list_that_cannot_be_trusted_stops_the_run() {
     std::fs::write(&path, "mail\na@b.co\n").unwrap();
     let missing = load(&path, Timestamp(0)).unwrap();
     assert!(missing.contains("no column `email`") && missing.contains("did you mean `mail`"), "{missing}");
+    std::fs::write(&path, "emily@b.co\na@b.co\n").unwrap();
+    assert!(!load(&path, Timestamp(0)).unwrap().contains("emily"), "no value is told");
     std::fs::write(&path, b"email\n\xff\xfe\n").unwrap();
     assert!(load(&path, Timestamp(0)).unwrap().contains("record 1"));
     std::fs::write(&path, "email\na@b.co\n").unwrap();
@@ -85,7 +87,7 @@ fn a_list_that_cannot_be_trusted_stops_the_run() {
 async fn entries_by_which_nobody_can_be_suppressed_stop_the_run_or_are_told() {
     let mut world = World::new();
     let path = world.fresh("list.csv");
-    std::fs::write(&path, "email\na@b.co\nJane <c@d.co>\n\"\"\ne@f.co;g@h.co\n").unwrap();
+    std::fs::write(&path, "email\na@b.co\nJane <c@d.co>\n\"\"\n\"e@f.co\ng@h.co\"\n").unwrap();
     let load = |max_unusable| {
         let spec = Suppression { max_unusable, ..suppression(path.clone(), ExistingRows::Leave) };
         load_suppression(&spec, Timestamp(0)).unwrap()

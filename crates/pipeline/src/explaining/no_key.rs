@@ -9,6 +9,9 @@ use crate::Pipeline;
 use crate::error::{Error, chain};
 use crate::reading::broken_splits;
 
+/// Rejects told one by one: a placeholder may stand in many records.
+const REJECTS_SHOWN: usize = 5;
+
 impl Pipeline {
     /// `reason` tells why `cells` are no key.
     pub(super) async fn explain_no_key(
@@ -25,8 +28,11 @@ impl Pipeline {
             facts.extend(self.explain_text(&texts).await?);
         }
         let rejects = self.services.state.rejects(&self.sync.spec.name, None, None, REJECTS_LOOKED_THROUGH).await?;
-        let of_text = rejects.iter().filter(|noted| has_one(noted, &self.sync.spec.key, &texts));
-        facts.extend(of_text.map(describe_reject));
+        let of_text: Vec<_> = rejects.iter().filter(|noted| has_one(noted, &self.sync.spec.key, &texts)).collect();
+        facts.extend(of_text.iter().take(REJECTS_SHOWN).map(|noted| describe_reject(noted)));
+        if let Some(more) = of_text.len().checked_sub(REJECTS_SHOWN).filter(|more| *more > 0) {
+            facts.push(format!("and {more} more rejects with that text"));
+        }
         Ok(Explanation { keys: Vec::new(), facts })
     }
 
