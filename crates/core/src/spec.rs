@@ -3,6 +3,10 @@
 //! A value of these types cannot be invalid as far as that can be known without reaching out; the `config` crate
 //! is the only one that makes them from YAML.
 
+mod csv_drop;
+mod objects;
+mod postgres;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +17,9 @@ pub use crate::audience_kind::AudienceKind;
 use crate::data_type::DataType;
 use crate::ids::{ConnectionName, SyncName};
 use crate::rule::Rule;
+pub use csv_drop::{CsvDropSpec, DropMode, ProcessedFiles};
+pub use objects::{ObjectsMode, ObjectsSpec};
+pub use postgres::{PostgresSpec, Relation};
 
 /// One configured source → mapping → audience.
 ///
@@ -88,47 +95,6 @@ impl SourceSpec {
     }
 }
 
-/// Parquet objects on an object store.
-#[derive(Clone, Debug, Serialize)]
-pub struct ObjectsSpec {
-    /// `s3://bucket/prefix/*.parquet` or `file:///folder/**/*.parquet`; the path may hold `*`, `?`, `[…]` and `**`.
-    pub url: String,
-    pub mode: ObjectsMode,
-    /// Whether `name=value` folders of the path are columns.
-    pub hive_partitions: bool,
-    /// How the store is reached; none: as the environment says (`AWS_…` variables, or the machine's role).
-    pub connection: Option<ConnectionName>,
-}
-
-/// What the objects say together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectsMode {
-    /// All matching objects together are the whole truth.
-    Snapshot,
-    /// Each new or replaced object adds or updates records.
-    Append,
-}
-
-/// A table or query of a PostgreSQL database. Each run reads it whole, in one snapshot.
-#[derive(Clone, Debug, Serialize)]
-pub struct PostgresSpec {
-    pub connection: ConnectionName,
-    pub relation: Relation,
-    /// The column that a backfill's `--from` and `--to` are about.
-    pub time_column: Option<String>,
-}
-
-/// What is read of a database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Relation {
-    /// `table` or `schema.table`, each part as PostgreSQL stores it: not folded, not yet quoted.
-    Table { schema: Option<String>, name: String },
-    /// One SELECT without a semicolon at its end.
-    Query(String),
-}
-
 /// When a sync runs by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ScheduleSpec {
@@ -148,46 +114,6 @@ pub struct CronSpec {
     pub jitter: Duration,
     /// Whether the newest of the times that were missed, while nothing served them, is made up for.
     pub catch_up: bool,
-}
-
-/// A folder into which somebody drops CSV files.
-#[derive(Clone, Debug, Serialize)]
-pub struct CsvDropSpec {
-    pub path: PathBuf,
-    /// Glob on the file name, `*.csv` by default.
-    pub pattern: String,
-    pub drop_mode: DropMode,
-    /// A file counts once its size and modification time have not moved for this long.
-    pub settle: Duration,
-    /// If set, a file counts only when `<file><suffix>` lies beside it.
-    pub done_suffix: Option<String>,
-    pub processed: ProcessedFiles,
-    /// Field separator, one ASCII character.
-    pub delimiter: char,
-    /// Other spellings of header names: `(spelling in the file, name used in the mapping)`.
-    pub aliases: Vec<(String, String)>,
-    /// A file in which more than this share of the records is malformed is quarantined whole, 0 to 1.
-    pub max_malformed: f64,
-}
-
-/// What a newly dropped file means for those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DropMode {
-    /// The newest file is the whole truth.
-    Snapshot,
-    /// Each file adds or updates records.
-    Append,
-}
-
-/// What becomes of a file whose records are settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProcessedFiles {
-    /// Moved to `processed/` in the drop folder.
-    Move,
-    /// Left where it is; its content hash is remembered.
-    Keep,
 }
 
 /// Which records a sync takes; the others are filtered out.

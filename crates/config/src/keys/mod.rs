@@ -5,6 +5,7 @@
 mod connections;
 mod convoke;
 mod postgres;
+mod source;
 mod sync;
 
 pub(crate) use connections::CONNECTIONS;

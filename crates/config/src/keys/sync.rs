@@ -1,5 +1,6 @@
 //! Keys of `syncs/*.yaml`: one sync per file.
 
+use super::source::SOURCE;
 use crate::shape::{Key, MapKey, Shape};
 
 pub(crate) const SYNC: Shape = Shape::Object(&[
@@ -47,87 +48,6 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
     ),
     Key::optional("after", Shape::Object(AFTER), "What happens after a run."),
 ]);
-
-const SOURCE: Shape = Shape::OneOf(&[
-    Key::optional("csv_drop", Shape::Object(CSV_DROP), "A folder into which CSV files are dropped."),
-    Key::optional("s3_parquet", Shape::Object(S3_PARQUET), "Parquet objects on S3 or in a folder."),
-    Key::optional(
-        "postgres",
-        Shape::Object(POSTGRES),
-        "A table or query of a PostgreSQL database. Each run reads it whole, in one snapshot.",
-    ),
-]);
-
-const CSV_DROP: &[Key] = &[
-    Key::required("path", Shape::Path, "The folder."),
-    Key::required(
-        "mode",
-        Shape::Choice(&["snapshot", "append"]),
-        "Whether the newest file is the whole truth (snapshot) or each file adds and changes records (append).",
-    ),
-    Key::optional(
-        "pattern",
-        Shape::Text,
-        "Which file names count: `*` stands for any characters, `?` for one, `[abc]` for one of these.",
-    ),
-    Key::optional("settle", Shape::Duration, "A file counts once its size and time have not changed for this long."),
-    Key::optional(
-        "done_marker",
-        Shape::Text,
-        "If set, a file counts only when `<file><done_marker>` lies beside it and is not older, `.done` for example.",
-    ),
-    Key::optional(
-        "processed",
-        Shape::Choice(&["move", "keep"]),
-        "What becomes of a file whose records are settled: moved to `processed/` or kept where it is. Syncs that read the same files all have to keep them.",
-    ),
-    Key::optional(
-        "delimiter",
-        Shape::Delimiter,
-        "What separates the fields of a line: one punctuation character or `tab`.",
-    ),
-    Key::optional(
-        "aliases",
-        Shape::Map { key: MapKey::Text, value: &Shape::Text },
-        "Other spellings of header names: the spelling in the file, and the name used in this sync.",
-    ),
-    Key::optional(
-        "max_malformed",
-        Shape::Percent,
-        "A file with a larger share of records that cannot be read goes to `quarantine/` as a whole.",
-    ),
-    Key::planned("encoding", "Encodings other than UTF-8."),
-];
-
-const S3_PARQUET: &[Key] = &[
-    Key::required(
-        "url",
-        Shape::ObjectUrl,
-        "The objects: `s3://bucket/folder/*.parquet`, `file:///folder/**/*.parquet`, or a path. `*` stands for any characters but `/`, `**` for any folders, `?` for one character, `[abc]` for one of these.",
-    ),
-    Key::required(
-        "mode",
-        Shape::Choice(&["snapshot", "append"]),
-        "Whether all objects together are the whole truth (snapshot) or each new one adds and changes records (append).",
-    ),
-    Key::optional("hive_partitions", Shape::Boolean, "Whether `name=value` folders of the path are columns."),
-    Key::optional(
-        "connection",
-        Shape::Name,
-        "Name of an `s3` connection in `connections.yaml`. Left out: as the environment says, in `AWS_…` variables or by the machine's role.",
-    ),
-];
-
-const POSTGRES: &[Key] = &[
-    Key::required("connection", Shape::Name, "Name of a `postgres` connection in `connections.yaml`."),
-    Key::optional(
-        "table",
-        Shape::Text,
-        "A table or view, `name` or `schema.name`, each as PostgreSQL stores it; what is not a plain name stands in double quotes. Either this or `query`.",
-    ),
-    Key::optional("query", Shape::Text, "One SELECT. Either this or `table`."),
-    Key::optional("time_column", Shape::Text, "The column that `--from` and `--to` of a backfill are about."),
-];
 
 const SCHEDULE: Shape =
     Shape::ScalarOrObject { scalar: &Shape::Choice(&["daily", "weekly", "manual"]), object: SCHEDULE_PARTS };

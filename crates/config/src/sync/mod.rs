@@ -2,9 +2,11 @@
 
 mod after;
 mod audience;
+mod csv_drop;
 mod dedupe;
 mod guards;
 mod mapping;
+mod objects;
 mod relation;
 mod schedule;
 mod source;

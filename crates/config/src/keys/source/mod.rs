@@ -1,0 +1,17 @@
+//! Keys of `source`: where records come from, one file per kind.
+
+mod csv_drop;
+mod objects;
+mod postgres;
+
+use crate::shape::{Key, Shape};
+
+pub(super) const SOURCE: Shape = Shape::OneOf(&[
+    Key::optional("csv_drop", Shape::Object(csv_drop::CSV_DROP), "A folder into which CSV files are dropped."),
+    Key::optional("s3_parquet", Shape::Object(objects::S3_PARQUET), "Parquet objects on S3 or in a folder."),
+    Key::optional(
+        "postgres",
+        Shape::Object(postgres::POSTGRES),
+        "A table or query of a PostgreSQL database. Each run reads it whole, in one snapshot.",
+    ),
+]);
