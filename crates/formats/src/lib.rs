@@ -1,0 +1,29 @@
+//! From the bytes of a file to records.
+//!
+//! A file is read once, front to back, from whatever can be read, on a thread that may block. What comes out are the
+//! items of a split: batches of records in Arrow form, records that cannot be carried, each with its line, and an end.
+//! Memory is bounded by a batch and by the longest record admitted, however large the file is.
+//!
+//! Promises: a record is either passed on as it was written or told as malformed, never repaired; a file that cannot be
+//! used is told as broken with the reason, which is no error; an error means that the bytes could not be had. The
+//! fingerprint is that of the bytes as they lie in their store. A message never shows a value.
+//!
+//! Parquet, which is read where it lies and in any order, has a reader of its own: [`parquet`].
+//!
+//! Left out: where files lie, and whether they changed while they were read.
+
+mod avro;
+mod csv;
+mod format;
+mod input;
+mod ndjson;
+mod outlet;
+pub mod parquet;
+mod reading;
+mod text;
+mod unpacking;
+
+pub use csv::may_be_value;
+pub use format::{CsvFormat, Delimiter, Encoding, FileFormat, KnownEncoding};
+pub use input::InputError;
+pub use reading::FileReader;
