@@ -3,8 +3,13 @@
 //!
 //! What is done with a client, how long one tries again, and what an answer means, is told by whoever uses it.
 
+pub mod azure;
 mod error;
+pub mod gcs;
+mod http;
+pub mod plain;
 pub mod postgres;
+mod profile;
 pub mod s3;
 
 pub use error::ClientError;

@@ -1,25 +1,14 @@
 //! The client of an S3 store: credentials, addresses, TLS, time-outs, retries.
 
-use std::path::Path;
-use std::time::Duration;
-
-use convoke_core::spec::{HttpSettings, S3Connection, S3Credentials};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::client::{HttpClient, HttpConnector};
-use object_store::{Certificate, ClientConfigKey, ClientOptions, RetryConfig};
+use convoke_core::spec::{S3Connection, S3Credentials, S3WebIdentity};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3CopyIfNotExists};
+use object_store::{ClientConfigKey, ClientOptions, RetryConfig};
 use secrecy::ExposeSecret;
-use url::{Host, Url};
+use url::Url;
 
 use crate::ClientError;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an answer may stand still. There is no limit for a whole answer: an object may be large, and the line slow.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A whole answer takes no longer than this where only the environment says how the store is reached, and says nothing of
-/// it: the client knows no "without limit" there, and its own limit is too short for large objects.
-const LONGEST_ANSWER: &str = "10 minutes";
+use crate::http::{Endpoint, LONGEST_ANSWER, LoopbackConnector, options, ready_tls};
+use crate::profile;
 
 /// Sets a client up for one bucket. Sends nothing; reads the file of certificate authorities, if one is named.
 ///
@@ -30,12 +19,13 @@ const LONGEST_ANSWER: &str = "10 minutes";
 ///
 /// A setting that no client can work with.
 pub fn client(bucket: &str, connection: Option<&S3Connection>, retry: RetryConfig) -> Result<AmazonS3, ClientError> {
-    // Fails only if the process has a provider already, which then serves.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    ready_tls();
     let builder = match connection {
         Some(connection) => connected(bucket, connection)?,
         None => from_environment(),
     };
+    // The one way in which S3 itself copies an object only if there is none of that name.
+    let builder = builder.with_copy_if_not_exists(S3CopyIfNotExists::Multipart);
     builder.with_bucket_name(bucket).with_retry(retry).build().map_err(|cause| {
         ClientError::user("the S3 client could not be set up; check the connection and the `AWS_…` variables")
             .caused_by(cause)
@@ -51,35 +41,69 @@ fn from_environment() -> AmazonS3Builder {
 }
 
 fn connected(bucket: &str, connection: &S3Connection) -> Result<AmazonS3Builder, ClientError> {
-    let endpoint = connection.endpoint.as_deref().map(parsed_endpoint).transpose()?;
-    let is_plain = endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "http");
-    let is_local = endpoint.as_ref().is_some_and(is_loopback);
-    if is_plain && !is_local && !connection.allow_plain_http {
-        return Err(ClientError::user(
-            "`endpoint` is `http://` on another machine, which sends records unencrypted; use `https://`, or set \
-             `allow_plain_http: true`",
-        ));
-    }
+    let S3Connection { http, path_style, allow_plain_http, .. } = connection;
+    let endpoint = connection.endpoint.as_deref().map(|text| Endpoint::parse(text, *allow_plain_http)).transpose()?;
+    let identity = Identity::of(connection)?;
     let environment = AmazonS3Builder::from_env();
-    let region = connection.region.clone().or_else(|| environment.get_config_value(&AmazonS3ConfigKey::Region));
-    let mut builder = match &connection.credentials {
-        // Not on top of the environment's: a token of one pair of keys does not go with another.
-        Some(credentials) => with_credentials(AmazonS3Builder::new(), credentials),
-        None => environment,
-    };
+    let environment_region = || environment.get_config_value(&AmazonS3ConfigKey::Region);
+    let region = connection.region.clone().or(identity.region).or_else(environment_region);
+    let mut builder = identity.builder.unwrap_or(environment);
     if let Some(region) = region {
         builder = builder.with_region(region);
     }
     if let Some(endpoint) = &endpoint {
-        builder = builder.with_endpoint(address_of(endpoint, bucket, connection.path_style)?);
+        builder = builder.with_endpoint(address_of(&endpoint.url, bucket, *path_style)?);
     }
-    let needs_authorities = !(is_plain && connection.credentials.is_some());
-    let options = options(connection.http.as_ref(), needs_authorities)?.with_allow_http(is_plain);
-    builder = builder.with_virtual_hosted_style_request(!connection.path_style).with_client_options(options);
-    if is_local {
-        builder = builder.with_http_connector(LoopbackConnector::new(connection.http.as_ref())?);
+    let is_plain = endpoint.as_ref().is_some_and(|endpoint| endpoint.is_plain);
+    let needs_authorities = !(is_plain && identity.is_static);
+    let options = options(http.as_ref(), needs_authorities)?.with_allow_http(is_plain);
+    builder = builder.with_virtual_hosted_style_request(!path_style).with_client_options(options);
+    if endpoint.is_some_and(|endpoint| endpoint.is_local) {
+        builder = builder.with_http_connector(LoopbackConnector::new(http.as_ref())?);
     }
     Ok(builder)
+}
+
+/// As whom the store is asked.
+struct Identity {
+    /// None: as the environment says. Never on top of it: a token of one pair of keys does not go with another.
+    builder: Option<AmazonS3Builder>,
+    /// Whether nobody else is asked for keys.
+    is_static: bool,
+    /// The region that stands beside the keys.
+    region: Option<String>,
+}
+
+impl Identity {
+    fn of(connection: &S3Connection) -> Result<Self, ClientError> {
+        let by_keys = |credentials: &S3Credentials, region| Self {
+            builder: Some(with_credentials(AmazonS3Builder::new(), credentials)),
+            is_static: true,
+            region,
+        };
+        let S3Connection { credentials, profile, web_identity, .. } = connection;
+        Ok(match (credentials, profile, web_identity) {
+            (Some(credentials), _, _) => by_keys(credentials, None),
+            (None, Some(profile), _) => {
+                let found = profile::read(profile)?;
+                by_keys(&found.credentials, found.region)
+            }
+            (None, None, Some(role)) => {
+                Self { builder: Some(with_role(AmazonS3Builder::new(), role)?), is_static: false, region: None }
+            }
+            (None, None, None) => Self { builder: None, is_static: false, region: None },
+        })
+    }
+}
+
+fn with_role(builder: AmazonS3Builder, role: &S3WebIdentity) -> Result<AmazonS3Builder, ClientError> {
+    let file = &role.token_file;
+    let Some(file) = file.to_str() else {
+        let message = format!("`web_identity_token_file` {} is no Unicode text; rename the file", file.display());
+        return Err(ClientError::user(message));
+    };
+    let keys = [(AmazonS3ConfigKey::RoleArn, role.role_arn.as_str()), (AmazonS3ConfigKey::WebIdentityTokenFile, file)];
+    Ok(keys.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value)))
 }
 
 fn with_credentials(builder: AmazonS3Builder, credentials: &S3Credentials) -> AmazonS3Builder {
@@ -90,12 +114,6 @@ fn with_credentials(builder: AmazonS3Builder, credentials: &S3Credentials) -> Am
         Some(token) => builder.with_token(token.expose_secret()),
         None => builder,
     }
-}
-
-fn parsed_endpoint(endpoint: &str) -> Result<Url, ClientError> {
-    let url = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    let url = url.filter(|url| url.username().is_empty() && url.password().is_none() && url.query().is_none());
-    url.ok_or_else(|| ClientError::user("`endpoint` is no base URL; write it like `https://s3.example:9000`"))
 }
 
 /// The address without a final `/`; with the bucket in front of the host where it does not stand in the path.
@@ -111,112 +129,23 @@ fn address_of(endpoint: &Url, bucket: &str, path_style: bool) -> Result<String, 
     Ok(address.as_str().trim_end_matches('/').to_owned())
 }
 
-fn is_loopback(endpoint: &Url) -> bool {
-    match endpoint.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-fn timeouts(http: Option<&HttpSettings>) -> (Duration, Duration) {
-    http.map_or((CONNECT_TIMEOUT, READ_TIMEOUT), |http| (http.connect_timeout, http.request_timeout))
-}
-
-fn options(http: Option<&HttpSettings>, needs_authorities: bool) -> Result<ClientOptions, ClientError> {
-    let (connect_timeout, read_timeout) = timeouts(http);
-    let mut options = ClientOptions::new()
-        .with_connect_timeout(connect_timeout)
-        .with_read_timeout(read_timeout)
-        .with_timeout_disabled()
-        // Machines without any certificate authority must be able to reach a store that needs none.
-        .with_no_system_certificates(!needs_authorities);
-    let Some(http) = http else { return Ok(options) };
-    if let Some(proxy) = &http.proxy {
-        // Whether it is a URL is checked here, where it is not shown: it may hold a password.
-        Url::parse(proxy)
-            .map_err(|_| ClientError::user("`proxy` is not a URL; write it like `http://proxy.example:3128`"))?;
-        options = options.with_proxy_url(proxy);
-    }
-    if let Some(file) = &http.ca_file {
-        let authorities = Certificate::from_pem_bundle(&read_authorities(file)?);
-        let authorities = authorities.map_err(|cause| no_certificates(file).caused_by(cause))?;
-        if authorities.is_empty() {
-            return Err(no_certificates(file));
-        }
-        options = authorities.into_iter().fold(options, ClientOptions::with_root_certificate);
-    }
-    Ok(options)
-}
-
-fn read_authorities(file: &Path) -> Result<Vec<u8>, ClientError> {
-    std::fs::read(file).map_err(|cause| {
-        let message = format!("`ca_file` {} cannot be read; check path and rights", file.display());
-        ClientError::user(message).caused_by(cause)
-    })
-}
-
-fn no_certificates(file: &Path) -> ClientError {
-    ClientError::user(format!("`ca_file` {} holds no certificate; it must be a PEM file", file.display()))
-}
-
-/// Connects to a store on this machine, which no proxy of the environment can help with.
-#[derive(Debug)]
-struct LoopbackConnector {
-    client: reqwest::Client,
-}
-
-impl LoopbackConnector {
-    fn new(http: Option<&HttpSettings>) -> Result<Self, ClientError> {
-        let (connect_timeout, read_timeout) = timeouts(http);
-        let mut authorities = Vec::new();
-        if let Some(file) = http.and_then(|http| http.ca_file.as_deref()) {
-            let read = reqwest::Certificate::from_pem_bundle(&read_authorities(file)?);
-            authorities = read.map_err(|cause| no_certificates(file).caused_by(cause))?;
-        }
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(connect_timeout)
-            .read_timeout(read_timeout)
-            .tls_certs_only(authorities)
-            .build();
-        let client = client.map_err(|cause| {
-            ClientError::internal("the HTTP client could not be set up").caused_by(cause.without_url())
-        })?;
-        Ok(Self { client })
-    }
-}
-
-impl HttpConnector for LoopbackConnector {
-    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.client.clone()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use convoke_core::spec::HttpSettings;
     use object_store::ObjectStoreExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::http::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
     #[test]
     fn the_bucket_stands_in_the_path_or_in_front_of_the_host() {
-        let endpoint = parsed_endpoint("https://s3.example:9000/").unwrap();
+        let endpoint = Endpoint::parse("https://s3.example:9000/", false).unwrap().url;
         assert_eq!(address_of(&endpoint, "b", true).unwrap(), "https://s3.example:9000");
         assert_eq!(address_of(&endpoint, "b", false).unwrap(), "https://b.s3.example:9000");
-    }
-
-    #[test]
-    fn an_endpoint_is_a_base_url_without_secrets() {
-        for endpoint in ["s3.example", "ftp://s3.example", "https://key:hush@s3.example", "https://s3.example/?x=hush"]
-        {
-            let error = parsed_endpoint(endpoint).unwrap_err().to_string();
-            assert!(error.contains("no base URL") && !error.contains("hush"), "{endpoint}: {error}");
-        }
     }
 
     #[test]

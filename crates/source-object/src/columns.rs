@@ -5,9 +5,8 @@
 //! in a mapping, and are refused.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields};
 use convoke_core::{Origin, SourceError};
 
 use crate::types::{common_type, plain_type};
@@ -22,11 +21,21 @@ pub(crate) struct Columns {
     last: Fields,
 }
 
-struct Column {
-    name: String,
-    data_type: DataType,
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) data_type: DataType,
     /// The object that brought the column to its type.
-    object: String,
+    pub(crate) object: String,
+    /// The object in which it was met first, which gave it its place.
+    pub(crate) object_of_order: String,
+}
+
+impl Column {
+    /// Any column may be missing somewhere, so any may be NULL.
+    pub(crate) fn field(&self) -> Field {
+        Field::new(&self.name, self.data_type.clone(), true)
+    }
 }
 
 impl Columns {
@@ -52,7 +61,8 @@ impl Columns {
         let folded = field.name().to_lowercase();
         let Some(&place) = self.places.get(&folded) else {
             self.places.insert(folded, self.columns.len());
-            self.columns.push(Column { name: field.name().clone(), data_type, object: object.to_owned() });
+            let (object, object_of_order) = (object.to_owned(), object.to_owned());
+            self.columns.push(Column { name: field.name().clone(), data_type, object, object_of_order });
             return Ok(());
         };
         let known = &mut self.columns[place];
@@ -64,15 +74,13 @@ impl Columns {
         }
         let common = common_type(&known.data_type, &data_type).ok_or_else(|| no_fit(known, object, &data_type))?;
         if common != known.data_type {
-            *known = Column { name: known.name.clone(), data_type: common, object: object.to_owned() };
+            (known.data_type, known.object) = (common, object.to_owned());
         }
         Ok(())
     }
 
-    /// The schema of all; any column may be missing somewhere, so any may be NULL.
-    pub(crate) fn schema(&self) -> SchemaRef {
-        let fields = self.columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true));
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    pub(crate) fn all(&self) -> &[Column] {
+        &self.columns
     }
 }
 
@@ -109,9 +117,8 @@ mod tests {
         for (object, own) in objects {
             columns.add(object, &fields(own)).map_err(|error| error.to_string())?;
         }
-        let schema = columns.schema();
-        assert!(schema.fields().iter().all(|field| field.is_nullable()));
-        Ok(schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect())
+        assert!(columns.all().iter().all(|column| column.field().is_nullable()));
+        Ok(columns.all().iter().map(|column| (column.name.clone(), column.data_type.clone())).collect())
     }
 
     #[test]

@@ -1,18 +1,12 @@
 //! The end of a Parquet file, where its schema stands.
 
-use std::sync::Arc;
-
-use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
+use arrow::datatypes::Fields;
 use bytes::{Bytes, BytesMut};
 use convoke_core::SourceError;
-use parquet::arrow::parquet_to_arrow_schema;
-use parquet::basic::Type as PhysicalType;
+use convoke_formats::parquet::told_fields;
+use convoke_objects::{Pin, Store};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{FooterTail, ParquetMetaDataReader};
-use parquet::schema::types::Type;
-
-use crate::listed::Pin;
-use crate::store::Store;
 
 /// Read from the end of an object in the hope that the whole footer is among it. The engine reads as much.
 const TAIL_SIZE: u64 = 64 << 10;
@@ -103,23 +97,8 @@ async fn whole_tail(store: &Store, pin: &Pin, tail: Tail, start: u64) -> Result<
 }
 
 fn fields_of(footer: &[u8]) -> Result<Fields, ParquetError> {
-    let schema = ParquetMetaDataReader::decode_schema(footer)?;
-    // Without the writer's notes on Arrow types, as the engine reads: they tell how a column was held in memory, which differs
-    // from writer to writer for the same values.
-    let fields = parquet_to_arrow_schema(&schema, None)?.fields;
-    let columns = schema.root_schema().get_fields();
-    Ok(fields.iter().zip(columns).map(|(field, column)| without_nanoseconds(field, column)).collect())
-}
-
-/// A moment in the form of old writers reaches as far as one in microseconds, which the engine reads it as. Nanoseconds,
-/// which stand there too, reach from 1677 to 2262 only.
-fn without_nanoseconds(field: &FieldRef, column: &Type) -> FieldRef {
-    let is_moment = matches!(field.data_type(), DataType::Timestamp(..)) && column.is_primitive();
-    if !is_moment || column.get_physical_type() != PhysicalType::INT96 {
-        return Arc::clone(field);
-    }
-    let microseconds = DataType::Timestamp(TimeUnit::Microsecond, None);
-    Arc::new(field.as_ref().clone().with_data_type(microseconds))
+    // In the types in which the engine reads them, without the writer's notes on Arrow types.
+    told_fields(ParquetMetaDataReader::decode_schema(footer)?.as_ref())
 }
 
 /// What the reader says of a footer is about its structure; there are no values in it.

@@ -1,5 +1,7 @@
 //! Hive partitions: folders `name=value`, each a text column of all records beneath it.
 
+pub(crate) mod pruning;
+
 /// What a folder is called that stands for NULL.
 const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 

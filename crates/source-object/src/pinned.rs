@@ -2,21 +2,19 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use convoke_core::SourceError;
 use convoke_core::source::PinnedFile;
+use convoke_objects::{Pin, Store};
 use object_store::{OBJECT_STORE_COALESCE_DEFAULT, coalesce_ranges};
 
 use crate::footer::Tail;
-use crate::listed::Pin;
-use crate::store::Store;
 
 /// An object under its pin.
 pub(crate) struct PinnedObject {
-    store: Arc<Store>,
+    store: Store,
     pin: Pin,
     fingerprint: String,
     /// What was read of it already: asking for the footer costs no second request.
@@ -24,7 +22,7 @@ pub(crate) struct PinnedObject {
 }
 
 impl PinnedObject {
-    pub(crate) fn new(store: Arc<Store>, pin: Pin, tail: Option<Tail>) -> Self {
+    pub(crate) fn new(store: Store, pin: Pin, tail: Option<Tail>) -> Self {
         Self { store, fingerprint: pin.fingerprint(), pin, tail }
     }
 

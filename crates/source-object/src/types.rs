@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 /// numbers in one object is most likely a mistake there. Of timestamps the finer unit counts, though it spans fewer years:
 /// who casts a moment that lies outside of them has to fail.
 pub(crate) fn common_type(one: &DataType, other: &DataType) -> Option<DataType> {
-    use DataType::{Decimal128, Decimal256, Null, Timestamp};
+    use DataType::{Decimal128, Decimal256, List, Map, Null, Struct, Timestamp};
     match (one, other) {
         _ if one == other => Some(one.clone()),
         // A column in which a writer has met no value.
@@ -28,15 +28,55 @@ pub(crate) fn common_type(one: &DataType, other: &DataType) -> Option<DataType> 
             Decimal128(digits, scale) | Decimal256(digits, scale),
             Decimal128(other_digits, other_scale) | Decimal256(other_digits, other_scale),
         ) if scale == other_scale => Some(Decimal256(*digits.max(other_digits), *scale)),
+        (Struct(fields), Struct(other_fields)) => Some(Struct(common_fields(fields, other_fields)?)),
+        (List(item), List(other_item)) => Some(List(common_item(item, other_item)?)),
+        (Map(entries, sorted), Map(other_entries, other_sorted)) => {
+            Some(Map(common_item(entries, other_entries)?, *sorted && *other_sorted))
+        }
         _ => common_integer(one, other),
     }
 }
 
-/// The same type without what files note beside it, at any depth.
+/// The fields of both, those of the first in front. What one of them lacks may be NULL. Names that differ only in case do
+/// not fit.
+fn common_fields(one: &Fields, other: &Fields) -> Option<Fields> {
+    let mut fields: Vec<FieldRef> = Vec::with_capacity(one.len());
+    for field in one {
+        fields.push(match other.find(field.name()) {
+            Some((_, other_field)) => common_field(field, other_field)?,
+            None => Arc::new(field.as_ref().clone().with_nullable(true)),
+        });
+    }
+    for field in other.iter().filter(|field| one.find(field.name()).is_none()) {
+        if fields.iter().any(|known| known.name().eq_ignore_ascii_case(field.name())) {
+            return None;
+        }
+        fields.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+    }
+    Some(fields.into())
+}
+
+fn common_field(one: &Field, other: &Field) -> Option<FieldRef> {
+    let data_type = common_type(one.data_type(), other.data_type())?;
+    Some(Arc::new(Field::new(one.name(), data_type, one.is_nullable() || other.is_nullable())))
+}
+
+/// The items of a list may be called anything.
+fn common_item(one: &Field, other: &Field) -> Option<FieldRef> {
+    common_field(one, other)
+}
+
+/// The same type without what files note beside it and without how values are held in memory, at any depth.
 pub(crate) fn plain_type(data_type: &DataType) -> DataType {
     match data_type {
+        DataType::Dictionary(_, value) => plain_type(value),
+        DataType::RunEndEncoded(_, values) => plain_type(values.data_type()),
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain_field).collect::<Fields>()),
-        DataType::List(item) => DataType::List(plain_field(item)),
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
+            DataType::List(plain_field(item))
+        }
         DataType::Map(entries, sorted) => DataType::Map(plain_field(entries), *sorted),
         other => other.clone(),
     }
@@ -154,6 +194,35 @@ mod tests {
             assert_eq!(common_type(&other, &one), expected, "{other} and {one}");
             assert_eq!(common_type(&one, &one), Some(one));
         }
+    }
+
+    #[test]
+    fn nested_types_are_merged_field_by_field() {
+        let field = |name: &str, data_type: DataType| Field::new(name, data_type, false);
+        let of = |fields: Vec<Field>| Struct(fields.into());
+        let one = of(vec![field("city", Utf8), field("zip", Int32)]);
+        let other = of(vec![field("zip", Int64), field("country", Utf8)]);
+        let may_be_null = |name: &str| Field::new(name, Utf8, true);
+        let expected = of(vec![may_be_null("city"), field("zip", Int64), may_be_null("country")]);
+        assert_eq!(common_type(&one, &other), Some(expected.clone()));
+        let list = |item: DataType| List(Arc::new(Field::new("element", item, true)));
+        assert_eq!(common_type(&list(one.clone()), &list(other)), Some(list(expected)));
+        for unfit in [of(vec![field("zip", Utf8)]), of(vec![field("City", Utf8)])] {
+            assert_eq!(common_type(&one, &unfit), None, "{unfit}");
+        }
+    }
+
+    #[test]
+    fn how_values_are_held_in_memory_makes_no_other_type() {
+        let coded = Dictionary(Box::new(Int32), Box::new(LargeUtf8));
+        let held = [(coded.clone(), Utf8), (LargeUtf8, Utf8), (Utf8View, Utf8), (BinaryView, Binary)];
+        for (held, expected) in held {
+            assert_eq!(plain_type(&held), expected, "{held}");
+        }
+        let nested =
+            Struct(vec![Field::new("tags", LargeList(Arc::new(Field::new("item", coded, true))), true)].into());
+        let plain = Struct(vec![Field::new("tags", List(Arc::new(Field::new("item", Utf8, true))), true)].into());
+        assert_eq!(plain_type(&nested), plain);
     }
 
     #[test]

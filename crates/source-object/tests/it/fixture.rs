@@ -11,13 +11,17 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
+use convoke_core::Clock;
 use convoke_core::SourceError;
 use convoke_core::ids::ConnectionName;
 use convoke_core::source::{
     Discover, Discovery, PinnedParquet, Source, SourcePosition, Split, SplitContent, SplitOutcome, SplitResult,
 };
-use convoke_core::spec::{ObjectsMode, ObjectsSpec, S3Connection};
+use convoke_core::spec::{
+    CsvObjects, Filter, ObjectFormat, ObjectStoreConnection, ObjectsMode, ObjectsSpec, S3Connection,
+};
 use convoke_source_object::ObjectSource;
+use convoke_testkit::clock::TestClock;
 use convoke_testkit::contract::source::{SourceSetUp, SuiteRecord};
 use convoke_testkit::s3::S3Server;
 use parquet::arrow::ArrowWriter;
@@ -32,6 +36,8 @@ pub(crate) struct TestObjects {
     place: Place,
     mode: ObjectsMode,
     source: ObjectSource,
+    clock: Arc<TestClock>,
+    format: ObjectFormat,
     puts: AtomicUsize,
 }
 
@@ -47,17 +53,29 @@ impl TestObjects {
     }
 
     pub(crate) fn in_folder_with(mode: ObjectsMode, pattern: &str, hive_partitions: bool) -> Self {
+        Self::in_folder_as(mode, pattern, |spec| spec.hive_partitions = hive_partitions)
+    }
+
+    pub(crate) fn in_folder_as(mode: ObjectsMode, pattern: &str, change: impl FnOnce(&mut ObjectsSpec)) -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join(FOLDER)).unwrap();
-        let url = format!("file://{}/{FOLDER}/{pattern}", folder.path().display());
-        let spec = ObjectsSpec { url, mode, hive_partitions, connection: None };
-        let source = ObjectSource::open(spec, None).unwrap();
-        Self { place: Place::Folder(folder), mode, source, puts: AtomicUsize::new(0) }
+        let mut spec = ObjectsSpec::parquet(format!("file://{}/{FOLDER}/{pattern}", folder.path().display()), mode);
+        change(&mut spec);
+        Self::over(Place::Folder(folder), spec, None)
     }
 
     /// Objects whose names match this pattern, on a server.
     pub(crate) async fn on_s3(mode: ObjectsMode, pattern: &str) -> Self {
-        Self::on_s3_with(mode, pattern, |_| {}).await
+        Self::on_s3_as(mode, pattern, |_| {}).await
+    }
+
+    pub(crate) async fn on_s3_as(mode: ObjectsMode, pattern: &str, change: impl FnOnce(&mut ObjectsSpec)) -> Self {
+        let server = S3Server::start().await;
+        server.make_bucket(BUCKET);
+        let mut spec = on_the_warehouse(&format!("s3://{BUCKET}/{FOLDER}/{pattern}"), mode);
+        change(&mut spec);
+        let connection = ObjectStoreConnection::S3(server.connection());
+        Self::over(Place::S3(server), spec, Some(&connection))
     }
 
     pub(crate) async fn on_s3_with(mode: ObjectsMode, pattern: &str, change: impl FnOnce(&mut S3Connection)) -> Self {
@@ -65,8 +83,23 @@ impl TestObjects {
         server.make_bucket(BUCKET);
         let mut connection = server.connection();
         change(&mut connection);
-        let source = open(&format!("s3://{BUCKET}/{FOLDER}/{pattern}"), mode, &connection).unwrap();
-        Self { place: Place::S3(server), mode, source, puts: AtomicUsize::new(0) }
+        let spec = on_the_warehouse(&format!("s3://{BUCKET}/{FOLDER}/{pattern}"), mode);
+        Self::over(Place::S3(server), spec, Some(&ObjectStoreConnection::S3(connection)))
+    }
+
+    fn over(place: Place, spec: ObjectsSpec, connection: Option<&ObjectStoreConnection>) -> Self {
+        let (mode, format, clock) = (spec.mode, spec.format.clone(), TestClock::leaping());
+        let source = ObjectSource::open(spec, connection, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        Self { place, mode, source, clock, format, puts: AtomicUsize::new(0) }
+    }
+
+    /// The same objects, read by a rule.
+    pub(crate) fn filtered(self, filter: Filter) -> Self {
+        Self { source: self.source.filtered(Some(&filter)), ..self }
+    }
+
+    pub(crate) fn clock(&self) -> &TestClock {
+        &self.clock
     }
 
     pub(crate) fn server(&self) -> &S3Server {
@@ -105,8 +138,17 @@ impl TestObjects {
 
     /// Puts an object that was written at this minute of 1970.
     pub(crate) fn put_at(&self, minute: u64, name: &str, contents: &[u8]) {
+        self.put_at_time(SystemTime::UNIX_EPOCH + Duration::from_secs(minute * 60), name, contents);
+    }
+
+    /// Puts an object that was written so long ago, by the clock of the source.
+    pub(crate) fn put_ago(&self, age: Duration, name: &str, contents: &[u8]) {
+        let now = Duration::from_millis(u64::try_from(self.clock.now().0).unwrap());
+        self.put_at_time(SystemTime::UNIX_EPOCH + now - age, name, contents);
+    }
+
+    fn put_at_time(&self, time: SystemTime, name: &str, contents: &[u8]) {
         self.put_object(name, contents);
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(minute * 60);
         File::options().write(true).open(self.path_of(name)).unwrap().set_modified(time).unwrap();
     }
 
@@ -130,6 +172,15 @@ impl TestObjects {
     /// stored then.
     pub(crate) async fn run(&self, stored: Option<&SourcePosition>, broken: &[&str]) -> SourcePosition {
         let discovery = self.discover(stored).await;
+        self.outcome(stored, &discovery, broken).await
+    }
+
+    /// Takes what was discovered through the rest of a run.
+    pub(crate) async fn settled(&self, stored: Option<&SourcePosition>, discovery: &Discovery) -> SourcePosition {
+        self.outcome(stored, discovery, &[]).await
+    }
+
+    async fn outcome(&self, stored: Option<&SourcePosition>, discovery: &Discovery, broken: &[&str]) -> SourcePosition {
         let outcomes = discovery.splits.iter().map(|split| {
             let result = match broken.contains(&split.name.as_str()) {
                 true => SplitResult::Broken { reason: "torn".to_owned() },
@@ -157,10 +208,13 @@ impl TestObjects {
     }
 }
 
+fn on_the_warehouse(url: &str, mode: ObjectsMode) -> ObjectsSpec {
+    ObjectsSpec { connection: Some(ConnectionName::new("warehouse")), ..ObjectsSpec::parquet(url, mode) }
+}
+
 pub(crate) fn open(url: &str, mode: ObjectsMode, connection: &S3Connection) -> Result<ObjectSource, SourceError> {
-    let connection_name = Some(ConnectionName::new("warehouse"));
-    let spec = ObjectsSpec { url: url.to_owned(), mode, hive_partitions: false, connection: connection_name };
-    ObjectSource::open(spec, Some(connection))
+    let connection = ObjectStoreConnection::S3(connection.clone());
+    ObjectSource::open(on_the_warehouse(url, mode), Some(&connection), TestClock::leaping())
 }
 
 /// The names of the objects that are to be read.
@@ -179,6 +233,67 @@ pub(crate) fn parquet_file<'c>(columns: impl IntoIterator<Item = (&'c str, Array
 /// A Parquet file with one text column and one record.
 pub(crate) fn small_file(column: &str, value: &str) -> Vec<u8> {
     parquet_file([(column, texts([value]))])
+}
+
+/// How names of files in this format end.
+pub(crate) fn ending(format: &ObjectFormat) -> &'static str {
+    match format {
+        ObjectFormat::Parquet => "parquet",
+        ObjectFormat::Avro { .. } => "avro",
+        ObjectFormat::Ndjson { .. } => "ndjson",
+        ObjectFormat::Csv(_) => "csv",
+    }
+}
+
+/// A file with these records in text columns `id` and `name`.
+pub(crate) fn file_of(format: &ObjectFormat, records: &[SuiteRecord]) -> Vec<u8> {
+    match format {
+        ObjectFormat::Parquet => {
+            let ids = texts(records.iter().map(|(id, _)| id.as_str()));
+            let names = texts(records.iter().map(|(_, name)| name.as_str()));
+            parquet_file([("id", ids), ("name", names)])
+        }
+        ObjectFormat::Csv(_) => {
+            let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+            let lines = records.iter().map(|(id, name)| format!("{},{}\n", quoted(id), quoted(name)));
+            format!("id,name\n{}", lines.collect::<String>()).into_bytes()
+        }
+        ObjectFormat::Ndjson { .. } => {
+            let lines =
+                records.iter().map(|(id, name)| serde_json::json!({ "id": id, "name": name }).to_string() + "\n");
+            lines.collect::<String>().into_bytes()
+        }
+        ObjectFormat::Avro { .. } => avro_file(records),
+    }
+}
+
+fn avro_file(records: &[SuiteRecord]) -> Vec<u8> {
+    let schema = r#"{ "type": "record", "name": "Contact", "fields": [
+        { "name": "id", "type": "string" }, { "name": "name", "type": ["null", "string"] } ] }"#;
+    let schema = apache_avro::Schema::parse_str(schema).unwrap();
+    let mut writer = apache_avro::Writer::new(&schema, Vec::new()).unwrap();
+    for (id, name) in records {
+        let mut record = apache_avro::types::Record::new(&schema).unwrap();
+        record.put("id", id.as_str());
+        record.put("name", Some(name.as_str()));
+        writer.append_value(record).unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+/// CSV that says of itself how it is to be understood.
+pub(crate) fn csv() -> ObjectFormat {
+    ObjectFormat::Csv(CsvObjects {
+        delimiter: None,
+        encoding: "auto".to_owned(),
+        aliases: Vec::new(),
+        max_malformed: 0.3,
+    })
+}
+
+/// Every format that is read from front to back.
+pub(crate) fn streamed() -> [ObjectFormat; 3] {
+    [csv(), ObjectFormat::Ndjson { max_malformed: 0.3 }, ObjectFormat::Avro { max_malformed: 0.3 }]
 }
 
 pub(crate) fn texts<'v>(values: impl IntoIterator<Item = &'v str>) -> ArrayRef {
@@ -213,13 +328,12 @@ impl SourceSetUp for TestObjects {
 
     async fn put(&self, records: &[SuiteRecord]) {
         let number = self.puts.fetch_add(1, Ordering::SeqCst);
+        let ending = ending(&self.format);
         let name = match self.mode {
-            ObjectsMode::Snapshot => "contacts.parquet".to_owned(),
-            ObjectsMode::Append => format!("part-{number:03}.parquet"),
+            ObjectsMode::Snapshot => format!("contacts.{ending}"),
+            ObjectsMode::Append => format!("part-{number:03}.{ending}"),
         };
-        let ids = texts(records.iter().map(|(id, _)| id.as_str()));
-        let names = texts(records.iter().map(|(_, name)| name.as_str()));
-        self.put_object(&name, &parquet_file([("id", ids), ("name", names)]));
+        self.put_object(&name, &file_of(&self.format, records));
     }
 
     async fn read_parquet(&self, parquet: PinnedParquet) -> Vec<SuiteRecord> {
@@ -237,7 +351,7 @@ impl SourceSetUp for TestObjects {
     }
 
     async fn replace(&self, split: &Split) -> bool {
-        self.put_object(&split.name, &small_file("id", "other"));
+        self.put_object(&split.name, &file_of(&self.format, &[("other".to_owned(), "Other".to_owned())]));
         true
     }
 }

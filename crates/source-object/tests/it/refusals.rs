@@ -6,6 +6,7 @@ use convoke_core::error::SourceErrorKind;
 use convoke_core::spec::{ObjectsMode, ObjectsSpec, S3Connection};
 use convoke_core::{Origin, SourceError};
 use convoke_source_object::ObjectSource;
+use convoke_testkit::clock::TestClock;
 use convoke_testkit::contract::source::SourceSetUp;
 use secrecy::SecretString;
 
@@ -149,8 +150,7 @@ async fn a_folder_that_is_missing_or_none_is_told() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     for (name, expected) in [("missing", "create it, or correct `url`"), ("file", "is no folder; correct `url`")] {
         let url = format!("file://{}/{name}/*.parquet", folder.path().display());
-        let spec = ObjectsSpec { url, mode: MODE, hive_partitions: false, connection: None };
-        let source = ObjectSource::open(spec, None).unwrap();
+        let source = ObjectSource::open(ObjectsSpec::parquet(url, MODE), None, TestClock::leaping()).unwrap();
         let request = convoke_core::source::Discover { stored: None, reread: false };
         let error = convoke_core::source::Source::discover(&source, request).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -160,6 +160,7 @@ async fn a_folder_that_is_missing_or_none_is_told() {
 #[tokio::test]
 async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
     let error = |url: &str| open(url, MODE, &some_connection()).err().unwrap().to_string();
-    assert!(error("gs://lake/*.parquet").contains("is on a store that is not supported"));
+    assert!(error("ftp://lake/*.parquet").contains("is on a store that is not supported"));
+    assert!(error("gs://lake/*.parquet").contains("`warehouse` is of kind `s3`"));
     assert!(error("file:///in/*.parquet").contains("takes no `connection`"));
 }

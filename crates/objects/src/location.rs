@@ -11,14 +11,50 @@ const PATH_MATCHING: MatchOptions =
 
 /// A URL that was understood.
 #[derive(Clone, Debug)]
-pub(crate) struct Location {
+pub struct Location {
     /// As it was written.
     url: String,
-    /// None: the file system of this machine.
+    scheme: Scheme,
+    /// A bucket, a container or a host. None: the file system of this machine.
     bucket: Option<String>,
     /// What all keys begin with: the folders before the first wildcard. Empty, or ends with `/`.
     root: String,
     names: Names,
+}
+
+/// What kind of store it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Amazon S3, and what speaks its protocol.
+    S3,
+    /// Google Cloud Storage.
+    Gs,
+    /// Azure Blob Storage.
+    Az,
+    File,
+    Http,
+    Https,
+}
+
+impl Scheme {
+    const ALL: [Self; 6] = [Self::S3, Self::Gs, Self::Az, Self::File, Self::Http, Self::Https];
+
+    /// The word in front of `://`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gs => "gs",
+            Self::Az => "az",
+            Self::File => "file",
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// Whether its objects lie in buckets, which a connection leads to.
+    pub fn has_buckets(self) -> bool {
+        matches!(self, Self::S3 | Self::Gs | Self::Az)
+    }
 }
 
 /// Which names count. A name is a key without the root.
@@ -30,7 +66,7 @@ enum Names {
 
 /// How an object stands to the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     Named,
     /// Its name would match, but begins, or one of its folders does, as writers name what is not to be read: `_` or `.`.
     Hidden,
@@ -38,48 +74,72 @@ pub(crate) enum Standing {
 }
 
 impl Location {
-    pub(crate) fn parse(url: &str) -> Result<Self, SourceError> {
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| refused(url, "is no URL"))?;
+    /// Reads a URL.
+    ///
+    /// # Errors
+    ///
+    /// A URL that names no objects; the message tells how to write one.
+    pub fn parse(url: &str) -> Result<Self, SourceError> {
+        let (word, rest) = url.split_once("://").ok_or_else(|| refused(url, "is no URL"))?;
+        let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.word() == word);
+        let scheme = scheme.ok_or_else(|| match word {
+            "s3a" | "s3n" => refused(url, "has another program's name for S3; begin it with `s3://`"),
+            "gcs" => refused(url, "has another program's name for Google Cloud Storage; begin it with `gs://`"),
+            "abfs" | "abfss" | "adl" | "azure" | "wasb" | "wasbs" => {
+                refused(url, "has another program's name for Azure Blob Storage; begin it with `az://CONTAINER/`")
+            }
+            _ => refused(url, "is on a store that is not supported"),
+        })?;
         let (bucket, path) = match scheme {
-            "s3" => split_bucket(url, rest)?,
-            "file" => {
+            Scheme::File => {
                 let path = rest.strip_prefix('/');
                 (None, path.ok_or_else(|| refused(url, "names no absolute path; write it with three slashes"))?)
             }
-            "s3a" | "s3n" => return Err(refused(url, "has another program's name for S3; begin it with `s3://`")),
-            _ => return Err(refused(url, "is on a store that is not supported")),
+            Scheme::Http | Scheme::Https => split_host(url, rest)?,
+            Scheme::S3 | Scheme::Gs | Scheme::Az => split_bucket(url, rest)?,
         };
         let (root, names) = split_root(url, path)?;
-        Ok(Self { url: url.to_owned(), bucket: bucket.map(str::to_owned), root, names })
+        if !scheme.has_buckets() && scheme != Scheme::File && matches!(names, Names::Matching(_)) {
+            return Err(refused(url, "holds wildcards, and a web server cannot be listed; name one object"));
+        }
+        Ok(Self { url: url.to_owned(), scheme, bucket: bucket.map(str::to_owned), root, names })
     }
 
-    pub(crate) fn url(&self) -> &str {
+    /// The URL as it was written.
+    pub fn url(&self) -> &str {
         &self.url
     }
 
-    pub(crate) fn bucket(&self) -> Option<&str> {
+    /// What kind of store it is.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// A bucket, a container or a host. None: the file system of this machine.
+    pub fn bucket(&self) -> Option<&str> {
         self.bucket.as_deref()
     }
 
-    pub(crate) fn root(&self) -> &str {
+    /// What all keys begin with.
+    pub fn root(&self) -> &str {
         &self.root
     }
 
     /// The URL of the root: names with it in front say which object of which store is meant.
-    pub(crate) fn root_url(&self) -> String {
+    pub fn root_url(&self) -> String {
         self.url_of(&self.root)
     }
 
     /// The URL of an object, for messages.
-    pub(crate) fn url_of(&self, key: &str) -> String {
+    pub fn url_of(&self, key: &str) -> String {
         match &self.bucket {
-            Some(bucket) => format!("s3://{bucket}/{key}"),
+            Some(bucket) => format!("{}://{bucket}/{key}", self.scheme.word()),
             None => format!("file:///{key}"),
         }
     }
 
     /// The key, if the URL names one object and no others.
-    pub(crate) fn only_key(&self) -> Option<String> {
+    pub fn only_key(&self) -> Option<String> {
         match &self.names {
             Names::One(name) => Some(format!("{}{name}", self.root)),
             Names::Matching(_) => None,
@@ -87,7 +147,7 @@ impl Location {
     }
 
     /// What all keys that match begin with, as long as it can be.
-    pub(crate) fn key_start(&self) -> String {
+    pub fn key_start(&self) -> String {
         let name = match &self.names {
             Names::One(name) => name.as_str(),
             Names::Matching(pattern) => pattern.as_str().split(is_wildcard).next().unwrap_or_default(),
@@ -96,7 +156,7 @@ impl Location {
     }
 
     /// Whether all objects that match lie in the root itself, and not in folders beneath.
-    pub(crate) fn is_flat(&self) -> bool {
+    pub fn is_flat(&self) -> bool {
         match &self.names {
             Names::One(_) => true,
             Names::Matching(pattern) => !pattern.as_str().contains('/') && !pattern.as_str().contains("**"),
@@ -104,11 +164,12 @@ impl Location {
     }
 
     /// The name of an object; none if it does not lie beneath the root.
-    pub(crate) fn name_of<'k>(&self, key: &'k str) -> Option<&'k str> {
+    pub fn name_of<'k>(&self, key: &'k str) -> Option<&'k str> {
         key.strip_prefix(&self.root).filter(|name| !name.is_empty())
     }
 
-    pub(crate) fn standing(&self, name: &str) -> Standing {
+    /// How an object of this name stands to the URL.
+    pub fn standing(&self, name: &str) -> Standing {
         match &self.names {
             Names::One(only) if only == name => Standing::Named,
             Names::Matching(pattern) if pattern.matches_with(name, PATH_MATCHING) => {
@@ -124,7 +185,11 @@ impl Location {
 }
 
 /// A pattern over names, as a user asks for some of them.
-pub(crate) fn name_pattern(glob: &str) -> Result<impl Fn(&str) -> bool, SourceError> {
+///
+/// # Errors
+///
+/// What is no pattern.
+pub fn name_pattern(glob: &str) -> Result<impl Fn(&str) -> bool, SourceError> {
     let pattern = Pattern::new(glob).map_err(|error| {
         let message = format!("`{glob}` is no pattern of names; write for example `2026-01-*.parquet`");
         SourceError::selection(message).caused_by(error)
@@ -135,14 +200,30 @@ pub(crate) fn name_pattern(glob: &str) -> Result<impl Fn(&str) -> bool, SourceEr
 fn split_bucket<'u>(url: &str, rest: &'u str) -> Result<(Option<&'u str>, &'u str), SourceError> {
     let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains(['@', ':']) {
-        let message = "`url` of the source holds a user or a port where the bucket's name is expected; \
-                       put keys and `endpoint` into a connection, and write `s3://bucket/folder/*.parquet`";
-        return Err(SourceError::new(Origin::User, message));
+        return Err(hides_something());
     }
     if bucket.is_empty() || bucket.contains(is_wildcard) {
         return Err(refused(url, "names no bucket"));
     }
     Ok((Some(bucket), path))
+}
+
+fn split_host<'u>(url: &str, rest: &'u str) -> Result<(Option<&'u str>, &'u str), SourceError> {
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if host.contains('@') {
+        return Err(hides_something());
+    }
+    if host.is_empty() || host.contains(is_wildcard) {
+        return Err(refused(url, "names no server"));
+    }
+    Ok((Some(host), path))
+}
+
+/// The URL is not shown: there may be a key in it.
+fn hides_something() -> SourceError {
+    let message = "`url` of the source holds a user or a port where the bucket's name is expected; put keys, `account` and \
+                   `endpoint` into a connection, and write `s3://bucket/folder/*.parquet`";
+    SourceError::new(Origin::User, message)
 }
 
 /// Cuts a path before the first part that holds a wildcard, or before its last part.
@@ -210,6 +291,8 @@ mod tests {
                 "{url}"
             );
         }
+        assert_eq!(location("https://data.example:8080/x/a.parquet").url_of("x/a"), "https://data.example:8080/x/a");
+        assert_eq!(location("gs://b/in/*.parquet").root_url(), "gs://b/in/");
         assert_eq!(location("s3://b/in/a.parquet").only_key().as_deref(), Some("in/a.parquet"));
         assert_eq!(location("s3://b/in/?.parquet").only_key(), None);
     }
@@ -250,8 +333,12 @@ mod tests {
     fn urls_that_name_no_objects_are_refused_with_the_way_to_write_them() {
         let cases = [
             ("/data/a.parquet", "is no URL"),
-            ("gs://b/a.parquet", "is on a store that is not supported"),
-            ("az://b/a.parquet", "is on a store that is not supported"),
+            ("ftp://b/a.parquet", "is on a store that is not supported"),
+            ("gcs://b/a.parquet", "begin it with `gs://`"),
+            ("abfss://b/a.parquet", "begin it with `az://CONTAINER/`"),
+            ("https://data.example/*.parquet", "a web server cannot be listed"),
+            ("https:///a.parquet", "names no server"),
+            ("gs:///a.parquet", "names no bucket"),
             ("s3a://b/a.parquet", "begin it with `s3://`"),
             ("file://data/a.parquet", "names no absolute path"),
             ("s3:///a.parquet", "names no bucket"),
@@ -271,7 +358,12 @@ mod tests {
 
     #[test]
     fn keys_in_a_url_are_refused_without_showing_them() {
-        let error = Location::parse("s3://AKID:hush@b/a.parquet").unwrap_err().to_string();
-        assert!(error.contains("into a connection") && !error.contains("hush") && !error.contains("AKID"), "{error}");
+        for url in ["s3://AKID:hush@b/a.parquet", "https://AKID:hush@data.example/a", "az://hush@acme.blob/AKID"] {
+            let error = Location::parse(url).unwrap_err().to_string();
+            assert!(
+                error.contains("into a connection") && !error.contains("hush") && !error.contains("AKID"),
+                "{error}"
+            );
+        }
     }
 }

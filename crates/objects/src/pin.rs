@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// An object that a listing showed.
 #[derive(Clone, Debug)]
-pub(crate) struct ListedObject {
+pub struct ListedObject {
     /// Its key without what all keys of the source begin with.
-    pub(crate) name: String,
-    pub(crate) pin: Pin,
-    pub(crate) modified: Timestamp,
+    pub name: String,
+    pub pin: Pin,
+    pub modified: Timestamp,
 }
 
 /// What an object must still be when it is read. Stands in the split.
@@ -19,19 +19,20 @@ pub(crate) struct ListedObject {
 /// When an object was last written, and as which version, is part of it only where the store gives no ETag: contents that
 /// were put again unchanged are the same contents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Pin {
-    pub(crate) key: String,
-    pub(crate) size: u64,
+pub struct Pin {
+    pub key: String,
+    pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) e_tag: Option<String>,
+    pub e_tag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) version: Option<String>,
+    pub version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) modified: Option<Timestamp>,
+    pub modified: Option<Timestamp>,
 }
 
 impl ListedObject {
-    pub(crate) fn new(name: &str, meta: ObjectMeta) -> Self {
+    /// An object of this name, as a store tells of it.
+    pub fn new(name: &str, meta: ObjectMeta) -> Self {
         let modified = Timestamp(meta.last_modified.timestamp_millis());
         let pin = Pin {
             key: meta.location.to_string(),
@@ -44,17 +45,23 @@ impl ListedObject {
     }
 
     /// The order in which objects were written.
-    pub(crate) fn age_order(&self) -> (Timestamp, &str) {
+    pub fn age_order(&self) -> (Timestamp, &str) {
         (self.modified, &self.name)
     }
 
-    pub(crate) fn split(&self) -> Split {
+    /// What stands for it in a run.
+    pub fn split(&self) -> Split {
         Split { name: self.name.clone(), detail: serde_json::json!(self.pin), bytes: Some(self.pin.size) }
     }
 }
 
 impl Pin {
-    pub(crate) fn of(split: &Split) -> Result<Self, SourceError> {
+    /// The pin in a split.
+    ///
+    /// # Errors
+    ///
+    /// A split of another source.
+    pub fn of(split: &Split) -> Result<Self, SourceError> {
         serde_json::from_value(split.detail.clone()).map_err(|error| {
             let message = format!("split `{}` is not one of an object store", split.name);
             SourceError::new(Origin::Internal, message).caused_by(error)
@@ -62,7 +69,7 @@ impl Pin {
     }
 
     /// What tells these contents from others under the same key.
-    pub(crate) fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         match (&self.e_tag, self.modified) {
             (Some(e_tag), _) => bare(e_tag).to_owned(),
             (None, Some(modified)) => format!("{}-{}", modified.0, self.size),
