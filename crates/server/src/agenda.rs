@@ -7,6 +7,7 @@ use std::time::Duration;
 use convoke_core::{SyncName, Timestamp};
 
 use crate::scheduled::Scheduled;
+use crate::watch::{Sight, Trial, Watch};
 
 /// The first wait after something that stands in the way; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -30,6 +31,8 @@ struct Entry<'a> {
     unfinished_since: Option<Timestamp>,
     /// Whether the last run ended by itself: what it left unfinished waits for the sync's next time.
     had_its_turn: bool,
+    /// When its source is looked at, if it runs on arrival.
+    watch: Option<Watch>,
     /// Whether somebody else had the turn when it was last asked for.
     is_elsewhere: bool,
     /// Nothing is begun before this monotonic time.
@@ -42,6 +45,8 @@ struct Entry<'a> {
 pub(crate) enum Step {
     /// Learn from the store how far it is served.
     Look(usize),
+    /// Look whether something has come to its source.
+    Scan(usize),
     /// Take its turn.
     Turn(usize),
 }
@@ -52,6 +57,25 @@ pub(crate) struct StepEnd {
     /// How far the sync is served, where that was seen.
     pub(crate) served_to: Option<Timestamp>,
     pub(crate) then: Then,
+    /// What it has to do with what comes to the source, if anything.
+    pub(crate) arrival: Option<Arrival>,
+}
+
+/// What a step has to do with what comes to a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A look saw this; none: it could not see.
+    Seen(Option<Sight>),
+    /// A run was made of it.
+    Tried(Trial),
+    /// There was nothing any more when the turn came.
+    Over,
+}
+
+impl StepEnd {
+    pub(crate) fn of(served_to: Option<Timestamp>, then: Then) -> Self {
+        Self { served_to, then, arrival: None }
+    }
 }
 
 /// What follows from a step.
@@ -92,6 +116,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) starts_at: Option<Timestamp>,
     /// For how long a run is due that nobody is known to make.
     pub(crate) overdue: Duration,
+    /// How much has come to its source and is not read, if it runs on arrival.
+    pub(crate) arrived: Option<u64>,
 }
 
 impl<'a> Agenda<'a> {
@@ -104,10 +130,11 @@ impl<'a> Agenda<'a> {
         let has_slot = self.turns_under_way() < slots;
         let entries = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_free(at));
         let look = entries.clone().find(|(_, entry)| entry.must_look()).map(|(index, _)| Step::Look(index));
+        let scan = entries.clone().find(|(_, entry)| entry.must_scan(at)).map(|(index, _)| Step::Scan(index));
         let due = entries.filter(|(_, entry)| has_slot && !entry.must_look());
         let due = due.filter_map(|(index, entry)| Some((entry.wanted_at()?, index)));
         let turn = due.filter(|(wanted_at, _)| *wanted_at <= at.now).min().map(|(_, index)| Step::Turn(index));
-        let step = look.or(turn)?;
+        let step = look.or(scan).or(turn)?;
         self.entries[step.index()].under_way = Some(step);
         Some(step)
     }
@@ -117,6 +144,10 @@ impl<'a> Agenda<'a> {
         let longest_wait = self.longest_wait;
         let entry = &mut self.entries[step.index()];
         entry.under_way = None;
+        if matches!(step, Step::Scan(_)) {
+            entry.attend_to(end, at);
+            return false;
+        }
         entry.is_elsewhere = matches!(end.then, Then::Elsewhere(_));
         if let Some(served_to) = end.served_to {
             entry.serve_to(served_to);
@@ -139,7 +170,14 @@ impl<'a> Agenda<'a> {
             _ => FIRST_WAIT,
         };
         entry.not_before = at.elapsed + wait;
+        entry.attend_to(end, at);
         is_first
+    }
+
+    /// Takes note that something may have come to a sync's source.
+    pub(crate) fn wake(&mut self, sync: &SyncName, elapsed: Duration) {
+        let entries = self.entries.iter_mut().filter(|entry| entry.scheduled.sync == *sync);
+        entries.filter_map(|entry| entry.watch.as_mut()).for_each(|watch| watch.wake(elapsed));
     }
 
     /// Takes note of which syncs have an unfinished plan.
@@ -155,6 +193,11 @@ impl<'a> Agenda<'a> {
     /// Whether the sync's turn is also for finishing a plan.
     pub(crate) fn is_unfinished(&self, index: usize) -> bool {
         self.entries[index].unfinished_since.is_some()
+    }
+
+    /// Whether the sync's turn is also for what has come to its source.
+    pub(crate) fn has_arrived(&self, index: usize) -> bool {
+        self.entries[index].watch.as_ref().is_some_and(|watch| watch.wanted_since().is_some())
     }
 
     /// How long there is nothing to begin, as far as is known; at most `longest`.
@@ -177,7 +220,8 @@ impl<'a> Agenda<'a> {
         self.entries.iter().map(move |entry| {
             let is_served = entry.has_turn() || entry.is_elsewhere;
             let overdue = entry.starts_at.filter(|_| !is_served).map_or(Duration::ZERO, |at| now.since(at));
-            Standing { sync: &entry.scheduled.sync, starts_at: entry.starts_at, overdue }
+            let arrived = entry.watch.as_ref().map(Watch::count);
+            Standing { sync: &entry.scheduled.sync, starts_at: entry.starts_at, overdue, arrived }
         })
     }
 }
@@ -185,7 +229,7 @@ impl<'a> Agenda<'a> {
 impl Step {
     pub(crate) fn index(self) -> usize {
         match self {
-            Self::Look(index) | Self::Turn(index) => index,
+            Self::Look(index) | Self::Scan(index) | Self::Turn(index) => index,
         }
     }
 }
@@ -199,6 +243,7 @@ impl<'a> Entry<'a> {
             starts_at: None,
             unfinished_since: None,
             had_its_turn: false,
+            watch: scheduled.scan.map(Watch::new),
             is_elsewhere: false,
             not_before: Duration::ZERO,
             wait: FIRST_WAIT,
@@ -228,9 +273,28 @@ impl<'a> Entry<'a> {
         self.scheduled.times.is_some() && self.served_to.is_none()
     }
 
+    fn must_scan(&self, at: Moment) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.look_at() <= at.elapsed)
+    }
+
+    /// Takes note of what a step has to do with what comes to the source.
+    fn attend_to(&mut self, end: StepEnd, at: Moment) {
+        let Some(watch) = &mut self.watch else { return };
+        match end.arrival {
+            Some(Arrival::Seen(sight)) => watch.saw(sight, at),
+            Some(Arrival::Tried(trial)) => watch.had_its_turn(Some(trial), at.elapsed),
+            Some(Arrival::Over) => watch.had_its_turn(None, at.elapsed),
+            None if self.is_elsewhere => watch.is_elsewhere(at.elapsed),
+            // A run at its time reads what has come, too.
+            None if end.then == Then::Ran => watch.had_its_turn(None, at.elapsed),
+            None => {}
+        }
+    }
+
     /// Since when, or from when on, it is to run.
     fn wanted_at(&self) -> Option<Timestamp> {
-        [self.starts_at, self.unfinished_since].into_iter().flatten().min()
+        let arrived = self.watch.as_ref().and_then(Watch::wanted_since);
+        [self.starts_at, self.unfinished_since, arrived].into_iter().flatten().min()
     }
 
     /// When its next step can begin; none if it has none, or only waits for a slot.
@@ -239,7 +303,8 @@ impl<'a> Entry<'a> {
         if self.must_look() {
             return Some(blocked);
         }
-        let wait = self.wanted_at()?.since(at.now).max(blocked);
-        (!wait.is_zero()).then_some(wait)
+        let scan = self.watch.as_ref().map(|watch| watch.look_at().saturating_sub(at.elapsed).max(blocked));
+        let turn = self.wanted_at().map(|wanted_at| wanted_at.since(at.now).max(blocked));
+        [scan, turn].into_iter().flatten().filter(|wait| !wait.is_zero()).min()
     }
 }

@@ -94,6 +94,7 @@ impl Daemon {
         let mut errands = Errands::new();
         errands.push(Box::pin(self.probe(Duration::ZERO)));
         errands.push(Box::pin(self.ask_unfinished(Duration::ZERO)));
+        let mut changes = self.turns.jobs.changes();
         let (mut watching_since, mut last_look) = (self.turns.clock.now(), self.turns.clock.now());
         while !self.turns.drain.is_cancelled() {
             let moment = self.move_on();
@@ -109,6 +110,7 @@ impl Daemon {
                 biased;
                 () = self.turns.drain.cancelled() => {}
                 Some(event) = errands.next() => self.conclude(event, &mut agenda, &errands),
+                Some(sync) = changes.next() => agenda.wake(&sync, self.turns.clock.elapsed()),
                 () = self.turns.clock.sleep(agenda.pause(moment, LONGEST_PAUSE)) => {}
             }
         }
@@ -152,10 +154,12 @@ impl Daemon {
 
     fn begin<'a>(&'a self, step: Step, agenda: &Agenda<'_>, watching_since: Timestamp) -> BoxFuture<'a, Event> {
         let scheduled = &self.syncs[step.index()];
-        let errand = Errand { is_unfinished: agenda.is_unfinished(step.index()), watching_since };
+        let (is_unfinished, has_arrived) = (agenda.is_unfinished(step.index()), agenda.has_arrived(step.index()));
+        let errand = Errand { is_unfinished, has_arrived, watching_since };
         Box::pin(async move {
             let end = match step {
                 Step::Look(_) => self.turns.look(scheduled).await,
+                Step::Scan(_) => self.turns.scan(scheduled).await,
                 Step::Turn(_) => self.turns.take(scheduled, errand).await,
             };
             Event::Step(step, end)

@@ -27,8 +27,8 @@ pub trait Facts: Send + Sync {
 /// What is known about one sync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncFacts {
-    /// When the last run ended that brought the audience up to date, some of its records rejected or not; none if no
-    /// such run is among the newest.
+    /// When the last run ended that brought the audience up to date as a whole: not one that left records out, be they
+    /// rejected or unreadable. None if no such run is among the newest.
     pub last_success_at: Option<Timestamp>,
     /// When the last run ended, whichever way.
     pub last_run_at: Option<Timestamp>,
@@ -82,7 +82,7 @@ impl SyncFacts {
     /// The store did not answer.
     pub async fn of(state: &dyn StateStore, sync: &SyncName) -> Result<Self, StateError> {
         let runs = state.runs(Some(sync), LOOK_BACK).await?;
-        let is_success = |state: RunState| matches!(state, RunState::Succeeded | RunState::Partial);
+        let is_success = |state: RunState| state == RunState::Succeeded;
         let mut facts = Self {
             last_success_at: runs.iter().filter(|run| is_success(run.state)).find_map(|run| run.ended_at),
             last_run_at: runs.iter().find_map(|run| run.ended_at),

@@ -71,6 +71,9 @@ pub(crate) struct Figures {
     changes: Family<OfChange, Counter>,
     records: Family<OfFate, Counter>,
     skipped: Family<OfSync, Counter>,
+    arrival_runs: Family<OfSync, Counter>,
+    arrival_look_failures: Family<OfSync, Counter>,
+    arrivals: Family<OfSync, Gauge>,
     leases_lost: Counter,
     store_errors: Counter,
     running: Family<OfSync, Gauge>,
@@ -97,6 +100,9 @@ impl Figures {
             changes: Family::default(),
             records: Family::default(),
             skipped: Family::default(),
+            arrival_runs: Family::default(),
+            arrival_look_failures: Family::default(),
+            arrivals: Family::default(),
             leases_lost: Counter::default(),
             store_errors: Counter::default(),
             running: Family::default(),
@@ -130,6 +136,10 @@ impl Figures {
         registry.register("records", help, self.records.clone());
         let help = "Times of schedules without a run of their own: a later time stood in, or they were let go";
         registry.register("skipped_times", help, self.skipped.clone());
+        let help = "Runs that began because something had come to the source";
+        registry.register("arrival_runs", help, self.arrival_runs.clone());
+        let help = "Looks at a source that could not tell whether something had come";
+        registry.register("arrival_look_failures", help, self.arrival_look_failures.clone());
         let help = "Turns whose lease was lost while a run was under way";
         registry.register("leases_lost", help, self.leases_lost.clone());
         let help = "Times that the checkpoint store failed the scheduler";
@@ -145,7 +155,9 @@ impl Figures {
         registry.register_with_unit("next_run_timestamp", help, Unit::Seconds, self.next_run.clone());
         let help = "For how long a run is due that nobody is known to make";
         registry.register_with_unit("due_overdue", help, Unit::Seconds, self.overdue.clone());
-        let help = "When the last run ended that brought the audience up to date, by whichever process";
+        let help = "Files that have come to the source and are not read, as seen at the last look";
+        registry.register("arrivals", help, self.arrivals.clone());
+        let help = "When the last run ended that brought all records to the audience, by whichever process";
         registry.register_with_unit("sync_last_success_timestamp", help, Unit::Seconds, self.last_success.clone());
         let help = "When the last run ended, whichever way and by whichever process";
         registry.register_with_unit("sync_last_run_timestamp", help, Unit::Seconds, self.last_run.clone());
@@ -225,6 +237,14 @@ impl Figures {
         self.skipped.get_or_create(&of(sync)).inc_by(times);
     }
 
+    pub(crate) fn arrival_run(&self, sync: &SyncName) {
+        self.arrival_runs.get_or_create(&of(sync)).inc();
+    }
+
+    pub(crate) fn arrival_look_failed(&self, sync: &SyncName) {
+        self.arrival_look_failures.get_or_create(&of(sync)).inc();
+    }
+
     pub(crate) fn lease_lost(&self) {
         self.leases_lost.inc();
     }
@@ -236,6 +256,11 @@ impl Figures {
     /// Shows how a sync stands in the loop.
     pub(crate) fn show(&self, standing: Standing<'_>) {
         let of_sync = of(standing.sync);
+        if let Some(arrived) = standing.arrived {
+            self.arrivals.get_or_create(&of_sync).set(gauge(arrived));
+            self.arrival_runs.get_or_create(&of_sync).inc_by(0);
+            self.arrival_look_failures.get_or_create(&of_sync).inc_by(0);
+        }
         match standing.starts_at {
             Some(starts_at) => {
                 self.next_run.get_or_create(&of_sync).set(seconds(starts_at));

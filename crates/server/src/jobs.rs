@@ -1,8 +1,11 @@
 //! What the daemon runs.
 
 use async_trait::async_trait;
+use convoke_core::source::Arrivals;
 use convoke_core::state::RunRecord;
 use convoke_core::{StateError, SyncName, Timestamp};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 /// Runs syncs.
@@ -22,6 +25,20 @@ pub trait Jobs: Send + Sync {
     ///
     /// The store did not answer; the daemon asks again.
     async fn unfinished(&self) -> Result<Vec<SyncName>, StateError>;
+
+    /// Looks whether something has come to a sync's source; none if its source cannot tell. Asked often: reads nothing.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be seen now, for this reason; the daemon asks again.
+    async fn arrivals(&self, _sync: &SyncName) -> Result<Option<Arrivals>, String> {
+        Ok(None)
+    }
+
+    /// Names syncs to whose source something may have come. It need not name all: sources are looked at anyway.
+    fn changes(&self) -> BoxStream<'static, SyncName> {
+        futures::stream::pending().boxed()
+    }
 }
 
 /// What is to be done for a sync.

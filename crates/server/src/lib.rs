@@ -12,6 +12,9 @@
 //! - A run that failed is not repeated before its next time: what failed at night is looked at by a person, or by the next
 //!   time of the schedule, and not tried until the quota is gone. A run that was drained, that waits for quota, or that
 //!   found its audience held by somebody else is no failure, and is taken up again as soon as it can be.
+//! - A sync that runs on arrival runs soon after something has come to its source, as often as its looks see something
+//!   new: once for a burst, and no second time for what a run has left. What failed is tried again with growing pauses.
+//!   Of several daemons whoever has the turn runs; the others look again. What watches a folder only brings a look forward.
 //! - A plan that was interrupted half applied goes on at once, whatever the schedule says.
 //! - A run that panics ends itself alone. A store that is down ends nothing: the loop waits, and says so.
 //!
@@ -28,6 +31,7 @@ mod scheduled;
 mod status;
 mod surface;
 mod turn;
+mod watch;
 mod watched_store;
 
 use tokio_util::sync::CancellationToken;

@@ -1,5 +1,7 @@
 //! A sync with its times.
 
+use std::time::Duration;
+
 use convoke_core::SyncName;
 use convoke_core::spec::ScheduleSpec;
 use convoke_schedule::{Jitter, Schedule, ScheduleError};
@@ -10,6 +12,8 @@ pub struct Scheduled {
     pub(crate) sync: SyncName,
     /// None: it runs only to finish what was interrupted.
     pub(crate) times: Option<Times>,
+    /// How often its source is looked at, if the sync runs as soon as something has come.
+    pub(crate) scan: Option<Duration>,
 }
 
 /// When a sync is due.
@@ -38,6 +42,11 @@ impl Scheduled {
                 catch_up: cron.catch_up,
             }),
         };
-        Ok(Self { sync, times })
+        Ok(Self { sync, times, scan: None })
+    }
+
+    /// The same, and it runs as soon as something has come to its source, which is looked at this often at least.
+    pub fn on_arrival(self, scan: Duration) -> Self {
+        Self { scan: Some(scan), ..self }
     }
 }

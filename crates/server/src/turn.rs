@@ -1,21 +1,24 @@
 //! One turn of a sync: lease, mark, run, mark.
 
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoke_core::source::Arrivals;
 use convoke_core::state::{Lease, Leases, RunRecord, RunState, ScheduleMark, Schedules, schedule_resource};
 use convoke_core::{Clock, StateError, SyncName, Timestamp};
 use convoke_schedule::Due;
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::agenda::{Setback, StepEnd, Then};
+use crate::agenda::{Arrival, Setback, StepEnd, Then};
 use crate::figures::Figures;
 use crate::jobs::{JobEnd, Jobs, Task};
 use crate::lease::Hold;
 use crate::scheduled::{Scheduled, Times};
+use crate::watch::{Sight, Trial};
 use crate::watched_store::WatchedStore;
 
 /// How long after a try to write the mark the next one comes.
@@ -54,6 +57,8 @@ pub(crate) struct Turns {
 pub(crate) struct Errand {
     /// Whether a plan is to be finished, also if no time has come.
     pub(crate) is_unfinished: bool,
+    /// Whether something has come to the source.
+    pub(crate) has_arrived: bool,
     /// Since when this daemon has looked at the clock without a break.
     pub(crate) watching_since: Timestamp,
 }
@@ -72,10 +77,10 @@ struct Held<'a> {
 impl Turns {
     /// Learns how far a sync is served; one that never was begins now.
     pub(crate) async fn look(&self, scheduled: &Scheduled) -> StepEnd {
-        let Some(times) = &scheduled.times else { return StepEnd { served_to: None, then: Then::Idle } };
+        let Some(times) = &scheduled.times else { return StepEnd::of(None, Then::Idle) };
         match self.store.schedule_mark(&scheduled.sync).await {
             Ok(Some(mark)) if mark.schedule == times.words => {
-                return StepEnd { served_to: Some(mark.served_to), then: Then::Idle };
+                return StepEnd::of(Some(mark.served_to), Then::Idle);
             }
             Ok(_) => {}
             Err(error) => return met(&error),
@@ -87,7 +92,7 @@ impl Turns {
         let begun = self.served_to(&scheduled.sync, times, &lease).await;
         self.release(&lease).await;
         match begun {
-            Ok(served_to) => StepEnd { served_to: Some(served_to), then: Then::Idle },
+            Ok(served_to) => StepEnd::of(Some(served_to), Then::Idle),
             Err(error) => met(&error),
         }
     }
@@ -119,14 +124,14 @@ impl Turns {
 
     async fn serve(&self, held: &Held<'_>) -> StepEnd {
         let sync = &held.scheduled.sync;
-        let Some(times) = &held.scheduled.times else { return self.finish(held, None).await };
+        let Some(times) = &held.scheduled.times else { return self.attend(held, None).await };
         // Another daemon may have served it since this one looked.
         let served_to = match self.served_to(sync, times, held.lease).await {
             Ok(served_to) => served_to,
             Err(error) => return met(&error),
         };
         match times.schedule.due(served_to, self.clock.now(), &times.jitter) {
-            None => self.finish(held, Some(served_to)).await,
+            None => self.attend(held, Some(served_to)).await,
             Some(due) if self.is_let_go(times, &due, held.errand) => {
                 tracing::info!(%sync, due_at = %due.latest.at, skipped = due.earlier + 1, "missed times are let go");
                 self.figures.times_skipped(sync, due.earlier + 1);
@@ -145,7 +150,53 @@ impl Turns {
                 self.figures.times_skipped(sync, due.earlier);
                 self.move_mark(held, times, due.latest.at, Then::Ran).await
             }
-            then => StepEnd { served_to: Some(served_to), then },
+            then => StepEnd::of(Some(served_to), then),
+        }
+    }
+
+    /// Does what is to be done although no time has come.
+    async fn attend(&self, held: &Held<'_>, served_to: Option<Timestamp>) -> StepEnd {
+        if held.errand.has_arrived {
+            return self.run_arrived(held, served_to).await;
+        }
+        self.finish(held, served_to).await
+    }
+
+    /// Runs what has come to the source, if it still is there: another daemon may have had the turn meanwhile. The run
+    /// goes on first with a plan that was interrupted.
+    async fn run_arrived(&self, held: &Held<'_>, served_to: Option<Timestamp>) -> StepEnd {
+        let sync = &held.scheduled.sync;
+        let Some(Sight { mark: Some(mark), count, .. }) = self.sight(sync).await else {
+            return StepEnd { arrival: Some(Arrival::Over), ..StepEnd::of(served_to, Then::Idle) };
+        };
+        tracing::info!(%sync, count, "something has come");
+        self.figures.arrival_run(sync);
+        let end = self.run_job(held, Task::Run).await;
+        let then = end.as_ref().map_or(Then::Soon(Setback::Interrupted), |end| self.follows(end));
+        let failed = end.is_none_or(|end| may_pass(&end));
+        let arrival = (then == Then::Ran).then_some(Arrival::Tried(Trial { mark, failed }));
+        StepEnd { arrival, ..StepEnd::of(served_to, then) }
+    }
+
+    /// Looks whether something has come.
+    pub(crate) async fn scan(&self, scheduled: &Scheduled) -> StepEnd {
+        let sight = self.sight(&scheduled.sync).await;
+        StepEnd { arrival: Some(Arrival::Seen(sight)), ..StepEnd::of(None, Then::Idle) }
+    }
+
+    /// What has come; none if that cannot be seen.
+    async fn sight(&self, sync: &SyncName) -> Option<Sight> {
+        match self.jobs.arrivals(sync).await {
+            Ok(arrivals) => {
+                let Arrivals { mark, count, settling } = arrivals.unwrap_or_default();
+                Some(Sight { mark: mark.map(|mark| number_of(&mark)), count, settling })
+            }
+            Err(message) => {
+                self.figures.arrival_look_failed(sync);
+                // Whoever runs the sync tells it louder; a folder that is away for long would fill the log.
+                tracing::debug!(%sync, message, "it cannot be seen whether something has come");
+                None
+            }
         }
     }
 
@@ -153,22 +204,28 @@ impl Turns {
     async fn finish(&self, held: &Held<'_>, served_to: Option<Timestamp>) -> StepEnd {
         let sync = &held.scheduled.sync;
         if !held.errand.is_unfinished {
-            return StepEnd { served_to, then: Then::Idle };
+            return StepEnd::of(served_to, Then::Idle);
         }
         match self.store.note(self.jobs.unfinished().await) {
             Ok(unfinished) if unfinished.contains(sync) => {
                 tracing::info!(%sync, "an interrupted plan goes on");
-                StepEnd { served_to, then: self.run(held, Task::Finish).await }
+                StepEnd::of(served_to, self.run(held, Task::Finish).await)
             }
-            Ok(_) => StepEnd { served_to, then: Then::Idle },
+            Ok(_) => StepEnd::of(served_to, Then::Idle),
             Err(error) => met(&error),
         }
     }
 
     async fn run(&self, held: &Held<'_>, task: Task) -> Then {
+        let end = self.run_job(held, task).await;
+        end.map_or(Then::Soon(Setback::Interrupted), |end| self.follows(&end))
+    }
+
+    /// None: the daemon drains, and nothing was begun.
+    async fn run_job(&self, held: &Held<'_>, task: Task) -> Option<JobEnd> {
         let sync = &held.scheduled.sync;
         if held.cancel.is_cancelled() {
-            return Then::Soon(Setback::Interrupted);
+            return None;
         }
         self.figures.run_began(sync);
         let job = AssertUnwindSafe(self.jobs.run(sync, task, held.cancel.clone())).catch_unwind();
@@ -177,7 +234,7 @@ impl Turns {
         });
         self.figures.job_ended(sync, &end);
         tell(sync, &end);
-        self.follows(&end)
+        Some(end)
     }
 
     fn follows(&self, end: &JobEnd) -> Then {
@@ -205,12 +262,12 @@ impl Turns {
         let mark = ScheduleMark { schedule: times.words.clone(), served_to };
         while !held.lost.is_cancelled() {
             match self.store.set_schedule_mark(&held.scheduled.sync, &mark, held.lease).await {
-                Ok(()) => return StepEnd { served_to: Some(served_to), then },
+                Ok(()) => return StepEnd::of(Some(served_to), then),
                 Err(StateError::LeaseLost { .. }) => break,
                 Err(_) => self.clock.sleep(MARK_RETRY).await,
             }
         }
-        StepEnd { served_to: None, then: Then::Soon(Setback::LeaseLost) }
+        StepEnd::of(None, Then::Soon(Setback::LeaseLost))
     }
 
     /// How far the sync is served; without a mark, or under another schedule's, it begins now.
@@ -243,6 +300,23 @@ impl Turns {
     }
 }
 
+/// Whether a run that ended by itself may end otherwise without anybody's doing. What a guard has stopped waits for a
+/// person, or for something new.
+fn may_pass(end: &JobEnd) -> bool {
+    match end {
+        JobEnd::Failed { .. } => true,
+        JobEnd::Ran(ran) => matches!(ran.run.state, RunState::Failed | RunState::Unbalanced),
+        JobEnd::Busy { .. } | JobEnd::Nothing => false,
+    }
+}
+
+/// Stands for a mark: it is only ever compared within one process.
+fn number_of(mark: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    mark.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What follows from an error of the store.
 fn met(error: &StateError) -> StepEnd {
     let then = match error {
@@ -250,7 +324,7 @@ fn met(error: &StateError) -> StepEnd {
         StateError::LeaseLost { .. } => Then::Soon(Setback::LeaseLost),
         _ => Then::Soon(Setback::StoreDown),
     };
-    StepEnd { served_to: None, then }
+    StepEnd::of(None, then)
 }
 
 fn tell(sync: &SyncName, end: &JobEnd) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::header::may_be_value;
+use convoke_formats::may_be_value;
 
 /// A file with a header that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,23 +4,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use convoke_core::source::{
-    Coverage, Discover, Discovery, Selection, Settling, Source, SourcePosition, SourceSchema, Split, SplitContent,
-    SplitOutcome, SplitResult,
+    Arrivals, Coverage, Discover, Discovery, Selection, Settling, Source, SourcePosition, SourceSchema, Split,
+    SplitContent, SplitOutcome, SplitResult,
 };
-use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
+use convoke_core::spec::{CsvDropSpec, DropMode, DropPlace, ObjectStoreConnection, ProcessedFiles};
 use convoke_core::{Clock, Origin, SourceError};
+use convoke_formats::{CsvFormat, Delimiter, Encoding, FileFormat};
 use futures::StreamExt;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
+use crate::arriving::arrivals;
+use crate::claims::{self, OthersClaims, Taker};
 use crate::columns::{FileColumns, all_columns, told_gaps};
-use crate::file::DroppedFile;
+use crate::file::{DroppedFile, Lot, Place};
 use crate::folder::Folder;
-use crate::header::Aliases;
-use crate::position::{Place, Position, SplitDetail};
-use crate::reader::{FileReader, schema_of};
+use crate::known::Known;
+use crate::local::LocalFolder;
+use crate::position::{Position, SplitDetail};
+use crate::reader::{DroppedReader, schema_of};
+use crate::remote::ObjectFolder;
 use crate::search::{Found, Search};
 use crate::selecting::select_files;
-use crate::settle::{self, Judged, judge};
+use crate::settle::{self, Judged, Rule, SecondLook, look, wait_for};
+use crate::storage::Storage;
 
 /// Items that wait between the reading thread and whoever takes them: a few megabytes at most.
 const ITEMS_IN_FLIGHT: usize = 4;
@@ -28,19 +35,53 @@ const ITEMS_IN_FLIGHT: usize = 4;
 /// A folder into which somebody drops CSV files.
 pub struct CsvDrop {
     spec: CsvDropSpec,
+    storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
+    taker: Option<Taker>,
     /// The columns of the files that the last discovery chose, until these are acknowledged. Which files those are
     /// depends on what was read before, and any other file's header may be another one.
     chosen: Mutex<Option<SourceSchema>>,
+    /// Renews the claim of a run for as long as it lasts.
+    renewing: Mutex<Option<Renewing>>,
+}
+
+/// Ends with the value that holds it.
+struct Renewing(AbortHandle);
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl CsvDrop {
-    /// A source over this folder; `clock` tells when a file has settled.
+    /// A source over this folder; `connection` is that of the spec, where files are dropped into an object store. `clock`
+    /// tells when a file has settled. Sends nothing.
     ///
     /// A value serves one run at a time: between a discovery and its acknowledgement, `describe` is about the files
     /// that were discovered.
-    pub fn new(spec: CsvDropSpec, clock: Arc<dyn Clock>) -> Self {
-        Self { spec, clock, chosen: Mutex::new(None) }
+    ///
+    /// # Errors
+    ///
+    /// A URL or a setting of the connection that no client can work with.
+    pub fn open(
+        spec: CsvDropSpec,
+        connection: Option<&ObjectStoreConnection>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SourceError> {
+        let storage: Arc<dyn Storage> = match &spec.place {
+            DropPlace::Folder { path } => Arc::new(LocalFolder::new(path.clone())),
+            DropPlace::Prefix { url, connection: name } => {
+                Arc::new(ObjectFolder::open(url, name.as_ref(), connection)?)
+            }
+        };
+        let (chosen, renewing) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self { spec, storage, clock, taker: None, chosen, renewing })
+    }
+
+    /// The same, for a taker of files that may not be the only one.
+    pub fn for_taker(self, taker: Taker) -> Self {
+        Self { taker: Some(taker), ..self }
     }
 
     fn chosen(&self) -> Option<SourceSchema> {
@@ -51,28 +92,61 @@ impl CsvDrop {
         *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = schema;
     }
 
-    fn folder(&self) -> Result<Folder, SourceError> {
-        Folder::of(&self.spec)
+    fn keep_renewing(&self, renewing: Option<Renewing>) {
+        *self.renewing.lock().unwrap_or_else(PoisonError::into_inner) = renewing;
     }
 
-    async fn judged(&self, folder: &Folder) -> Result<Judged, SourceError> {
-        judge(folder, self.spec.settle, self.clock.as_ref()).await
+    fn folder(&self) -> Result<Arc<Folder>, SourceError> {
+        Folder::of(&self.spec, Arc::clone(&self.storage)).map(Arc::new)
     }
 
-    fn reader(&self, file: &DroppedFile) -> Result<FileReader, SourceError> {
-        let delimiter = u8::try_from(self.spec.delimiter).ok().filter(u8::is_ascii).ok_or_else(|| {
-            SourceError::new(
-                Origin::User,
-                format!("`delimiter` must be one ASCII character, not `{}`", self.spec.delimiter),
-            )
-        })?;
-        Ok(FileReader {
-            path: file.path.clone(),
-            identity: file.identity,
-            delimiter,
-            aliases: Aliases::new(&self.spec.aliases),
-            max_malformed: self.spec.max_malformed,
-        })
+    /// Who has to claim files here. Where files are kept, everybody may read them.
+    fn taker(&self) -> Option<Taker> {
+        self.taker.clone().filter(|_| self.spec.processed == ProcessedFiles::Move)
+    }
+
+    /// Judges what lies in the folder; waits, at most for `settle`, for files that were written to lately.
+    async fn judged(&self, folder: &Arc<Folder>, known: &Arc<Known>) -> Result<Judged, SourceError> {
+        let settle = self.spec.settle;
+        let first = {
+            let (folder, known, now) = (Arc::clone(folder), Arc::clone(known), self.clock.now());
+            blocking(move || look(Rule { folder: &folder, settle, known: &known }, now)).await?
+        };
+        if !wait_for(&first, settle, self.clock.as_ref()).await {
+            return Ok(first.judged);
+        }
+        let second = SecondLook::after(first);
+        let (folder, known, now) = (Arc::clone(folder), Arc::clone(known), self.clock.now());
+        blocking(move || second.judge(Rule { folder: &folder, settle, known: &known }, now)).await
+    }
+
+    fn reader(&self, file: DroppedFile) -> Result<DroppedReader, SourceError> {
+        let format = FileFormat::Csv(self.format()?);
+        Ok(DroppedReader { storage: Arc::clone(&self.storage), file, format, max_malformed: self.spec.max_malformed })
+    }
+
+    fn format(&self) -> Result<CsvFormat, SourceError> {
+        let refused = |message| SourceError::new(Origin::User, message);
+        let delimiter = match self.spec.delimiter {
+            None => Delimiter::Detected,
+            Some(given) => {
+                let byte = u8::try_from(given).ok().filter(u8::is_ascii);
+                let byte =
+                    byte.ok_or_else(|| refused(format!("`delimiter` must be one ASCII character, not `{given}`")));
+                Delimiter::Is(byte?)
+            }
+        };
+        let encoding = match &self.spec.encoding {
+            None => Encoding::Detected,
+            Some(name) => {
+                let known = Encoding::named(name);
+                known.ok_or_else(|| {
+                    refused(format!("`encoding`: nobody knows `{name}`; write for example `windows-1252`"))
+                })?
+            }
+        };
+        let columns = Some(self.spec.columns.clone()).filter(|columns| !columns.is_empty());
+        Ok(CsvFormat { delimiter, encoding, columns, aliases: self.spec.aliases.clone() })
     }
 
     fn coverage(&self) -> Coverage {
@@ -82,18 +156,8 @@ impl CsvDrop {
         }
     }
 
-    fn reader_of(&self, split: &Split) -> Result<FileReader, SourceError> {
-        let detail = SplitDetail::of(split)?;
-        let parent = match detail.place {
-            Place::Folder => self.spec.path.clone(),
-            Place::Processed => self.folder()?.processed(),
-        };
-        let path = parent.join(&detail.file);
-        self.reader(&DroppedFile { name: detail.file, path, identity: detail.identity })
-    }
-
     fn nothing_there(&self, notices: &[String]) -> SourceError {
-        let (pattern, folder) = (&self.spec.pattern, self.spec.path.display());
+        let (pattern, folder) = (&self.spec.pattern, self.storage.shown_folder());
         let notices: String = notices.iter().map(|notice| format!("; {notice}")).collect();
         SourceError::new(Origin::User, format!("no file matching `{pattern}` in `{folder}` to read; drop one{notices}"))
     }
@@ -102,8 +166,11 @@ impl CsvDrop {
     /// read has none; `read` tells why.
     async fn schema_of_splits(&self, splits: &[Split]) -> Result<Option<(SourceSchema, Option<String>)>, SourceError> {
         let Some(newest) = splits.last() else { return Ok(None) };
-        let newest_path = self.reader_of(newest)?.path;
-        let readers = splits.iter().rev().map(|split| Ok((split.name.clone(), self.reader_of(split)?)));
+        let newest = SplitDetail::of(newest)?.dropped();
+        let readers = splits.iter().rev().map(|split| {
+            let reader = self.reader(SplitDetail::of(split)?.dropped())?;
+            Ok((split.name.clone(), reader))
+        });
         let readers = readers.collect::<Result<Vec<_>, SourceError>>()?;
         let files = blocking(move || {
             let mut files = Vec::with_capacity(readers.len());
@@ -113,20 +180,21 @@ impl CsvDrop {
             Ok(files)
         })
         .await?;
+        let newest = self.storage.shown(newest.place, &newest.name);
         let origin = match splits.len() {
-            1 => newest_path.display().to_string(),
-            count => format!("{} and {} more files", newest_path.display(), count - 1),
+            1 => newest,
+            count => format!("{newest} and {} more files", count - 1),
         };
         Ok(Some((SourceSchema { schema: schema_of(&all_columns(&files)), origin }, told_gaps(&files))))
     }
 
     /// The header of the newest of these files that has one, or else why the newest has none. `files` oldest first.
-    async fn newest_header(&self, files: &[DroppedFile]) -> Result<Option<SourceSchema>, SourceError> {
-        let readers = files.iter().rev().map(|file| self.reader(file)).collect::<Result<Vec<_>, _>>()?;
+    async fn newest_header(&self, files: Vec<DroppedFile>) -> Result<Option<SourceSchema>, SourceError> {
+        let readers = files.into_iter().rev().map(|file| self.reader(file)).collect::<Result<Vec<_>, _>>()?;
         blocking(move || {
             let mut first_broken = None;
             for reader in readers {
-                let origin = reader.path.display().to_string();
+                let origin = reader.shown();
                 match reader.columns()? {
                     Ok(columns) => return Ok(Some(SourceSchema { schema: schema_of(&columns), origin })),
                     Err(reason) => {
@@ -147,26 +215,42 @@ impl Source for CsvDrop {
             return Ok(chosen);
         }
         let folder = self.folder()?;
-        let judged = self.judged(&folder).await?;
-        let mut files = folder.list_processed()?;
-        files.extend(judged.settled);
-        self.newest_header(&files).await?.ok_or_else(|| self.nothing_there(&judged.notices))
+        let judged = self.judged(&folder, &Arc::default()).await?;
+        let mut files = blocking(move || folder.list_processed()).await?;
+        files.extend(judged.settled.into_iter().flat_map(|lot| lot.files));
+        self.newest_header(files).await?.ok_or_else(|| self.nothing_there(&judged.notices))
     }
 
     async fn settling(&self) -> Result<Option<Settling>, SourceError> {
-        settle::settling(&self.folder()?, self.spec.settle, self.clock.now())
+        let (folder, settle, now) = (self.folder()?, self.spec.settle, self.clock.now());
+        blocking(move || settle::settling(Rule { folder: &folder, settle, known: &Known::default() }, now)).await
+    }
+
+    async fn arrivals(&self, stored: Option<&SourcePosition>) -> Result<Option<Arrivals>, SourceError> {
+        let (folder, settle, now) = (self.folder()?, self.spec.settle, self.clock.now());
+        let position = stored.map(Position::parse).transpose()?.unwrap_or_default();
+        let (mode, taker) = (self.spec.drop_mode, self.taker());
+        blocking(move || {
+            let known = Known::of(&position);
+            let rule = Rule { folder: &folder, settle, known: &known };
+            arrivals(rule, (&position, mode), taker.as_ref(), now).map(Some)
+        })
+        .await
     }
 
     async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError> {
         self.choose(None);
         let folder = self.folder()?;
-        let known = request.stored.map(Position::parse).transpose()?.unwrap_or_default();
-        let is_first = known.files.is_empty();
-        let judged = self.judged(&folder).await?;
-        let (mode, reread) = (self.spec.drop_mode, request.reread);
-        let search = Search::new(folder, known, judged.notices);
-        let found = blocking(move || search.run(mode, judged.settled, reread)).await?;
-        let Found { splits, settled, mut notices } = found;
+        let position = request.stored.map(Position::parse).transpose()?.unwrap_or_default();
+        let is_first = position.is_empty();
+        let known = Arc::new(Known::of(&position));
+        let judged = self.judged(&folder, &known).await?;
+        let (mode, reread, taker, now) = (self.spec.drop_mode, request.reread, self.taker(), self.clock.now());
+        let found = blocking(move || {
+            let Judged { settled, notices } = leave_claimed(&folder, judged, mode, taker.as_ref(), now)?;
+            Search::new(&folder, &position, &known, notices).run(mode, settled, reread)
+        });
+        let Found { splits, settled, mut notices } = found.await?;
         if is_first && splits.is_empty() {
             return Err(self.nothing_there(&notices));
         }
@@ -180,11 +264,11 @@ impl Source for CsvDrop {
     async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError> {
         self.choose(None);
         let folder = self.folder()?;
-        let Judged { settled, mut notices } = self.judged(&folder).await?;
+        let Judged { settled, mut notices } = self.judged(&folder, &Arc::default()).await?;
         let (mode, selection) = (self.spec.drop_mode, selection.clone());
         let splits = blocking(move || select_files(&folder, settled, mode, &selection)).await?;
         if splits.is_empty() {
-            notices.push(format!("no file in `{}` is of the kind that was asked for", self.spec.path.display()));
+            notices.push(format!("no file in `{}` is of the kind that was asked for", self.storage.shown_folder()));
         }
         if let Some((schema, gaps)) = self.schema_of_splits(&splits).await? {
             notices.extend(gaps);
@@ -195,7 +279,7 @@ impl Source for CsvDrop {
     }
 
     async fn read(&self, split: &Split) -> Result<SplitContent, SourceError> {
-        let reader = self.reader_of(split)?;
+        let reader = self.reader(SplitDetail::of(split)?.dropped())?;
         let (sender, mut receiver) = mpsc::channel(ITEMS_IN_FLIGHT);
         // The thread ends by itself: at the end of the file, or when the stream is dropped.
         tokio::task::spawn_blocking(move || reader.run(&sender));
@@ -210,35 +294,91 @@ impl Source for CsvDrop {
     }
 
     async fn can_acknowledge(&self, splits: &[Split]) -> Result<(), SourceError> {
-        let details = splits.iter().map(SplitDetail::of).collect::<Result<Vec<_>, _>>()?;
-        let moves = self.spec.processed == ProcessedFiles::Move;
-        if !moves || details.iter().all(|detail| detail.place == Place::Processed) {
+        let files = dropped_files(splits.iter())?;
+        if self.spec.processed != ProcessedFiles::Move || files.is_empty() {
             return Ok(());
         }
-        let folder = self.folder()?;
-        blocking(move || folder.can_move_processed()).await
+        let storage = Arc::clone(&self.storage);
+        blocking(move || storage.can_move_processed()).await
+    }
+
+    async fn claim(&self, splits: &[Split]) -> Result<(), SourceError> {
+        let files = dropped_files(splits.iter())?;
+        let Some(taker) = self.taker().filter(|_| !files.is_empty()) else { return Ok(()) };
+        let (folder, now, claiming) = (self.folder()?, self.clock.now(), taker.clone());
+        blocking(move || claims::claim(&folder, &claiming, &files, now)).await?;
+        let (storage, clock) = (Arc::clone(&self.storage), Arc::clone(&self.clock));
+        let renewing = tokio::spawn(async move {
+            loop {
+                clock.sleep(claims::RENEWED_EVERY).await;
+                let (storage, taker, now) = (Arc::clone(&storage), taker.clone(), clock.now());
+                // What fails now is tried again, long before the claim ends.
+                let _ = blocking(move || claims::renew(storage.as_ref(), &taker, now)).await;
+            }
+        });
+        self.keep_renewing(Some(Renewing(renewing.abort_handle())));
+        Ok(())
     }
 
     async fn acknowledge(&self, outcomes: &[SplitOutcome]) -> Result<(), SourceError> {
         self.choose(None);
+        self.keep_renewing(None);
         let folder = self.folder()?;
-        let (outcomes, processed) = (outcomes.to_vec(), self.spec.processed);
+        let (outcomes, processed, taker) = (outcomes.to_vec(), self.spec.processed, self.taker());
         blocking(move || {
             for outcome in &outcomes {
-                let detail = SplitDetail::of(&outcome.split)?;
+                let SplitDetail { place, file, identity, .. } = SplitDetail::of(&outcome.split)?;
                 match &outcome.result {
-                    _ if detail.place == Place::Processed => {}
+                    _ if place != Place::Folder => {}
                     SplitResult::Read { .. } if processed == ProcessedFiles::Move => {
-                        folder.move_processed(&detail.file, &detail.identity)?;
+                        folder.move_processed(&file, &identity)?;
                     }
                     SplitResult::Read { .. } => {}
-                    SplitResult::Broken { reason } => folder.move_broken(&detail.file, &detail.identity, reason)?,
+                    SplitResult::Broken { reason } => folder.move_broken(&file, &identity, reason)?,
                 }
             }
-            folder.move_orphaned_markers()
+            folder.move_what_is_left()?;
+            taker.map_or(Ok(()), |taker| claims::release(folder.storage.as_ref(), &taker))
         })
         .await
     }
+}
+
+/// The files of these splits that lie in the drop folder itself.
+fn dropped_files<'s>(splits: impl Iterator<Item = &'s Split>) -> Result<Vec<DroppedFile>, SourceError> {
+    let files = splits.map(|split| SplitDetail::of(split).map(|detail| detail.dropped()));
+    let files = files.filter(|file| file.as_ref().map_or(true, |file| file.place == Place::Folder));
+    files.collect()
+}
+
+/// Leaves what others have claimed to them. Of snapshots, what is older than such a one is no truth either.
+pub(crate) fn leave_claimed(
+    folder: &Folder,
+    judged: Judged,
+    mode: DropMode,
+    taker: Option<&Taker>,
+    now: convoke_core::Timestamp,
+) -> Result<Judged, SourceError> {
+    let Some(taker) = taker else { return Ok(judged) };
+    let others = OthersClaims::of(folder.storage.as_ref(), taker, now)?;
+    let Judged { settled, mut notices } = judged;
+    let mut left: Vec<Lot> = Vec::with_capacity(settled.len());
+    for mut lot in settled {
+        let is_whole = lot.files.len();
+        lot.files.retain(|file| match others.owner_of(file) {
+            Some(owner) => {
+                notices.push(claims::told(folder, &file.name, owner));
+                false
+            }
+            None => true,
+        });
+        if mode == DropMode::Snapshot && lot.files.len() < is_whole {
+            left.clear();
+        } else if !lot.files.is_empty() {
+            left.push(lot);
+        }
+    }
+    Ok(Judged { settled: left, notices })
 }
 
 /// Runs file work off the async threads.

@@ -1,231 +1,310 @@
-//! The folder on disk: listing it, and moving files out of it.
+//! The drop folder: which of its files count, and how they are put away.
 
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::sync::Arc;
 
 use convoke_core::spec::CsvDropSpec;
 use convoke_core::{Origin, SourceError};
 use glob::Pattern;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
-use rustix::io::Errno;
 
-use crate::file::{DroppedFile, Identity};
+use crate::file::{DroppedFile, Identity, Lot, LotName, Place};
+use crate::manifest::{self, Listed};
 use crate::marker::{Marked, Markers};
-use crate::moving::{REASON_ENDING, cannot, move_to_free_name, without_number};
+use crate::moving::{REASON_ENDING, move_to_free_name, without_number};
+use crate::storage::{Storage, cannot_read};
 
-const PROCESSED: &str = "processed";
-const QUARANTINE: &str = "quarantine";
 /// Endings that upload tools give to files that are not complete yet.
 const TEMPORARY_ENDINGS: &[&str] = &[".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~"];
+/// Endings of files that are compressed: what a pattern says of a name holds for the name with one of these, too.
+const COMPRESSED_ENDINGS: &[&str] = &[".gz", ".zst", ".zip"];
 
 /// The drop folder with its two subfolders.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
-    path: PathBuf,
+    pub(crate) storage: Arc<dyn Storage>,
     pattern: Pattern,
     markers: Markers,
+    manifests: Option<Pattern>,
+}
+
+/// What lies in the drop folder itself.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Oldest first.
+    pub(crate) files: Vec<DroppedFile>,
+    markers: HashMap<String, DroppedFile>,
+    /// Oldest first.
+    pub(crate) manifests: Vec<DroppedFile>,
 }
 
 impl Folder {
-    pub(crate) fn of(spec: &CsvDropSpec) -> Result<Self, SourceError> {
-        let pattern = Pattern::new(&spec.pattern).map_err(|error| {
-            let message = format!("`{}` is no file name pattern; write for example `*.csv`", spec.pattern);
-            SourceError::new(Origin::User, message).caused_by(error)
-        })?;
-        Ok(Self { path: spec.path.clone(), pattern, markers: Markers::new(spec.done_suffix.clone()) })
-    }
-
-    pub(crate) fn processed(&self) -> PathBuf {
-        self.path.join(PROCESSED)
-    }
-
-    /// Lists the files in the folder itself that match, oldest first.
-    pub(crate) fn list(&self) -> Result<Vec<DroppedFile>, SourceError> {
-        self.list_here(|name| self.admits(name))
-    }
-
-    fn list_here(&self, counts: impl Fn(&str) -> bool) -> Result<Vec<DroppedFile>, SourceError> {
-        list_in(&self.path, counts).map_err(|error| {
-            let folder = self.path.display();
-            let remedy = match error.kind() {
-                ErrorKind::NotFound => "create it, or correct `path`",
-                ErrorKind::PermissionDenied => "give this user the right to read it",
-                _ => "check `path`",
-            };
-            SourceError::new(Origin::User, format!("cannot list the drop folder `{folder}`; {remedy}")).caused_by(error)
+    pub(crate) fn of(spec: &CsvDropSpec, storage: Arc<dyn Storage>) -> Result<Self, SourceError> {
+        Ok(Self {
+            storage,
+            pattern: pattern(&spec.pattern)?,
+            markers: Markers::new(spec.done_suffix.clone()),
+            manifests: spec.manifest.as_deref().map(pattern).transpose()?,
         })
     }
 
-    /// Lists what was moved to `processed/`, oldest first; nothing if there is no such folder.
-    pub(crate) fn list_processed(&self) -> Result<Vec<DroppedFile>, SourceError> {
-        self.list_below(PROCESSED)
-    }
-
-    /// Lists what was moved to `quarantine/`, oldest first; nothing if there is no such folder.
-    pub(crate) fn list_quarantined(&self) -> Result<Vec<DroppedFile>, SourceError> {
-        self.list_below(QUARANTINE)
-    }
-
-    fn list_below(&self, subfolder: &str) -> Result<Vec<DroppedFile>, SourceError> {
-        let path = self.path.join(subfolder);
-        let was_dropped_here =
-            |name: &str| !name.ends_with(REASON_ENDING) && (self.admits(name) || self.admits(&without_number(name)));
-        match list_in(&path, was_dropped_here) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(cannot("list", &path, error)),
-            Ok(files) => Ok(files),
+    /// Lists the drop folder itself.
+    pub(crate) fn contents(&self) -> Result<Contents, SourceError> {
+        let listed = self.storage.list(Place::Folder, &|name| self.admits(name) || self.is_beside(name))?;
+        let mut contents = Contents::default();
+        for file in oldest_first(listed) {
+            if self.is_manifest(&file.name) {
+                contents.manifests.push(file);
+            } else if self.markers.file_of(&file.name).is_some() {
+                contents.markers.insert(file.name.clone(), file);
+            } else {
+                contents.files.push(file);
+            }
         }
+        Ok(contents)
+    }
+
+    /// Lists what was moved to one of the subfolders, oldest first.
+    pub(crate) fn list_moved(&self, place: Place) -> Result<Vec<DroppedFile>, SourceError> {
+        let counts = |name: &str| self.admits(name) || self.is_manifest(name);
+        let listed = self
+            .storage
+            .list(place, &|name| !name.ends_with(REASON_ENDING) && (counts(name) || counts(&without_number(name))));
+        Ok(oldest_first(listed?))
+    }
+
+    /// Lists the files that were moved to `processed/`, oldest first.
+    pub(crate) fn list_processed(&self) -> Result<Vec<DroppedFile>, SourceError> {
+        let mut files = self.list_moved(Place::Processed)?;
+        files.retain(|file| !self.is_manifest(&file.name));
+        Ok(files)
+    }
+
+    /// What was moved to `quarantine/` last, with when it was dropped.
+    pub(crate) fn newest_quarantined(&self) -> Result<Option<LotName>, SourceError> {
+        let Some(file) = self.list_moved(Place::Quarantine)?.pop() else { return Ok(None) };
+        Ok(Some(LotName { written_ns: self.storage.written_ns(&file)?, name: file.name }))
+    }
+
+    /// The newest lot that was moved to `processed/`.
+    pub(crate) fn newest_processed(&self) -> Result<Option<Lot>, SourceError> {
+        let mut moved = self.list_moved(Place::Processed)?;
+        if !self.uses_manifests() {
+            return Ok(moved.pop().map(Lot::of_one));
+        }
+        let Some(manifest) = moved.iter().rfind(|file| self.is_manifest(&file.name)) else { return Ok(None) };
+        let listed = self.read_manifest(manifest)?.unwrap_or_default();
+        let found = MovedFiles::of(self)?;
+        let files = listed.iter().filter_map(|listed| found.since(&listed.name, i64::MIN));
+        let files = files.filter(|file| file.place == Place::Processed).cloned().collect();
+        Ok(Some(Lot { name: LotName::of(manifest), files }))
     }
 
     fn admits(&self, name: &str) -> bool {
         let is_temporary = name.starts_with(['.', '~']) || TEMPORARY_ENDINGS.iter().any(|end| name.ends_with(end));
-        let is_marker = self.markers.file_of(name).is_some();
-        !is_temporary && !is_marker && self.pattern.matches(name)
+        !is_temporary && !self.is_beside(name) && self.matches(name)
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let uncompressed = COMPRESSED_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
+        // Whoever zips `people.csv` often calls it `people.zip`.
+        let zipped = name.strip_suffix(".zip").filter(|stem| !stem.contains('.')).map(|stem| format!("{stem}.csv"));
+        let names = [Some(name), uncompressed, zipped.as_deref()];
+        names.into_iter().flatten().any(|name| self.pattern.matches(name))
+    }
+
+    /// Whether a file of this name says something of others.
+    fn is_beside(&self, name: &str) -> bool {
+        self.markers.file_of(name).is_some() || self.is_manifest(name)
+    }
+
+    fn is_manifest(&self, name: &str) -> bool {
+        self.manifests.as_ref().is_some_and(|pattern| pattern.matches(name))
+    }
+
+    pub(crate) fn uses_manifests(&self) -> bool {
+        self.manifests.is_some()
     }
 
     /// How the file stands with its marker.
-    pub(crate) fn marked(&self, file: &DroppedFile) -> Marked {
-        self.markers.state_of(file)
+    pub(crate) fn marked(&self, contents: &Contents, file: &DroppedFile) -> Marked {
+        let Some(marker) = self.markers.name_for(&file.name) else { return Marked::NotUsed };
+        Marked::by(contents.markers.get(&marker).map(|marker| &marker.identity), file)
     }
 
-    /// Tells why no file can be moved to `processed/`, as far as the rights tell it.
-    pub(crate) fn can_move_processed(&self) -> Result<(), SourceError> {
-        let processed = self.processed();
-        let left = match fs::metadata(&processed) {
-            // It is made when the first file is moved.
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(not_writable(&processed, &processed, error)),
-            Ok(found) if !found.is_dir() => {
-                return Err(not_writable(&processed, &processed, ErrorKind::NotADirectory.into()));
-            }
-            Ok(_) => Some(&processed),
-        };
-        for folder in [Some(&self.path), left].into_iter().flatten() {
-            let may_write = accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
-            // A system that cannot tell finds out by moving; some filters of system calls say so with EPERM.
-            if let Err(errno @ (Errno::ACCESS | Errno::ROFS)) = may_write {
-                return Err(not_writable(folder, &processed, errno.into()));
-            }
+    /// What a manifest lists; the inner error says why it cannot be read.
+    pub(crate) fn read_manifest(&self, file: &DroppedFile) -> Result<Result<Vec<Listed>, String>, SourceError> {
+        if file.identity.size > manifest::LONGEST {
+            return Ok(Err("it is too long for a manifest; does `manifest` match other files too?".to_owned()));
         }
-        Ok(())
+        let mut bytes = Vec::new();
+        let read = self.storage.open(file)?.take(manifest::LONGEST).read_to_end(&mut bytes);
+        read.map_err(|error| cannot_read(&self.shown(file), error))?;
+        Ok(manifest::parse(&bytes))
+    }
+
+    pub(crate) fn shown(&self, file: &DroppedFile) -> String {
+        self.storage.shown(file.place, &file.name)
     }
 
     /// Moves a file whose records are settled to `processed/`, if it still is the one that was read.
     pub(crate) fn move_processed(&self, name: &str, read: &Identity) -> Result<(), SourceError> {
-        let Some(path) = self.still_there(name, read) else { return Ok(()) };
-        self.move_out(&path, name, &self.processed(), None)
+        self.move_out(name, read, Place::Processed, None)
     }
 
     /// Moves a file that cannot be used to `quarantine/`, with the reason beside it.
     pub(crate) fn move_broken(&self, name: &str, read: &Identity, reason: &str) -> Result<(), SourceError> {
-        let Some(path) = self.still_there(name, read) else { return Ok(()) };
-        self.move_out(&path, name, &self.path.join(QUARANTINE), Some(reason))
+        self.move_out(name, read, Place::Quarantine, Some(reason))
     }
 
-    /// `None` if the file was moved already, or another one stands in its place.
-    fn still_there(&self, name: &str, read: &Identity) -> Option<PathBuf> {
-        let path = self.path.join(name);
-        read.is_moved(&identity_of(&path)?).then_some(path)
-    }
-
-    fn move_out(&self, path: &Path, name: &str, target: &Path, reason: Option<&str>) -> Result<(), SourceError> {
-        fs::create_dir_all(target).map_err(|error| cannot("create", target, error))?;
-        let marker = self.markers.beside(path);
-        let marked = marker.as_deref().and_then(identity_of);
+    fn move_out(&self, name: &str, read: &Identity, place: Place, reason: Option<&str>) -> Result<(), SourceError> {
+        let storage = self.storage.as_ref();
+        // It was moved already, or another one stands in its place.
+        let Some(identity) = storage.look(Place::Folder, name)?.filter(|found| read.is_moved(found)) else {
+            return Ok(());
+        };
+        let file = DroppedFile { place: Place::Folder, name: name.to_owned(), identity };
+        let marker = self.markers.name_for(name);
+        let marked = match &marker {
+            Some(marker) => storage.look(Place::Folder, marker)?,
+            None => None,
+        };
         // The file goes first: one that had lost its marker to a crash in between would wait for it for ever. A marker
         // that has lost its file does no harm, because it is older than the next file of this name.
-        let moved = move_to_free_name(path, name, target, reason)?;
-        match marker {
-            // Another one in its place is meant for a file that is yet to be read.
-            Some(marker) if marked.is_some() && identity_of(&marker) == marked => {
-                move_to_free_name(&marker, &self.markers.name_for(&moved), target, None).map(drop)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Moves markers along whose files were moved just before a crash.
-    pub(crate) fn move_orphaned_markers(&self) -> Result<(), SourceError> {
-        for marker in self.orphaned_markers()? {
-            let Some(file) = self.markers.file_of(&marker.name) else { continue };
-            let mut moved = self.list_processed()?;
-            moved.extend(self.list_quarantined()?);
-            // A move changes `changed_ns`: a marker that was written later is meant for a file that is yet to come.
-            moved.retain(|moved| {
-                let has_name = moved.name == file || without_number(&moved.name) == file;
-                has_name && moved.identity.changed_ns >= marker.identity.modified_ns
-            });
-            let Some(moved) = moved.iter().max_by_key(|moved| moved.identity.changed_ns) else { continue };
-            let target = moved.path.parent().unwrap_or(&self.path);
-            move_to_free_name(&marker.path, &self.markers.name_for(&moved.name), target, None)?;
+        let Some(moved) = move_to_free_name(storage, &file, name, place, reason)? else { return Ok(()) };
+        let (Some(marker), Some(identity), Some(target)) = (marker, marked, self.markers.name_for(&moved)) else {
+            return Ok(());
+        };
+        // Another one in its place is meant for a file that is yet to be read.
+        if storage.look(Place::Folder, &marker)?.as_ref() == Some(&identity) {
+            let marker = DroppedFile { place: Place::Folder, name: marker, identity };
+            move_to_free_name(storage, &marker, &target, place, None)?;
         }
         Ok(())
     }
 
-    /// Markers beside which no file lies.
-    fn orphaned_markers(&self) -> Result<Vec<DroppedFile>, SourceError> {
-        self.list_here(|name| {
+    /// Moves markers and manifests along whose files were moved, now or just before a crash.
+    pub(crate) fn move_what_is_left(&self) -> Result<(), SourceError> {
+        let contents = self.contents()?;
+        let names: HashSet<&str> = contents.files.iter().map(|file| file.name.as_str()).collect();
+        let is_orphan = |name: &str| {
             let marked = self.markers.file_of(name);
-            marked.is_some_and(|file| self.admits(file) && !self.path.join(file).exists())
-        })
-    }
-}
-
-/// `folder` is the one that keeps files from being moved to `processed`.
-fn not_writable(folder: &Path, processed: &Path, error: io::Error) -> SourceError {
-    let remedy = match error.kind() {
-        ErrorKind::NotADirectory => "move away the file that stands in its place",
-        ErrorKind::PermissionDenied => "give this user the right to write it",
-        ErrorKind::ReadOnlyFilesystem => "its file system is read-only",
-        _ => "check the disk",
-    };
-    let message = format!(
-        "files that were read are to be moved to `{}`, but nothing can be written in `{}`; {remedy}, or set `processed: keep`",
-        processed.display(),
-        folder.display()
-    );
-    SourceError::new(Origin::External, message).caused_by(error)
-}
-
-fn identity_of(path: &Path) -> Option<Identity> {
-    fs::metadata(path).ok().map(|metadata| Identity::of(&metadata))
-}
-
-fn list_in(folder: &Path, counts: impl Fn(&str) -> bool) -> io::Result<Vec<DroppedFile>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // A name that is not Unicode cannot match the pattern.
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if !counts(&name) {
-            continue;
+            marked.is_some_and(|file| self.admits(file) && !names.contains(file))
+        };
+        let mut orphans: Vec<_> = contents.markers.values().filter(|marker| is_orphan(&marker.name)).collect();
+        orphans.sort_by(|one, other| one.name.cmp(&other.name));
+        if orphans.is_empty() && contents.manifests.is_empty() {
+            return Ok(());
         }
-        let path = entry.path();
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => {
-                files.push(DroppedFile { name, path, identity: Identity::of(&metadata) });
+        let moved = MovedFiles::of(self)?;
+        for marker in orphans {
+            let Some(file) = self.markers.file_of(&marker.name) else { continue };
+            // A marker that was written after the move is meant for a file that is yet to come.
+            let Some(moved) = moved.since(file, marker.identity.modified_ns) else { continue };
+            let Some(target) = self.markers.name_for(&moved.name) else { continue };
+            move_to_free_name(self.storage.as_ref(), marker, &target, moved.place, None)?;
+        }
+        for manifest in &contents.manifests {
+            if let Some(place) = self.place_of_done(manifest, &names, &moved)? {
+                let reason = (place == Place::Quarantine).then_some("a file that it lists cannot be used");
+                move_to_free_name(self.storage.as_ref(), manifest, &manifest.name, place, reason)?;
             }
-            Ok(_) => {}
-            // The file went away between the listing and the look at it.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
         }
+        Ok(())
     }
+
+    /// Where a manifest goes whose files have all been moved; none if some have not. With a file in quarantine it goes
+    /// there, and says of older ones that they are not the truth again.
+    fn place_of_done(
+        &self,
+        manifest: &DroppedFile,
+        names: &HashSet<&str>,
+        moved: &MovedFiles,
+    ) -> Result<Option<Place>, SourceError> {
+        let Ok(listed) = self.read_manifest(manifest)? else { return Ok(None) };
+        let mut place = Place::Processed;
+        for Listed { name, .. } in &listed {
+            let moved = moved.since(name, written_last(manifest)).filter(|_| !names.contains(name.as_str()));
+            let Some(file) = moved else { return Ok(None) };
+            place = place.max(file.place);
+        }
+        Ok(Some(place))
+    }
+}
+
+/// When the last was done to a file.
+pub(crate) fn written_last(file: &DroppedFile) -> i64 {
+    file.identity.modified_ns.max(file.identity.changed_ns)
+}
+
+/// What was moved to the subfolders, by the names under which the files were dropped.
+#[derive(Default)]
+pub(crate) struct MovedFiles(HashMap<String, Vec<DroppedFile>>);
+
+impl MovedFiles {
+    pub(crate) fn of(folder: &Folder) -> Result<Self, SourceError> {
+        let mut by_name: HashMap<String, Vec<DroppedFile>> = HashMap::new();
+        for place in [Place::Processed, Place::Quarantine] {
+            for file in folder.list_moved(place)? {
+                let dropped_as = without_number(&file.name);
+                if dropped_as != file.name {
+                    by_name.entry(dropped_as).or_default().push(file.clone());
+                }
+                by_name.entry(file.name.clone()).or_default().push(file);
+            }
+        }
+        Ok(Self(by_name))
+    }
+
+    /// The last file of this name that was moved at this moment or later: a move changes `changed_ns`.
+    pub(crate) fn since(&self, name: &str, moment_ns: i64) -> Option<&DroppedFile> {
+        let moved = self.0.get(name)?.iter().filter(|moved| moved.identity.changed_ns >= moment_ns);
+        moved.max_by_key(|moved| moved.identity.changed_ns)
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern, SourceError> {
+    Pattern::new(text).map_err(|error| {
+        let message = format!("`{text}` is no file name pattern; write for example `*.csv`");
+        SourceError::new(Origin::User, message).caused_by(error)
+    })
+}
+
+fn oldest_first(mut files: Vec<DroppedFile>) -> Vec<DroppedFile> {
     files.sort_by(|one, other| one.age_order().cmp(&other.age_order()));
-    Ok(files)
+    files
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::LocalFolder;
+
+    fn folder(pattern: &str) -> Folder {
+        Folder {
+            storage: Arc::new(LocalFolder::new(std::path::PathBuf::new())),
+            pattern: Pattern::new(pattern).unwrap(),
+            markers: Markers::new(Some(".done".to_owned())),
+            manifests: Some(Pattern::new("*.manifest").unwrap()),
+        }
+    }
 
     #[test]
-    fn hidden_temporary_and_marker_files_do_not_count() {
-        let markers = Markers::new(Some(".done".to_owned()));
-        let folder = Folder { path: PathBuf::new(), pattern: Pattern::new("*").unwrap(), markers };
+    fn hidden_temporary_and_marker_files_and_manifests_do_not_count() {
+        let folder = folder("*");
         assert!(folder.admits("a.csv"));
-        for name in [".a.csv", "~a.csv", "a.csv.part", "a.csv.tmp", "a.csv~", "a.csv.done"] {
+        for name in [".a.csv", "~a.csv", "a.csv.part", "a.csv.tmp", "a.csv~", "a.csv.done", "a.manifest"] {
+            assert!(!folder.admits(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_admits_what_is_compressed_too() {
+        let folder = folder("people-*.csv");
+        for name in ["people-1.csv", "people-1.csv.gz", "people-1.csv.zst", "people-1.csv.zip", "people-1.zip"] {
+            assert!(folder.admits(name), "{name}");
+        }
+        for name in ["people-1.txt", "people-1.txt.gz", "companies.zip", "people-1.csv.gz.part"] {
             assert!(!folder.admits(name), "{name}");
         }
     }

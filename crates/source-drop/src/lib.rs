@@ -1,30 +1,42 @@
-//! The CSV drop folder as a source.
+//! The drop folder as a source: a folder of this machine, or a prefix in an object store.
 //!
-//! Somebody drops files into a folder. A file counts once it is settled: its size and times have not moved for a
-//! while, or a marker that is not older lies beside it. In snapshot mode the newest file is the whole truth, and what
-//! was dropped before it never is again, also if it turns out broken; in append mode each file adds. What an added
-//! file *is* is decided by its contents (BLAKE3), so a file added twice is read once. Files are ordered by the time
-//! they were last written to, which a copy can keep; times that a change of name or rights moves would reorder them.
+//! Somebody drops files. A file counts once it is settled: its size and times have not moved for a while, a marker that
+//! is not older lies beside it, or a manifest lists it and all that is listed lies there as it says. In snapshot mode the
+//! newest file, or all files of the newest manifest, are the whole truth, and what was dropped before never is again, also
+//! if it turns out broken; in append mode each file adds. What an added file *is* is decided by its contents (BLAKE3), so
+//! a file added twice is read once, whatever its name. Files are ordered by the time they were last written to, which a
+//! copy can keep; times that a change of name or rights moves would reorder them.
 //!
-//! Promises: nothing moves before [`acknowledge`](convoke_core::source::Source::acknowledge); a move never
-//! overwrites; a record that does not have the header's fields is told with its line and never repaired; a file
-//! that changed while it was read yields an error, not records; a message never shows a cell.
+//! Promises: nothing moves before [`acknowledge`](convoke_core::source::Source::acknowledge), and nothing is written before
+//! [`claim`](convoke_core::source::Source::claim); of several that would take one file, one does; a move never
+//! overwrites; a record that does not have the header's fields is told with its line and never repaired; a file that
+//! changed while it was read yields an error, not records; a message never shows a cell.
 //!
-//! Every column is text; a cell without characters is NULL. Left out: other encodings than UTF-8, and folders on
-//! object stores.
+//! Every column is text; a cell without characters is NULL. What the bytes of a file say is for `convoke-formats`.
 
+mod arriving;
+mod attic;
+mod claims;
 mod columns;
 mod drop_folder;
+mod earlier;
 mod file;
 mod folder;
-mod header;
+mod known;
+mod listed;
+mod local;
+mod manifest;
 mod marker;
 mod moving;
 mod position;
 mod reader;
-mod records;
+mod remote;
 mod search;
 mod selecting;
 mod settle;
+mod storage;
+mod watching;
 
+pub use claims::Taker;
 pub use drop_folder::CsvDrop;
+pub use watching::changes;

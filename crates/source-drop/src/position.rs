@@ -1,11 +1,17 @@
 //! What the source remembers between runs, and what a split carries.
 
+use std::collections::HashSet;
+
 use convoke_core::source::{SourcePosition, Split, SplitOutcome, SplitResult};
 use convoke_core::spec::DropMode;
 use convoke_core::{Origin, SourceError};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{DroppedFile, Identity};
+use crate::earlier::{Earlier, prefix};
+use crate::file::{DroppedFile, Identity, LotName, Place};
+
+/// Files that are remembered with all that is known of them; of those before, only what tells them again is kept.
+pub(crate) const WHOLE: usize = 1_000;
 
 /// A settled file: enough to recognise it, and to find it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,15 +21,21 @@ pub(crate) struct SettledFile {
     pub(crate) identity: Identity,
 }
 
-/// The files whose records are in the audience: the last one in snapshot mode, all of them in append mode.
+/// The files whose records are in the audience: the last lot in snapshot mode, all of them in append mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
+    /// Those before `files`, in the order in which they were read.
+    #[serde(default, skip_serializing_if = "Earlier::is_empty")]
+    pub(crate) earlier: Earlier,
     /// In the order in which they were read.
     pub(crate) files: Vec<SettledFile>,
     /// In snapshot mode: what was dropped before this moment no longer counts, in nanoseconds since the Unix epoch.
     /// Never goes back, also when the newest file was broken or an older one with the same contents was read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) superseded_before_ns: Option<i64>,
+    /// In snapshot mode: the manifest whose files were read last, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lot: Option<LotName>,
 }
 
 impl Position {
@@ -35,23 +47,29 @@ impl Position {
         })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.earlier.is_empty()
+    }
+
     /// The position after these splits: of those that were read to their end, and past those that were broken.
     pub(crate) fn after(mut self, outcomes: &[SplitOutcome], mode: DropMode) -> Self {
-        for outcome in outcomes {
-            let Ok(detail) = SplitDetail::of(&outcome.split) else { continue };
-            if mode == DropMode::Snapshot {
-                self.superseded_before_ns = self.superseded_before_ns.max(Some(detail.identity.modified_ns));
+        let details: Vec<_> = outcomes.iter().filter_map(|outcome| Some((outcome, detail_of(outcome)?))).collect();
+        let read: Vec<SettledFile> = details.iter().filter_map(|(outcome, detail)| settled(outcome, detail)).collect();
+        if mode == DropMode::Snapshot {
+            let written = details.iter().map(|(_, detail)| detail.written_ns()).max();
+            self.superseded_before_ns = self.superseded_before_ns.max(written);
+            if !read.is_empty() {
+                (self.files, self.earlier) = (Vec::new(), Earlier::default());
+                self.lot = details.iter().find_map(|(_, detail)| detail.lot.clone());
             }
-            let SplitResult::Read { fingerprint, .. } = &outcome.result else { continue };
-            if mode == DropMode::Snapshot {
-                self.files.clear();
-            }
-            self.files.retain(|known| known.fingerprint != *fingerprint);
-            self.files.push(SettledFile {
-                name: outcome.split.name.clone(),
-                fingerprint: fingerprint.clone(),
-                identity: detail.identity,
-            });
+        }
+        let again: HashSet<_> = read.iter().filter_map(|file| prefix(&file.fingerprint)).collect();
+        self.files.retain(|known| prefix(&known.fingerprint).is_none_or(|known| !again.contains(&known)));
+        self.earlier.forget(&again);
+        self.files.extend(read);
+        if mode == DropMode::Append && self.files.len() > WHOLE {
+            let surplus = self.files.len() - WHOLE;
+            self.files.drain(..surplus).for_each(|file| self.earlier.push(&file));
         }
         self
     }
@@ -61,12 +79,14 @@ impl Position {
     }
 }
 
-/// Where the file of a split lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Place {
-    Folder,
-    Processed,
+fn detail_of(outcome: &SplitOutcome) -> Option<SplitDetail> {
+    SplitDetail::of(&outcome.split).ok()
+}
+
+fn settled(outcome: &SplitOutcome, detail: &SplitDetail) -> Option<SettledFile> {
+    let SplitResult::Read { fingerprint, .. } = &outcome.result else { return None };
+    let (name, fingerprint) = (outcome.split.name.clone(), fingerprint.clone());
+    Some(SettledFile { name, fingerprint, identity: detail.identity.clone() })
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +95,9 @@ pub(crate) struct SplitDetail {
     /// The file's own name, which may have got a number when it was moved.
     pub(crate) file: String,
     pub(crate) identity: Identity,
+    /// The manifest that lists the file, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lot: Option<LotName>,
 }
 
 impl SplitDetail {
@@ -84,10 +107,61 @@ impl SplitDetail {
             SourceError::new(Origin::Internal, message).caused_by(error)
         })
     }
+
+    fn written_ns(&self) -> i64 {
+        self.lot.as_ref().map_or(self.identity.modified_ns, |lot| lot.written_ns)
+    }
+
+    pub(crate) fn dropped(&self) -> DroppedFile {
+        DroppedFile { place: self.place, name: self.file.clone(), identity: self.identity.clone() }
+    }
 }
 
-/// The split that reads `file`; `name` is the name under which it was dropped.
-pub(crate) fn split(name: &str, file: &DroppedFile, place: Place) -> Split {
-    let detail = SplitDetail { place, file: file.name.clone(), identity: file.identity };
+/// The split that reads `file`; `name` is the name under which it was dropped, `lot` the manifest that lists it.
+pub(crate) fn split(name: &str, file: &DroppedFile, lot: Option<&LotName>) -> Split {
+    let DroppedFile { place, name: own_name, identity } = file.clone();
+    let detail = SplitDetail { place, file: own_name, identity, lot: lot.cloned() };
     Split { name: name.to_owned(), detail: serde_json::json!(detail), bytes: Some(file.identity.size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(number: u64) -> SettledFile {
+        let identity = Identity {
+            device: 1,
+            inode: number,
+            size: 10 + number,
+            modified_ns: number.cast_signed(),
+            changed_ns: 0,
+            version: None,
+        };
+        let fingerprint = blake3::hash(&number.to_le_bytes()).to_hex().to_string();
+        SettledFile { name: format!("{number}.csv"), fingerprint, identity }
+    }
+
+    fn read(numbers: impl Iterator<Item = u64>) -> Vec<SplitOutcome> {
+        let outcome = |number| {
+            let SettledFile { name, fingerprint, identity } = file(number);
+            let dropped = DroppedFile { place: Place::Folder, name: name.clone(), identity };
+            let result = SplitResult::Read { fingerprint, records: 1 };
+            SplitOutcome { split: split(&name, &dropped, None), result }
+        };
+        numbers.map(outcome).collect()
+    }
+
+    #[test]
+    fn many_files_are_remembered_in_few_bytes_each_and_none_is_forgotten() {
+        let position = Position::default().after(&read(0..5_000), DropMode::Append);
+        assert_eq!((position.files.len(), position.earlier.len()), (WHOLE, 4_000));
+        let stored = position.store();
+        let bytes = stored.0.to_string().len();
+        assert!(bytes < WHOLE * 300 + 4_000 * 40, "{bytes} bytes");
+        assert_eq!(Position::parse(&stored).unwrap(), position);
+        // Read once more, as after `--full`: each still stands there once.
+        let again = position.after(&read(0..5_000), DropMode::Append);
+        assert_eq!((again.files.len(), again.earlier.len()), (WHOLE, 4_000));
+        assert_eq!(again.files.last(), Some(&file(4_999)));
+    }
 }

@@ -1,18 +1,24 @@
 //! Decides which files are to be read, given which were read before.
 
+use std::collections::HashMap;
+
 use convoke_core::source::{Split, SplitOutcome, SplitResult};
 use convoke_core::spec::DropMode;
 use convoke_core::{Origin, SourceError};
 
-use crate::file::{DroppedFile, fingerprint};
+use crate::attic::Attic;
+use crate::earlier::{Prefix, prefix};
+use crate::file::{DroppedFile, Lot, LotName, Place};
 use crate::folder::Folder;
-use crate::moving::cannot;
-use crate::position::{Place, Position, SettledFile, split};
+use crate::known::{Hashes, Known, Recognised};
+use crate::position::{Position, SettledFile, split};
 
 /// Holds what lies in the folder against what is known.
-pub(crate) struct Search {
-    folder: Folder,
-    known: Position,
+pub(crate) struct Search<'a> {
+    folder: &'a Folder,
+    position: &'a Position,
+    known: &'a Known,
+    hashes: Hashes<'a>,
     settled: Vec<SplitOutcome>,
     notices: Vec<String>,
 }
@@ -26,84 +32,92 @@ pub(crate) struct Found {
     pub(crate) notices: Vec<String>,
 }
 
-impl Search {
-    pub(crate) fn new(folder: Folder, known: Position, notices: Vec<String>) -> Self {
-        Self { folder, known, settled: Vec::new(), notices }
+impl<'a> Search<'a> {
+    pub(crate) fn new(folder: &'a Folder, position: &'a Position, known: &'a Known, notices: Vec<String>) -> Self {
+        Self { folder, position, known, hashes: Hashes::new(folder), settled: Vec::new(), notices }
     }
 
-    pub(crate) fn run(mut self, mode: DropMode, files: Vec<DroppedFile>, reread: bool) -> Result<Found, SourceError> {
+    pub(crate) fn run(mut self, mode: DropMode, lots: Vec<Lot>, reread: bool) -> Result<Found, SourceError> {
         let splits = match mode {
-            DropMode::Snapshot => self.snapshot(files, reread)?,
-            DropMode::Append => self.additions(files, reread)?,
+            DropMode::Snapshot => self.snapshot(lots, reread)?,
+            DropMode::Append => self.additions(lots, reread)?,
         };
         Ok(Found { splits, settled: self.settled, notices: self.notices })
     }
 
-    /// The newest file, unless one that was dropped later is known.
+    /// The newest lot, unless one that was dropped later is known.
     ///
     /// It is read even if its contents are known: only a file that was read moves the position, and behind a position
     /// that stays, an older file that was skipped would pass for new in a later run.
-    fn snapshot(&mut self, mut files: Vec<DroppedFile>, reread: bool) -> Result<Vec<Split>, SourceError> {
-        let Some(newest) = files.pop() else { return self.last_again(reread) };
-        let quarantined = self.folder.list_quarantined()?.pop();
-        if let Some(later) = self.superseded_by(&newest, quarantined.as_ref()) {
-            if self.recognise(&newest)?.is_none() {
-                let name = &newest.name;
+    fn snapshot(&mut self, mut lots: Vec<Lot>, reread: bool) -> Result<Vec<Split>, SourceError> {
+        let Some(newest) = lots.pop() else { return self.last_again(reread) };
+        let quarantined = self.folder.newest_quarantined()?;
+        if let Some(later) = superseded_by(&newest.name, self.position, quarantined.as_ref()) {
+            let mut is_known = true;
+            for file in &newest.files {
+                is_known &= self.recognise(file, lot_of(self.folder, &newest))?.is_some();
+            }
+            if !is_known {
+                let name = &newest.name.name;
                 self.notices.push(format!("`{name}` is older than {later}; skipped (touch it to have it read)"));
             }
             return self.last_again(reread);
         }
-        files.retain(|file| self.superseded_by(file, quarantined.as_ref()).is_none());
-        let skipped = files.iter().map(|file| format!("`{}` is older than `{}`; skipped", file.name, newest.name));
+        lots.retain(|lot| superseded_by(&lot.name, self.position, quarantined.as_ref()).is_none());
+        let newest_name = &newest.name.name;
+        let skipped = lots.iter().map(|lot| format!("`{}` is older than `{newest_name}`; skipped", lot.name.name));
         self.notices.extend(skipped);
-        Ok(vec![split(&newest.name, &newest, Place::Folder)])
-    }
-
-    /// What was dropped after this file and makes it count no longer, if anything was.
-    ///
-    /// A run that finds its only file broken commits nothing, so what lies in quarantine speaks for itself.
-    fn superseded_by(&self, file: &DroppedFile, quarantined: Option<&DroppedFile>) -> Option<String> {
-        let is_later = |moment: i64| moment > file.identity.modified_ns;
-        let last = self.known.files.last();
-        if let Some(broken) = quarantined.filter(|broken| is_later(broken.identity.modified_ns)) {
-            Some(format!("`{}`, which lies in `quarantine/`", broken.name))
-        } else if last.is_some_and(|last| (last.identity.modified_ns, last.name.as_str()) >= file.age_order()) {
-            Some("the file read last".to_owned())
-        } else if self.known.superseded_before_ns.is_some_and(is_later) {
-            Some("a file that was dropped before".to_owned())
-        } else {
-            None
-        }
+        let lot = lot_of(self.folder, &newest);
+        Ok(newest.files.iter().map(|file| split(&file.name, file, lot)).collect())
     }
 
     fn last_again(&self, reread: bool) -> Result<Vec<Split>, SourceError> {
-        let Some(last) = self.known.files.last().filter(|_| reread) else { return Ok(Vec::new()) };
-        if let Some(split) = find(last, &self.everywhere()?)? {
-            return Ok(vec![split]);
+        let mut splits = Vec::new();
+        if !reread {
+            return Ok(splits);
         }
-        let place = self.folder.processed().join(&last.name);
+        let mut attic = Attic::open(self.folder)?;
+        for last in &self.position.files {
+            match attic.find(last, self.position.lot.as_ref())? {
+                Some(split) => splits.push(split),
+                None => return Err(self.gone(last)),
+            }
+        }
+        Ok(splits)
+    }
+
+    fn gone(&self, last: &SettledFile) -> SourceError {
         let message = format!(
             "`{}` was read before and has to be read again, but it is gone; put it back as `{}`, or drop a newer file",
             last.name,
-            place.display()
+            self.folder.storage.shown(Place::Processed, &last.name)
         );
-        Err(SourceError::new(Origin::User, message))
+        SourceError::new(Origin::User, message)
     }
 
     /// All files that are not known, in the order in which they were dropped.
-    fn additions(&mut self, files: Vec<DroppedFile>, reread: bool) -> Result<Vec<Split>, SourceError> {
+    fn additions(&mut self, lots: Vec<Lot>, reread: bool) -> Result<Vec<Split>, SourceError> {
         let mut splits = if reread { self.known_again()? } else { Vec::new() };
-        let mut accepted: Vec<DroppedFile> = Vec::new();
-        for file in files {
-            if self.recognise(&file)?.is_some() {
-                continue;
+        let sizes = count_sizes(&lots);
+        let mut accepted: HashMap<Prefix, String> = HashMap::new();
+        for lot in &lots {
+            for file in &lot.files {
+                if self.recognise(file, lot_of(self.folder, lot))?.is_some() {
+                    continue;
+                }
+                // What has a size of its own has no twin, and need not be hashed.
+                if sizes[&file.identity.size] > 1
+                    && let Some(hash) = prefix(self.hashes.of(file)?)
+                {
+                    if let Some(twin) = accepted.get(&hash) {
+                        let notice = format!("`{}` has the same contents as `{twin}`; read once", file.name);
+                        self.notices.push(notice);
+                        continue;
+                    }
+                    accepted.insert(hash, file.name.clone());
+                }
+                splits.push(split(&file.name, file, lot_of(self.folder, lot)));
             }
-            if let Some(twin) = twin_of(&file, &accepted)? {
-                self.notices.push(format!("`{}` has the same contents as `{}`; read once", file.name, twin.name));
-                continue;
-            }
-            splits.push(split(&file.name, &file, Place::Folder));
-            accepted.push(file);
         }
         Ok(splits)
     }
@@ -111,85 +125,88 @@ impl Search {
     /// The known files in the order in which they were read, from wherever they lie; only those behind the last one
     /// that is gone. What was read before that one may hold values that it had replaced.
     fn known_again(&mut self) -> Result<Vec<Split>, SourceError> {
-        let everywhere = self.everywhere()?;
+        let mut attic = Attic::open(self.folder)?;
         let (mut splits, mut gone) = (Vec::new(), Vec::new());
-        for known in &self.known.files {
-            match find(known, &everywhere)? {
+        for file in self.position.earlier.iter() {
+            match attic.find_earlier(file.prefix, file.size)? {
                 Some(split) => splits.push(split),
                 None => {
                     splits.clear();
-                    gone.push(known.name.as_str());
+                    gone.push(None);
+                }
+            }
+        }
+        for known in &self.position.files {
+            match attic.find(known, None)? {
+                Some(split) => splits.push(split),
+                None => {
+                    splits.clear();
+                    gone.push(Some(known.name.as_str()));
                 }
             }
         }
         if let Some((last, others)) = gone.split_last() {
+            let last = last.map_or_else(|| "a file of long ago".to_owned(), |name| format!("`{name}`"));
             let what = match others.len() {
-                0 => format!("`{last}`, which was read before, is gone"),
-                count => format!("`{last}` and {count} more files that were read before are gone"),
+                0 => format!("{last}, which was read before, is gone"),
+                count => format!("{last} and {count} more files that were read before are gone"),
             };
-            let processed = self.folder.processed();
+            let processed = self.folder.storage.shown(Place::Processed, "");
+            let processed = processed.trim_end_matches('/');
             self.notices.push(format!(
-                "{what}; only what was read after `{last}` is read again (for all of it, put back what is missing into `{}` and run with `--full`)",
-                processed.display()
+                "{what}; only what was read after {last} is read again (for all of it, put back what is missing into `{processed}` and run with `--full`)"
             ));
         }
         Ok(splits)
     }
 
-    /// The known file that this one is, by what the file system says or else by its contents.
-    fn recognise(&mut self, file: &DroppedFile) -> Result<Option<SettledFile>, SourceError> {
-        if let Some(same) = self.known.files.iter().find(|known| known.identity == file.identity) {
-            let same = same.clone();
-            self.note_settled(file, &same);
+    /// The known file that this one is, by what the storage says or else by its contents.
+    fn recognise(&mut self, file: &DroppedFile, lot: Option<&LotName>) -> Result<Option<Recognised>, SourceError> {
+        if let Some(same) = self.known.untouched(file) {
+            self.note_settled(file, lot, &same);
             return Ok(Some(same));
         }
-        if !self.known.files.iter().any(|known| known.identity.size == file.identity.size) {
-            return Ok(None);
-        }
-        let hash = fingerprint(&file.path).map_err(|error| cannot("read", &file.path, error))?;
-        let same = self.known.files.iter().find(|known| known.fingerprint == hash).cloned();
+        let same = self.known.same_contents(file, &mut self.hashes)?;
         if let Some(same) = &same {
-            self.notices
-                .push(format!("`{}` has the same contents as `{}`, which was read before", file.name, same.name));
-            self.note_settled(file, same);
+            self.notices.push(format!("`{}` has the same contents as {}", file.name, same.shown()));
+            self.note_settled(file, lot, same);
         }
         Ok(same)
     }
 
-    fn note_settled(&mut self, file: &DroppedFile, same: &SettledFile) {
+    fn note_settled(&mut self, file: &DroppedFile, lot: Option<&LotName>, same: &Recognised) {
         let result = SplitResult::Read { fingerprint: same.fingerprint.clone(), records: 0 };
-        self.settled.push(SplitOutcome { split: split(&file.name, file, Place::Folder), result });
-    }
-
-    /// The files in the folder and those that were moved to `processed/`.
-    fn everywhere(&self) -> Result<Vec<(Place, DroppedFile)>, SourceError> {
-        let here = self.folder.list()?.into_iter().map(|file| (Place::Folder, file));
-        let processed = self.folder.list_processed()?.into_iter().map(|file| (Place::Processed, file));
-        Ok(here.chain(processed).collect())
+        self.settled.push(SplitOutcome { split: split(&file.name, file, lot), result });
     }
 }
 
-/// The split that reads a settled file again, from wherever it lies; none if it is gone.
-fn find(known: &SettledFile, candidates: &[(Place, DroppedFile)]) -> Result<Option<Split>, SourceError> {
-    if let Some((place, file)) = candidates.iter().find(|(_, file)| known.identity.is_moved(&file.identity)) {
-        return Ok(Some(split(&known.name, file, *place)));
-    }
-    for (place, file) in candidates.iter().filter(|(_, file)| file.identity.size == known.identity.size) {
-        let hash = fingerprint(&file.path).map_err(|error| cannot("read", &file.path, error))?;
-        if hash == known.fingerprint {
-            return Ok(Some(split(&known.name, file, *place)));
-        }
-    }
-    Ok(None)
+/// The manifest of a lot, if it has one.
+fn lot_of<'l>(folder: &Folder, lot: &'l Lot) -> Option<&'l LotName> {
+    folder.uses_manifests().then_some(&lot.name)
 }
 
-/// An accepted file with the same contents.
-fn twin_of<'a>(file: &DroppedFile, accepted: &'a [DroppedFile]) -> Result<Option<&'a DroppedFile>, SourceError> {
-    let hash = |file: &DroppedFile| fingerprint(&file.path).map_err(|error| cannot("read", &file.path, error));
-    for other in accepted.iter().filter(|other| other.identity.size == file.identity.size) {
-        if hash(other)? == hash(file)? {
-            return Ok(Some(other));
-        }
+/// What was dropped after this lot and makes it count no longer, if anything was.
+///
+/// A run that finds its only file broken commits nothing, so what lies in quarantine speaks for itself.
+pub(crate) fn superseded_by(lot: &LotName, position: &Position, quarantined: Option<&LotName>) -> Option<String> {
+    let is_later = |moment: i64| moment > lot.written_ns;
+    let last_file = || position.files.last().map(|last| (last.identity.modified_ns, last.name.as_str()));
+    let last = position.lot.as_ref().map(|lot| (lot.written_ns, lot.name.as_str())).or_else(last_file);
+    if let Some(broken) = quarantined.filter(|broken| is_later(broken.written_ns)) {
+        Some(format!("`{}`, which lies in `quarantine/`", broken.name))
+    } else if last.is_some_and(|last| last >= (lot.written_ns, lot.name.as_str())) {
+        Some("the file read last".to_owned())
+    } else if position.superseded_before_ns.is_some_and(is_later) {
+        Some("a file that was dropped before".to_owned())
+    } else {
+        None
     }
-    Ok(None)
+}
+
+fn count_sizes(lots: &[Lot]) -> HashMap<u64, usize> {
+    let mut sizes = HashMap::new();
+    for file in lots.iter().flat_map(|lot| &lot.files) {
+        *sizes.entry(file.identity.size).or_default() += 1;
+    }
+    sizes
 }

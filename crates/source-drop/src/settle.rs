@@ -1,78 +1,151 @@
 //! The rule that a file counts only once nobody writes to it any more.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use convoke_core::source::Settling;
 use convoke_core::{Clock, SourceError, Timestamp};
 
-use crate::file::{DroppedFile, Identity};
-use crate::folder::Folder;
+use crate::file::{DroppedFile, Identity, Lot};
+use crate::folder::{Contents, Folder};
+use crate::known::Known;
+use crate::listed::Manifests;
 use crate::marker::Marked;
 
 /// The files of the folder, judged.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     /// Oldest first.
-    pub(crate) settled: Vec<DroppedFile>,
+    pub(crate) settled: Vec<Lot>,
     /// Why each other file does not count yet.
     pub(crate) notices: Vec<String>,
 }
 
-/// Lists the folder and waits, at most for `settle`, for files that were written to lately.
-pub(crate) async fn judge(folder: &Folder, settle: Duration, clock: &dyn Clock) -> Result<Judged, SourceError> {
-    let now = clock.now();
-    let (mut judged, young) = by_age(folder, settle, now)?;
-    let Some(wait) = longest_wait(&young, settle, now) else { return Ok(judged) };
-    clock.sleep(wait).await;
-    for file in folder.list()? {
-        let before = young.iter().find(|young| young.name == file.name);
-        match before {
-            Some(before) if before.identity == file.identity => judged.settled.push(file),
-            Some(_) => judged.notices.push(format!("`{}` is still being written; not read", file.name)),
-            None => {}
-        }
-    }
-    judged.settled.sort_by(|one, other| one.age_order().cmp(&other.age_order()));
-    Ok(judged)
+/// How files settle here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule<'a> {
+    pub(crate) folder: &'a Folder,
+    pub(crate) settle: Duration,
+    /// What was read before is not held against the checksums of a manifest again.
+    pub(crate) known: &'a Known,
 }
 
-/// What [`judge`] would wait for now.
-pub(crate) fn settling(folder: &Folder, settle: Duration, now: Timestamp) -> Result<Option<Settling>, SourceError> {
-    let (_, young) = by_age(folder, settle, now)?;
-    let wait = longest_wait(&young, settle, now);
-    let Some((wait, newest)) = wait.zip(young.last()) else { return Ok(None) };
-    let more = match young.len() - 1 {
+/// What can be seen at once.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) judged: Judged,
+    /// Files that were written to lately, oldest first.
+    pub(crate) young: Vec<DroppedFile>,
+}
+
+impl Look {
+    /// How long it is until the last of the young files has settled, if none is written to again.
+    pub(crate) fn wait(&self, settle: Duration, now: Timestamp) -> Option<Duration> {
+        self.young.iter().map(|file| settle.saturating_sub(stood_for(&file.identity, now))).max()
+    }
+}
+
+/// A look at what was young, once it had the time to settle.
+pub(crate) struct SecondLook {
+    young: HashMap<String, Identity>,
+    first: Judged,
+}
+
+impl SecondLook {
+    /// What is still to be looked at once more, after a wait.
+    pub(crate) fn after(look: Look) -> Self {
+        let young = look.young.into_iter().map(|file| (file.name, file.identity)).collect();
+        Self { young, first: look.judged }
+    }
+
+    /// Judges what was young.
+    pub(crate) fn judge(self, rule: Rule<'_>, now: Timestamp) -> Result<Judged, SourceError> {
+        let Self { young, first: mut judged } = self;
+        let contents = rule.folder.contents()?;
+        let stood = |file: &&DroppedFile| match young.get(&file.name) {
+            Some(before) => *before == file.identity,
+            None => stood_for(&file.identity, now) >= rule.settle,
+        };
+        let unsettled = |files: &[DroppedFile]| -> Vec<String> {
+            let moving = files.iter().filter(|file| young.contains_key(&file.name) && !stood(file));
+            moving.map(|file| format!("`{}` is still being written; not read", file.name)).collect()
+        };
+        if rule.folder.uses_manifests() {
+            let settled: Vec<_> = contents.manifests.iter().filter(stood).cloned().collect();
+            let mut notices = unsettled(&contents.manifests);
+            let mut manifests = Manifests::new(rule, &contents)?;
+            let settled = manifests.complete(&settled, &mut notices)?;
+            manifests.tell_unlisted(&mut notices);
+            return Ok(Judged { settled, notices });
+        }
+        judged.notices.extend(unsettled(&contents.files));
+        let was_young = |file: &&DroppedFile| young.contains_key(&file.name);
+        let settled = contents.files.iter().filter(was_young).filter(stood);
+        judged.settled.extend(settled.cloned().map(Lot::of_one));
+        judged.settled.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(judged)
+    }
+}
+
+/// Judges the files by what can be seen at once; those that were written to lately stand aside.
+pub(crate) fn look(rule: Rule<'_>, now: Timestamp) -> Result<Look, SourceError> {
+    let contents = rule.folder.contents()?;
+    if rule.folder.uses_manifests() {
+        return look_at_manifests(rule, &contents, now);
+    }
+    let mut look = Look::default();
+    for file in &contents.files {
+        let name = &file.name;
+        match rule.folder.marked(&contents, file) {
+            Marked::Complete => look.judged.settled.push(Lot::of_one(file.clone())),
+            Marked::Missing => look.judged.notices.push(format!("`{name}` has no marker beside it yet; not read")),
+            Marked::Stale => look
+                .judged
+                .notices
+                .push(format!("`{name}` was written to after its marker; not read until the marker is written anew")),
+            Marked::NotUsed if stood_for(&file.identity, now) >= rule.settle => {
+                look.judged.settled.push(Lot::of_one(file.clone()));
+            }
+            Marked::NotUsed => look.young.push(file.clone()),
+        }
+    }
+    Ok(look)
+}
+
+/// A manifest has to stand still; its files are complete as soon as they are as it says.
+fn look_at_manifests(rule: Rule<'_>, contents: &Contents, now: Timestamp) -> Result<Look, SourceError> {
+    let is_young = |file: &DroppedFile| stood_for(&file.identity, now) < rule.settle;
+    let (young, old): (Vec<_>, Vec<_>) = contents.manifests.iter().cloned().partition(is_young);
+    let mut judged = Judged::default();
+    let mut manifests = Manifests::new(rule, contents)?;
+    judged.settled = manifests.complete(&old, &mut judged.notices)?;
+    if young.is_empty() {
+        manifests.tell_unlisted(&mut judged.notices);
+    }
+    Ok(Look { judged, young })
+}
+
+/// What a discovery would wait for now.
+pub(crate) fn settling(rule: Rule<'_>, now: Timestamp) -> Result<Option<Settling>, SourceError> {
+    let look = look(rule, now)?;
+    let wait = look.wait(rule.settle, now);
+    let Some((wait, newest)) = wait.zip(look.young.last()) else { return Ok(None) };
+    let more = match look.young.len() - 1 {
         0 => String::new(),
         count => format!(" and {count} more"),
     };
     Ok(Some(Settling { what: format!("`{}`{more}", newest.name), wait }))
 }
 
-fn longest_wait(young: &[DroppedFile], settle: Duration, now: Timestamp) -> Option<Duration> {
-    young.iter().map(|file| settle.saturating_sub(stood_for(&file.identity, now))).max()
-}
-
-/// Judges the files by what can be seen at once; those that were written to lately stand aside.
-fn by_age(folder: &Folder, settle: Duration, now: Timestamp) -> Result<(Judged, Vec<DroppedFile>), SourceError> {
-    let mut judged = Judged::default();
-    let mut young = Vec::new();
-    for file in folder.list()? {
-        match folder.marked(&file) {
-            Marked::Complete => judged.settled.push(file),
-            Marked::Missing => judged.notices.push(format!("`{}` has no marker beside it yet; not read", file.name)),
-            Marked::Stale => judged.notices.push(format!(
-                "`{}` was written to after its marker; not read until the marker is written anew",
-                file.name
-            )),
-            Marked::NotUsed if stood_for(&file.identity, now) >= settle => judged.settled.push(file),
-            Marked::NotUsed => young.push(file),
-        }
-    }
-    Ok((judged, young))
-}
-
 /// How long the file has stood unchanged. A time in the future says nothing: nought.
 fn stood_for(identity: &Identity, now: Timestamp) -> Duration {
     let last_touched = identity.modified_ns.max(identity.changed_ns) / 1_000_000;
     now.since(Timestamp(last_touched))
+}
+
+/// Sleeps between the two looks.
+pub(crate) async fn wait_for(look: &Look, settle: Duration, clock: &dyn Clock) -> bool {
+    let Some(wait) = look.wait(settle, clock.now()) else { return false };
+    clock.sleep(wait).await;
+    true
 }

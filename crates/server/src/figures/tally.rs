@@ -9,7 +9,7 @@ use convoke_core::{PlanId, SyncName};
 
 pub(super) const OUTCOMES: [&str; 5] = ["acknowledged", "in_part", "rejected", "cancelled", "found_removed"];
 
-pub(super) const FATES: [&str; 12] = [
+pub(super) const FATES: [&str; 13] = [
     "filtered",
     "invalid",
     "superseded",
@@ -20,6 +20,7 @@ pub(super) const FATES: [&str; 12] = [
     "held_back",
     "refused_before",
     "listed",
+    "deleted",
     "create",
     "update",
 ];
@@ -86,6 +87,7 @@ fn fates(counts: &PlanCounts) -> [u64; FATES.len()] {
         counts.held_back,
         counts.refused_before,
         counts.listed,
+        counts.deleted,
         counts.creates,
         counts.updates,
     ]

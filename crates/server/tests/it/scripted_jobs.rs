@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use convoke_core::source::Arrivals;
 use convoke_core::state::{RunRecord, RunState};
 use convoke_core::{Clock, PlanId, RunId, StateError, SyncName, Timestamp};
 use convoke_server::{Facts, JobEnd, Jobs, Quota, Ran, SyncFacts, Task};
@@ -49,6 +50,9 @@ pub(crate) struct Script {
     acts: Mutex<HashMap<String, VecDeque<Act>>>,
     made: Mutex<Vec<Made>>,
     unfinished: Mutex<BTreeSet<SyncName>>,
+    /// What lies at the source of each sync; a run that ends well takes it all.
+    lying: Mutex<HashMap<String, Vec<String>>>,
+    looks: Mutex<u64>,
 }
 
 impl Script {
@@ -78,6 +82,16 @@ impl Script {
         };
     }
 
+    /// Something comes to the source of a sync.
+    pub(crate) fn arrive(&self, sync: &str, what: &str) {
+        self.lying.lock().unwrap().entry(sync.to_owned()).or_default().push(what.to_owned());
+    }
+
+    /// How often was looked whether something has come.
+    pub(crate) fn looks(&self) -> u64 {
+        *self.looks.lock().unwrap()
+    }
+
     fn next(&self, sync: &str) -> Act {
         let planned = self.acts.lock().unwrap().get_mut(sync).and_then(VecDeque::pop_front);
         planned.unwrap_or(Act { seconds: 60, end: End::State(RunState::Succeeded) })
@@ -96,6 +110,7 @@ impl Jobs for ScriptedJobs {
     async fn run(&self, sync: &SyncName, task: Task, cancel: CancellationToken) -> JobEnd {
         let act = self.script.next(sync.as_str());
         let from = self.clock.now();
+        let seen = self.script.lying.lock().unwrap().get(sync.as_str()).cloned().unwrap_or_default();
         let index = {
             let (daemon, sync) = (self.daemon.clone(), sync.to_string());
             let mut made = self.script.made.lock().unwrap();
@@ -113,6 +128,10 @@ impl Jobs for ScriptedJobs {
         } else {
             self.end(sync, from, act.end)
         };
+        if matches!(&end, JobEnd::Ran(ran) if ran.run.state == RunState::Succeeded) {
+            let mut lying = self.script.lying.lock().unwrap();
+            lying.entry(sync.to_string()).or_default().retain(|what| !seen.contains(what));
+        }
         let mut made = self.script.made.lock().unwrap();
         (made[index].to, made[index].how) = (Some(self.clock.now()), how);
         end
@@ -120,6 +139,16 @@ impl Jobs for ScriptedJobs {
 
     async fn unfinished(&self) -> Result<Vec<SyncName>, StateError> {
         Ok(self.script.unfinished.lock().unwrap().iter().cloned().collect())
+    }
+
+    async fn arrivals(&self, sync: &SyncName) -> Result<Option<Arrivals>, String> {
+        *self.script.looks.lock().unwrap() += 1;
+        let lying = self.script.lying.lock().unwrap().get(sync.as_str()).cloned().unwrap_or_default();
+        if lying.iter().any(|what| what == "unreadable") {
+            return Err("as the test wants".to_owned());
+        }
+        let mark = (!lying.is_empty()).then(|| lying.join(" "));
+        Ok(Some(Arrivals { mark, count: lying.len() as u64, settling: None }))
     }
 }
 

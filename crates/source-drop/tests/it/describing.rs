@@ -27,7 +27,7 @@ async fn before_a_discovery_the_newest_header_that_can_be_read_counts() {
     assert_eq!(columns, ["a", "b"]);
     assert!(origin.ends_with("processed/read.csv"), "{origin}");
     folder.write("newer.csv", "c\n1\n");
-    folder.write("utf-16.csv", b"\xff\xfea\0");
+    folder.write("nameless.csv", "c,\n1,2\n");
     assert_eq!(described(&folder).await.0, ["c"]);
 }
 

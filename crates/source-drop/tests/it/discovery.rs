@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use convoke_core::source::{Settling, Source};
-use convoke_core::spec::DropMode;
+use convoke_core::spec::{DropMode, DropPlace};
 use convoke_core::{Clock, Timestamp};
 use convoke_testkit::contract::source::SourceSetUp;
 
@@ -101,7 +101,9 @@ async fn an_empty_folder_is_unchanged_if_something_was_read_and_else_an_error() 
 
 #[tokio::test]
 async fn a_missing_folder_is_an_error_with_a_remedy() {
-    let folder = TestFolder::with(DropMode::Snapshot, |spec| spec.path = spec.path.join("absent"));
+    let folder = TestFolder::with(DropMode::Snapshot, |spec| {
+        spec.place = DropPlace::Folder { path: spec.path().unwrap().join("absent") }
+    });
     let error = folder.try_discover(None, false).await.unwrap_err().to_string();
     assert!(error.contains("create it, or correct `path`"), "{error}");
 }
@@ -187,7 +189,9 @@ async fn a_file_that_is_still_being_written_is_noticed_and_not_read() {
     let growing = path.clone();
     let clock = Meanwhile(move || fs::write(&growing, "a\n1\n2\n").unwrap());
     let path_of_folder = folder.path().to_path_buf();
-    let drop = TestFolder::with_clock(DropMode::Snapshot, Arc::new(clock), |spec| spec.path = path_of_folder);
+    let drop = TestFolder::with_clock(DropMode::Snapshot, Arc::new(clock), |spec| {
+        spec.place = DropPlace::Folder { path: path_of_folder }
+    });
     assert_eq!(drop.source.settling().await.unwrap(), None, "nothing is there to wait for");
     fs::write(&path, "a\n1\n").unwrap();
     let settling = Settling { what: "`a.csv`".to_owned(), wait: Duration::from_secs(5) };

@@ -2,10 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod arrivals;
+mod claims;
 mod describing;
 mod discovery;
+mod manifests;
+mod many;
 mod markers;
 mod moves;
+mod prefix;
 mod reading;
 mod selecting;
 mod superseding;

@@ -12,7 +12,7 @@ use convoke_core::source::{
     Discover, Discovery, MalformedRecord, Selection, Source, SourcePosition, Split, SplitContent, SplitItem,
     SplitOutcome, SplitResult,
 };
-use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
+use convoke_core::spec::{CsvDropSpec, DropMode, DropPlace, ProcessedFiles};
 use convoke_core::{Clock, SourceError};
 use convoke_source_drop::CsvDrop;
 use convoke_testkit::clock::TestClock;
@@ -23,6 +23,7 @@ use tempfile::TempDir;
 pub(crate) struct TestFolder {
     folder: TempDir,
     pub(crate) source: CsvDrop,
+    spec: CsvDropSpec,
     puts: AtomicU64,
 }
 
@@ -57,23 +58,35 @@ impl TestFolder {
     ) -> Self {
         let folder = TempDir::new().unwrap();
         let mut spec = CsvDropSpec {
-            path: folder.path().to_path_buf(),
+            place: DropPlace::Folder { path: folder.path().to_path_buf() },
             pattern: "*.csv".to_owned(),
             drop_mode,
             settle: Duration::from_secs(5),
             done_suffix: None,
+            manifest: None,
             processed: ProcessedFiles::Move,
-            delimiter: ',',
+            delimiter: Some(','),
+            encoding: None,
+            columns: Vec::new(),
             aliases: Vec::new(),
             max_malformed: 1.0,
         };
         change(&mut spec);
-        let source = CsvDrop::new(spec, clock);
-        Self { folder, source, puts: AtomicU64::new(0) }
+        let source = CsvDrop::open(spec.clone(), None, clock).unwrap();
+        Self { folder, source, spec, puts: AtomicU64::new(0) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    pub(crate) fn spec(&self) -> CsvDropSpec {
+        self.spec.clone()
+    }
+
+    /// How many files were written.
+    pub(crate) fn puts(&self) -> u64 {
+        self.puts.load(Ordering::SeqCst)
     }
 
     /// Writes a file that is newer than all written before.
@@ -118,28 +131,7 @@ impl TestFolder {
     }
 
     pub(crate) async fn try_read(&self, split: &Split) -> Result<Contents, SourceError> {
-        let mut contents = Contents::default();
-        let SplitContent::Stream(mut stream) = self.source.read(split).await? else { panic!("not a stream") };
-        while let Some(item) = stream.next().await {
-            match item? {
-                SplitItem::Records(batch) => {
-                    let fields = batch.records.schema();
-                    contents.columns = fields.fields().iter().map(|field| field.name().clone()).collect();
-                    for row in 0..batch.records.num_rows() {
-                        let cells = batch.records.columns().iter().map(|column| {
-                            let column = column.as_string::<i32>();
-                            column.iter().nth(row).unwrap().map(str::to_owned)
-                        });
-                        contents.records.push(cells.collect());
-                    }
-                    contents.positions.extend(batch.positions);
-                }
-                SplitItem::Malformed(record) => contents.malformed.push(record),
-                SplitItem::Broken { reason } => contents.broken = Some(reason),
-                SplitItem::End { fingerprint } => contents.fingerprint = Some(fingerprint),
-            }
-        }
-        Ok(contents)
+        try_read(&self.source, split).await
     }
 
     /// Drops one file and reads it.
@@ -160,18 +152,58 @@ impl TestFolder {
     }
 
     pub(crate) async fn outcomes(&self, discovery: &Discovery) -> Vec<SplitOutcome> {
-        let mut outcomes = Vec::new();
-        for split in &discovery.splits {
-            let contents = self.read(split).await;
-            let result = match (contents.fingerprint, contents.broken) {
-                (Some(fingerprint), None) => SplitResult::Read { fingerprint, records: contents.records.len() as u64 },
-                (None, Some(reason)) => SplitResult::Broken { reason },
-                other => panic!("a split ends once: {other:?}"),
-            };
-            outcomes.push(SplitOutcome { split: split.clone(), result });
-        }
-        outcomes
+        outcomes_of(&self.source, &discovery.splits).await
     }
+}
+
+/// Reads splits to their ends.
+pub(crate) async fn outcomes_of(source: &CsvDrop, splits: &[Split]) -> Vec<SplitOutcome> {
+    let mut outcomes = Vec::new();
+    for split in splits {
+        let contents = try_read(source, split).await.unwrap();
+        let result = match (contents.fingerprint, contents.broken) {
+            (Some(fingerprint), None) => SplitResult::Read { fingerprint, records: contents.records.len() as u64 },
+            (None, Some(reason)) => SplitResult::Broken { reason },
+            other => panic!("a split ends once: {other:?}"),
+        };
+        outcomes.push(SplitOutcome { split: split.clone(), result });
+    }
+    outcomes
+}
+
+async fn try_read(source: &CsvDrop, split: &Split) -> Result<Contents, SourceError> {
+    let mut contents = Contents::default();
+    let SplitContent::Stream(mut stream) = source.read(split).await? else { panic!("not a stream") };
+    while let Some(item) = stream.next().await {
+        match item? {
+            SplitItem::Records(batch) => {
+                let fields = batch.records.schema();
+                contents.columns = fields.fields().iter().map(|field| field.name().clone()).collect();
+                for row in 0..batch.records.num_rows() {
+                    let cells = batch.records.columns().iter().map(|column| {
+                        let column = column.as_string::<i32>();
+                        column.iter().nth(row).unwrap().map(str::to_owned)
+                    });
+                    contents.records.push(cells.collect());
+                }
+                contents.positions.extend(batch.positions);
+            }
+            SplitItem::Malformed(record) => contents.malformed.push(record),
+            SplitItem::Broken { reason } => contents.broken = Some(reason),
+            SplitItem::End { fingerprint } => contents.fingerprint = Some(fingerprint),
+        }
+    }
+    Ok(contents)
+}
+
+/// A file with these records.
+pub(crate) fn csv_of(records: &[SuiteRecord]) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["id", "name"]).unwrap();
+    for (id, name) in records {
+        writer.write_record([id, name]).unwrap();
+    }
+    writer.into_inner().unwrap()
 }
 
 /// The names of the files that are to be read.
@@ -186,13 +218,8 @@ impl SourceSetUp for TestFolder {
     }
 
     async fn put(&self, records: &[SuiteRecord]) {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(["id", "name"]).unwrap();
-        for (id, name) in records {
-            writer.write_record([id, name]).unwrap();
-        }
         let number = self.puts.load(Ordering::SeqCst);
-        self.write(&format!("contacts-{number}.csv"), writer.into_inner().unwrap());
+        self.write(&format!("contacts-{number}.csv"), csv_of(records));
     }
 
     async fn replace(&self, split: &Split) -> bool {
