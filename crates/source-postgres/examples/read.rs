@@ -1,5 +1,5 @@
 //! Reads a table to its end as a run would, keeps nothing, and prints how many records it had:
-//! `read HOST PORT DATABASE USER TABLE`. The host may be the folder of a Unix socket. A password, where one is needed,
+//! `read HOST PORT DATABASE USER TABLE SESSIONS`. The host may be the folder of a Unix socket. A password, where one is needed,
 //! comes from the password file. The benchmark in `tests/bench` compares this with `psql`.
 
 use std::env;
@@ -11,19 +11,19 @@ use convoke_core::ConnectionName;
 use convoke_core::source::{Discover, Source, Split, SplitContent, SplitItem};
 use convoke_core::spec::{PostgresConnection, PostgresSpec, Relation, TlsMode};
 use convoke_source_postgres::PostgresSource;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 
-const USAGE: &str = "usage: read HOST PORT DATABASE USER TABLE";
+const USAGE: &str = "usage: read HOST PORT DATABASE USER TABLE SESSIONS";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// More than any table of the benchmark takes.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// On one thread, as `convoke run` reads.
+/// On one thread, as `convoke run` takes the records.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [host, port, database, user, table] = <[String; 5]>::try_from(arguments).map_err(|_| USAGE)?;
+    let [host, port, database, user, table, parallel] = <[String; 6]>::try_from(arguments).map_err(|_| USAGE)?;
     let connection = PostgresConnection {
         host,
         port: port.parse()?,
@@ -36,13 +36,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         statement_timeout: STATEMENT_TIMEOUT,
     };
     let relation = Relation::Table { schema: None, name: table };
-    let spec = PostgresSpec { connection: ConnectionName::new("database"), relation, time_column: None };
-    let source = PostgresSource::open(spec, connection)?;
+    let parallel = parallel.parse()?;
+    let spec = PostgresSpec { parallel, ..PostgresSpec::whole(ConnectionName::new("database"), relation) };
+    let source = PostgresSource::open(spec, connection, None)?;
 
-    let mut count = 0;
-    for split in source.discover(Discover { stored: None, reread: false }).await?.splits {
-        count += drain(&source, &split).await?;
-    }
+    let discovery = source.discover(Discover { stored: None, reread: false }).await?;
+    let reads = stream::iter(&discovery.splits).map(|split| drain(&source, split)).buffered(parallel.get());
+    let count: usize = reads.try_fold(0, async |sum, records| Ok(sum + records)).await?;
+    source.still_holds(&discovery.splits).await?;
     writeln!(io::stdout(), "{count}")?;
     Ok(())
 }

@@ -6,10 +6,12 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use convoke_core::source::SourceBatch;
+use convoke_core::spec::OutOfRange;
 
 use crate::cells::Cells;
 use crate::columns::Columns;
 use crate::scalar::Written;
+use crate::tracker::{Seen, Tracker};
 
 /// A batch is passed on once its fields take this many bytes …
 const BATCH_BYTES: usize = 1 << 20;
@@ -22,6 +24,10 @@ pub(crate) enum Misread {
     Framing,
     /// The number of the column.
     Field(usize),
+    /// A value that the column's type has no place for; the number of the column.
+    OutOfRange(usize),
+    /// No value in the column that tells changes.
+    WithoutCursor(usize),
 }
 
 /// Records by column.
@@ -30,6 +36,8 @@ pub(crate) struct Batch {
     cells: Vec<Cells>,
     /// Values of each column that are NULL because nothing could hold them.
     lost: Vec<u64>,
+    may_lose: bool,
+    tracker: Option<Tracker>,
     rows: usize,
     bytes: usize,
     rows_before: u64,
@@ -37,10 +45,20 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(columns: &Columns) -> Self {
+    pub(crate) fn new(columns: &Columns, policy: OutOfRange, tracker: Option<Tracker>) -> Self {
         let cells: Vec<Cells> = columns.types().map(Cells::new).collect();
         let lost = vec![0; cells.len()];
-        Self { schema: columns.schema(), cells, lost, rows: 0, bytes: 0, rows_before: 0, bytes_before: 0 }
+        Self {
+            schema: columns.schema(),
+            cells,
+            lost,
+            may_lose: policy == OutOfRange::Empty,
+            tracker,
+            rows: 0,
+            bytes: 0,
+            rows_before: 0,
+            bytes_before: 0,
+        }
     }
 
     /// Number of columns.
@@ -65,7 +83,16 @@ impl Batch {
                 }
             };
             if cells.append(field).map_err(|_| Misread::Field(index))? == Written::Lost {
+                if !self.may_lose {
+                    return Err(Misread::OutOfRange(index));
+                }
                 self.lost[index] += 1;
+            }
+            if let Some(tracker) = self.tracker.as_mut().filter(|tracker| tracker.column == index) {
+                tracker.see(field).map_err(|_| Misread::Field(index))?;
+                if field.is_none() && tracker.refuses_nulls {
+                    return Err(Misread::WithoutCursor(index));
+                }
             }
         }
         self.rows += 1;
@@ -94,6 +121,11 @@ impl Batch {
         (self.rows, self.bytes) = (0, 0);
         let positions = (first..=self.rows_before).collect();
         Ok(SourceBatch { records, positions, bytes_read: self.bytes_before })
+    }
+
+    /// What was seen of the column that tells changes.
+    pub(crate) fn seen(&self) -> Seen {
+        self.tracker.as_ref().map_or_else(Seen::default, |tracker| tracker.seen)
     }
 
     /// Logs what could not be held.

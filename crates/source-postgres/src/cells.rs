@@ -10,7 +10,8 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 
 use crate::columns::ColumnType;
-use crate::json_array::write_array;
+use crate::json_array::{Element, write_array};
+use crate::moment::Reach;
 use crate::scalar::{BadForm, Scalar, Written, chunk};
 use crate::{moment, numeric};
 
@@ -28,8 +29,9 @@ pub(crate) enum Cells {
     Decimal { builder: Decimal128Builder, scale: i8 },
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
-    Text { cells: TextCells, scalar: Scalar },
-    Array { cells: TextCells, element: Scalar },
+    Oid(Int64Builder),
+    Text { cells: TextCells, scalar: Scalar, reach: Reach },
+    Array { cells: TextCells, element: Element },
 }
 
 /// Appends a field of so many bytes by this conversion.
@@ -47,7 +49,12 @@ impl Cells {
                 let builder = Decimal128Builder::new().with_data_type(DataType::Decimal128(precision, scale));
                 return Self::Decimal { builder, scale };
             }
-            ColumnType::Array(element) => return Self::Array { cells: TextCells::default(), element },
+            ColumnType::Array(element, reach) => {
+                return Self::Array { cells: TextCells::default(), element: (element, reach) };
+            }
+            ColumnType::Written(scalar) => {
+                return Self::Text { cells: TextCells::default(), scalar, reach: Reach::Far };
+            }
             ColumnType::Scalar(scalar) => scalar,
         };
         match scalar {
@@ -60,7 +67,8 @@ impl Cells {
             Scalar::Date => Self::Date(Date32Builder::new()),
             Scalar::Timestamp => Self::Timestamp(TimestampMicrosecondBuilder::new()),
             Scalar::TimestampTz => Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone(UTC)),
-            _ => Self::Text { cells: TextCells::default(), scalar },
+            Scalar::Oid => Self::Oid(Int64Builder::new()),
+            _ => Self::Text { cells: TextCells::default(), scalar, reach: Reach::Near },
         }
     }
 
@@ -101,7 +109,11 @@ impl Cells {
                 builder.append_option(time);
                 Ok(Written::of(time))
             }
-            Self::Text { cells, scalar } => cells.append_with(|text| scalar.write_text(field, text)),
+            Self::Oid(builder) => {
+                builder.append_value(i64::from(u32::from_be_bytes(chunk(field)?)));
+                Ok(Written::Kept)
+            }
+            Self::Text { cells, scalar, reach } => cells.append_with(|text| scalar.write_text(field, *reach, text)),
             Self::Array { cells, element } => cells.append_with(|text| write_array(*element, field, text)),
         }
     }
@@ -111,7 +123,7 @@ impl Cells {
             Self::Boolean(builder) => builder.append_null(),
             Self::Int16(builder) => builder.append_null(),
             Self::Int32(builder) => builder.append_null(),
-            Self::Int64(builder) => builder.append_null(),
+            Self::Int64(builder) | Self::Oid(builder) => builder.append_null(),
             Self::Float32(builder) => builder.append_null(),
             Self::Float64(builder) => builder.append_null(),
             Self::Decimal { builder, .. } => builder.append_null(),
@@ -127,7 +139,7 @@ impl Cells {
             Self::Boolean(builder) => Arc::new(builder.finish()),
             Self::Int16(builder) => Arc::new(builder.finish()),
             Self::Int32(builder) => Arc::new(builder.finish()),
-            Self::Int64(builder) => Arc::new(builder.finish()),
+            Self::Int64(builder) | Self::Oid(builder) => Arc::new(builder.finish()),
             Self::Float32(builder) => Arc::new(builder.finish()),
             Self::Float64(builder) => Arc::new(builder.finish()),
             Self::Decimal { builder, .. } => Arc::new(builder.finish()),

@@ -1,18 +1,19 @@
 //! The columns of a relation: learnt by preparing its statement, without running it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use convoke_core::SourceError;
-use convoke_core::spec::Relation;
+use convoke_core::spec::{OutOfRange, PostgresSpec, Relation, UnsupportedTypes};
 use sqlx::postgres::PgColumn;
 use sqlx::postgres::types::Oid;
 use sqlx::{AssertSqlSafe, Column as _, Executor, PgConnection, SqlSafeStr, Statement};
 
 use crate::cells::Cells;
 use crate::failure::Failures;
-use crate::relation::select_of;
+use crate::moment::Reach;
+use crate::relation::{quoted, select_of};
 use crate::scalar::Scalar;
 
 /// More digits than this have no place in Arrow's decimals.
@@ -41,13 +42,41 @@ pub(crate) enum ColumnType {
         precision: u8,
         scale: i8,
     },
-    Array(Scalar),
+    /// As text, since nothing else holds all its values.
+    Written(Scalar),
+    Array(Scalar, Reach),
 }
 
-/// The columns of a relation; at least one, no two of the same name.
-pub(crate) struct Columns {
-    columns: Vec<(String, ColumnType)>,
+/// A column that is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) column_type: ColumnType,
+    /// What the server makes of it first.
+    pub(crate) cast: Option<&'static str>,
 }
+
+/// A column whose type cannot be read as it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable {
+    name: String,
+    /// The type as a user writes it.
+    written: String,
+}
+
+/// The columns of a relation, no two of the same name.
+pub(crate) struct Columns {
+    columns: Vec<Column>,
+    /// Refused if somebody reads them.
+    refused: Vec<Unreadable>,
+    /// Left out, as the source is told to.
+    skipped: Vec<Unreadable>,
+    /// All columns that the relation has, in their order.
+    is_whole: bool,
+}
+
+/// Tells which columns of a schema are read.
+pub type ColumnsRead = Arc<dyn Fn(&SchemaRef) -> BTreeSet<String> + Send + Sync>;
 
 /// A row of PostgreSQL's catalogue of types.
 struct CatalogType {
@@ -67,11 +96,11 @@ type Catalog = HashMap<Oid, CatalogType>;
 impl Columns {
     pub(crate) async fn describe(
         connection: &mut PgConnection,
-        relation: &Relation,
+        spec: &PostgresSpec,
         failures: &Failures,
     ) -> Result<Self, SourceError> {
         let failed = |error| failures.asking(error);
-        let select = AssertSqlSafe(select_of(relation)).into_sql_str();
+        let select = AssertSqlSafe(select_of(&spec.relation)).into_sql_str();
         let statement = connection.prepare(select).await.map_err(failed)?;
         let described = statement.columns();
         let mut names = HashSet::new();
@@ -83,51 +112,148 @@ impl Columns {
         }
         let catalog = catalog_of(connection, described).await.map_err(failed)?;
         let modifiers = modifiers_of(connection, described).await.map_err(failed)?;
-        let columns = described.iter().map(|column| {
+        let mut columns = Self { columns: Vec::new(), refused: Vec::new(), skipped: Vec::new(), is_whole: true };
+        for column in described {
             let oid = oid_of(column);
             let modifier = origin_of(column).and_then(|origin| modifiers.get(&origin)).copied();
+            let name = column.name().to_owned();
             match column_type(&catalog, oid, modifier) {
-                Some(column_type) => Ok((column.name().to_owned(), column_type)),
-                None => {
-                    let written = catalog.get(&oid).map_or("unknown", |found| found.written.as_str());
-                    Err(failures.unreadable_type(column.name(), written))
-                }
+                Some(found) => columns.add(name, in_reach(found, spec.out_of_range), None),
+                None => columns.add_unreadable(name, catalog.get(&oid), spec.unsupported),
             }
-        });
-        Ok(Self { columns: columns.collect::<Result<_, _>>()? })
+        }
+        Ok(columns)
+    }
+
+    fn add(&mut self, name: String, column_type: ColumnType, cast: Option<&'static str>) {
+        self.columns.push(Column { name, column_type, cast });
+    }
+
+    fn add_unreadable(&mut self, name: String, found: Option<&CatalogType>, policy: UnsupportedTypes) {
+        let written = found.map_or("unknown", |found| found.written.as_str()).to_owned();
+        match policy {
+            UnsupportedTypes::Text => self.add(name, ColumnType::Scalar(Scalar::Text), Some(cast_of(found))),
+            UnsupportedTypes::Error => self.refused.push(Unreadable { name, written }),
+            UnsupportedTypes::Skip => self.skipped.push(Unreadable { name, written }),
+        }
+        self.is_whole &= policy == UnsupportedTypes::Text;
     }
 
     #[cfg(test)]
     pub(crate) fn of(columns: Vec<(String, ColumnType)>) -> Self {
-        Self { columns }
+        let columns = columns.into_iter().map(|(name, column_type)| Column { name, column_type, cast: None }).collect();
+        Self { columns, refused: Vec::new(), skipped: Vec::new(), is_whole: true }
+    }
+
+    /// Those that are read, and `also`; refuses what is read and cannot be. `read` none: all are. Where it names none, the
+    /// sync does not fit the relation, which others tell who need to see all there is.
+    pub(crate) fn narrowed(
+        &self,
+        read: Option<&ColumnsRead>,
+        also: Option<&str>,
+        failures: &Failures,
+    ) -> Result<Self, SourceError> {
+        let wanted = read.map(|read| read(&self.full_schema()));
+        if wanted.as_ref().is_some_and(BTreeSet::is_empty) {
+            return self.chosen(|_| true, failures);
+        }
+        let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted.contains(name)) || also == Some(name);
+        if let Some(refused) = self.refused.iter().find(|column| is_wanted(&column.name)) {
+            return Err(failures.unreadable_type(&refused.name, &refused.written));
+        }
+        self.chosen(is_wanted, failures)
+    }
+
+    fn chosen(&self, is_wanted: impl Fn(&str) -> bool, failures: &Failures) -> Result<Self, SourceError> {
+        let columns: Vec<_> = self.columns.iter().filter(|column| is_wanted(&column.name)).cloned().collect();
+        if columns.is_empty() {
+            return Err(failures.without_columns());
+        }
+        let is_whole = self.is_whole && columns.len() == self.columns.len();
+        Ok(Self { columns, refused: Vec::new(), skipped: Vec::new(), is_whole })
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
-        let field = |(name, column_type): &(String, ColumnType)| Field::new(name, Cells::data_type(*column_type), true);
-        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+        Arc::new(Schema::new(self.fields().collect::<Vec<_>>()))
+    }
+
+    /// With what is refused if it is read, as text.
+    fn full_schema(&self) -> SchemaRef {
+        let refused = self.refused.iter().map(|column| Field::new(&column.name, DataType::Utf8, true));
+        Arc::new(Schema::new(self.fields().chain(refused).collect::<Vec<_>>()))
+    }
+
+    fn fields(&self) -> impl Iterator<Item = Field> {
+        self.columns.iter().map(|column| Field::new(&column.name, Cells::data_type(column.column_type), true))
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(|(name, _)| name.as_str())
+        self.columns.iter().map(|column| column.name.as_str())
     }
 
     pub(crate) fn types(&self) -> impl Iterator<Item = ColumnType> {
-        self.columns.iter().map(|(_, column_type)| *column_type)
+        self.columns.iter().map(|column| column.column_type)
     }
 
-    /// The type of a column that is there and is no array.
-    pub(crate) fn scalar(&self, name: &str) -> Option<Scalar> {
-        self.columns.iter().find_map(|(known, column_type)| match column_type {
-            ColumnType::Scalar(scalar) if known == name => Some(*scalar),
+    /// What a SELECT lists; none if the relation gives just that by itself.
+    pub(crate) fn select_list(&self) -> Option<String> {
+        let item = |column: &Column| {
+            let name = quoted(&column.name);
+            column.cast.map_or_else(|| name.clone(), |cast| format!("{name}::{cast} AS {name}"))
+        };
+        let is_plain = self.is_whole && self.columns.iter().all(|column| column.cast.is_none());
+        (!is_plain).then(|| self.columns.iter().map(item).collect::<Vec<_>>().join(", "))
+    }
+
+    /// All names, as SQL lists them.
+    pub(crate) fn all(&self) -> String {
+        self.names().map(quoted).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The place and type of a column that is there and is no array.
+    pub(crate) fn find(&self, name: &str) -> Option<(usize, Scalar)> {
+        self.columns.iter().enumerate().find_map(|(index, column)| match column.column_type {
+            ColumnType::Scalar(scalar) | ColumnType::Written(scalar)
+                if column.name == name && column.cast.is_none() =>
+            {
+                Some((index, scalar))
+            }
             _ => None,
         })
     }
 
     /// A digest of the relation and of its columns, in their order: as long as it is the same, records mean the same.
     pub(crate) fn shape(&self, relation: &Relation) -> String {
-        let shape = blake3::hash(format!("{relation:?} {:?}", self.columns).as_bytes());
+        let columns = self.columns.iter().map(|column| (&column.name, column.column_type, column.cast));
+        let shape = blake3::hash(format!("{relation:?} {:?}", columns.collect::<Vec<_>>()).as_bytes());
         shape.to_hex()[..32].to_owned()
     }
+
+    /// Tells what is left out, if anything is.
+    pub(crate) fn notice(&self, label: &str) -> Option<String> {
+        let named = self.skipped.iter().map(|column| format!("`{}` ({})", column.name, column.written));
+        let named = named.collect::<Vec<_>>().join(", ");
+        (!named.is_empty()).then(|| {
+            format!(
+                "`{label}` is read without columns whose types cannot be read, as `unsupported: skip` says: {named}"
+            )
+        })
+    }
+}
+
+/// The type under a policy about values that only texts can hold.
+fn in_reach(column_type: ColumnType, policy: OutOfRange) -> ColumnType {
+    match (policy, column_type) {
+        (OutOfRange::Text, ColumnType::Scalar(scalar)) if scalar.has_far_values() => ColumnType::Written(scalar),
+        (OutOfRange::Text, ColumnType::Decimal { .. }) => ColumnType::Scalar(Scalar::Numeric),
+        (OutOfRange::Text, ColumnType::Array(element, _)) => ColumnType::Array(element, Reach::Far),
+        (_, column_type) => column_type,
+    }
+}
+
+/// How the server makes text of a type. That of `money` depends on where the server thinks it is.
+fn cast_of(found: Option<&CatalogType>) -> &'static str {
+    if found.is_some_and(|found| found.name == "money") { "numeric::text" } else { "text" }
 }
 
 async fn catalog_of(connection: &mut PgConnection, described: &[PgColumn]) -> Result<Catalog, sqlx::Error> {
@@ -168,7 +294,7 @@ fn column_type(catalog: &Catalog, oid: Oid, modifier: Option<i32>) -> Option<Col
         return column_type(catalog, found.base, modifier);
     }
     if found.is_array {
-        return scalar_type(catalog, found.element).map(ColumnType::Array);
+        return scalar_type(catalog, found.element).map(|element| ColumnType::Array(element, Reach::Near));
     }
     let scalar = scalar_type(catalog, oid)?;
     let decimal = modifier.filter(|_| scalar == Scalar::Numeric).and_then(decimal);

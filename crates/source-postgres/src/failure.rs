@@ -6,9 +6,10 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use convoke_core::spec::{PostgresConnection, Relation, TlsMode};
+use convoke_core::spec::{PostgresConnection, PostgresSpec, Relation, TlsMode};
 use convoke_core::{Origin, SourceError};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
@@ -31,9 +32,12 @@ struct Setting {
     has_password: bool,
     tls: TlsMode,
     statement_timeout: Duration,
+    max_snapshot: Duration,
     relation: Relation,
     /// The relation and where it is.
     described: String,
+    /// Whether the server has let us in before: what keeps us out then is likely to pass.
+    was_reached: AtomicBool,
 }
 
 /// What the server said: the driver says it twice, with a line of the server's own source.
@@ -55,7 +59,8 @@ fn told_once(error: sqlx::Error) -> Box<dyn std::error::Error + Send + Sync> {
 }
 
 impl Failures {
-    pub(crate) fn new(connection: &PostgresConnection, relation: &Relation) -> Self {
+    pub(crate) fn new(connection: &PostgresConnection, spec: &PostgresSpec) -> Self {
+        let relation = &spec.relation;
         let PostgresConnection { host, port, database, user, .. } = connection;
         let server = format!("{host}:{port}");
         let what = match relation {
@@ -70,7 +75,9 @@ impl Failures {
             has_password: connection.password.is_some(),
             tls: connection.tls,
             statement_timeout: connection.statement_timeout,
+            max_snapshot: spec.max_snapshot,
             relation: relation.clone(),
+            was_reached: AtomicBool::new(false),
         };
         Self { setting: Arc::new(setting) }
     }
@@ -78,6 +85,19 @@ impl Failures {
     /// The relation and where it is.
     pub(crate) fn relation(&self) -> &str {
         &self.setting.described
+    }
+
+    /// The server has let us in.
+    pub(crate) fn note_reached(&self) {
+        self.setting.was_reached.store(true, Ordering::Relaxed);
+    }
+
+    /// What passes, if it is not that we have never been there.
+    fn passing(&self, origin: Origin, message: String) -> SourceError {
+        match origin {
+            Origin::External if self.setting.was_reached.load(Ordering::Relaxed) => SourceError::interrupted(message),
+            _ => SourceError::new(origin, message),
+        }
     }
 
     pub(crate) fn statement_timeout(&self) -> Duration {
@@ -113,7 +133,13 @@ impl Failures {
                 format!("cannot log in to `{server}` as `{user}`; check that it is PostgreSQL that answers there"),
             ),
         };
-        SourceError::new(origin, message).caused_by(told_once(error))
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        let failure = match code.as_deref() {
+            // It is starting, or has no connection left.
+            Some("57P03" | "53300") => SourceError::interrupted(message),
+            _ => self.passing(origin, message),
+        };
+        failure.caused_by(told_once(error))
     }
 
     /// Why the server did not let us in.
@@ -176,7 +202,7 @@ impl Failures {
              `connect_timeout`",
             self.setting.server
         );
-        SourceError::new(Origin::External, message)
+        self.passing(Origin::External, message)
     }
 
     /// The server was connected, and then said nothing more.
@@ -213,6 +239,15 @@ impl Failures {
         self.failed(error, place)
     }
 
+    /// The snapshot of others could not be joined.
+    pub(crate) fn joining(&self, error: sqlx::Error) -> SourceError {
+        match error.as_database_error().and_then(DatabaseError::code).as_deref() {
+            // There is no such snapshot, or no longer.
+            Some("22023" | "42704" | "55000") => self.snapshot_gone(),
+            _ => self.asking(error),
+        }
+    }
+
     /// The read failed.
     pub(crate) fn reading(&self, error: sqlx::Error) -> SourceError {
         self.failed(error, None)
@@ -231,6 +266,7 @@ impl Failures {
         };
         let code = failure.code().unwrap_or_default();
         match self.explained(&code, place) {
+            Some((_, message)) if is_passing(&code) => SourceError::interrupted(message).caused_by(told_once(error)),
             Some((origin, message)) => SourceError::new(origin, message).caused_by(told_once(error)),
             // The words of the server may hold a value here.
             None => SourceError::new(
@@ -273,6 +309,7 @@ impl Failures {
                 "the replica gave up reading {what} in favour of what came from its primary; nothing was planned; run \
                  again, or raise its `max_standby_streaming_delay`"
             ),
+            "25P03" | "25P04" => return Some((Origin::User, self.held_too_long().message)),
             "57P01" | "57P02" | "57P03" => return Some((Origin::External, self.cut().message)),
             _ if code.starts_with("08") => return Some((Origin::External, self.cut().message)),
             _ if code.starts_with("42") => {
@@ -310,7 +347,7 @@ impl Failures {
              planned of it; run again",
             self.relation()
         );
-        SourceError::new(Origin::External, message)
+        SourceError::interrupted(message)
     }
 
     /// The COPY ended without its end mark.
@@ -347,11 +384,118 @@ impl Failures {
     }
 
     pub(crate) fn misread(&self, misread: Misread, columns: &Columns) -> SourceError {
+        let name_of = |index| columns.names().nth(index).unwrap_or_default();
         let what = match misread {
+            Misread::OutOfRange(index) => return self.out_of_range(name_of(index)),
+            Misread::WithoutCursor(index) => return self.without_cursor(name_of(index)),
             Misread::Framing => "records".to_owned(),
-            Misread::Field(index) => format!("column `{}`", columns.names().nth(index).unwrap_or_default()),
+            Misread::Field(index) => format!("column `{}`", name_of(index)),
         };
         SourceError::new(Origin::Internal, format!("PostgreSQL sent {what} of {} in an unknown form", self.relation()))
+    }
+
+    fn out_of_range(&self, column: &str) -> SourceError {
+        let message = format!(
+            "column `{column}` of {} holds a value that is not finite, or outside the years 1 to 9999, for which its type \
+             has no place here; nothing was planned; mend the row, or choose `out_of_range: empty` or `out_of_range: text`",
+            self.relation()
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    fn without_cursor(&self, column: &str) -> SourceError {
+        let message = format!(
+            "{} has a row without a value in `{column}`, which tells what has changed; nothing was planned; fill it, or \
+             choose `nulls: read`",
+            self.relation()
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    /// The snapshot that the other ranges were read in cannot be joined any more.
+    pub(crate) fn snapshot_gone(&self) -> SourceError {
+        let message = format!(
+            "the snapshot in which the ranges of {} are read has gone, with its connection or after `max_snapshot`; \
+             nothing was planned of it; run again",
+            self.relation()
+        );
+        SourceError::changed(message)
+    }
+
+    /// Vacuum was kept waiting for as long as it may be.
+    pub(crate) fn held_too_long(&self) -> SourceError {
+        let message = format!(
+            "the snapshot of {} was held for as long as `max_snapshot` allows ({:?}), and was let go of; nothing was \
+             planned; read less, or read it faster, with `parallel` or `incremental`, or raise `max_snapshot`",
+            self.relation(),
+            self.setting.max_snapshot
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    /// A standby does not show what runs on its primary.
+    pub(crate) fn standby(&self) -> SourceError {
+        let message = format!(
+            "PostgreSQL at `{}` is a standby, which does not show the transactions of its primary, so that rows could be \
+             missed; read from the primary, or by `incremental: {{ row_versions: true }}`, or without `incremental`",
+            self.setting.server
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    /// The user sees no transactions of others.
+    pub(crate) fn blind(&self) -> SourceError {
+        let Setting { user, server, .. } = self.setting.as_ref();
+        let message = format!(
+            "user `{user}` does not see the transactions of others on `{server}`, so that rows which they commit late \
+             could be missed; an administrator can say `GRANT pg_read_all_stats TO {}`; or read by `incremental: {{ \
+             row_versions: true }}`",
+            quoted(user)
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    /// The cluster cannot be told from another one.
+    pub(crate) fn unidentified(&self) -> SourceError {
+        let Setting { user, server, .. } = self.setting.as_ref();
+        let user_name = quoted(user);
+        let message = format!(
+            "user `{user}` may not ask `{server}` which cluster it is, without which row versions mean nothing; an \
+             administrator can say `GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint(), \
+             pg_walfile_name(pg_lsn), pg_current_wal_insert_lsn() TO {user_name}`"
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    /// What is read has no versions.
+    pub(crate) fn unversioned(&self) -> SourceError {
+        let message = format!(
+            "{} is a view, a foreign table or kept in a way of its own, and its rows have no versions; name a table, or a \
+             `column` that tells changes",
+            self.relation()
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    /// The column that is to tell changes cannot.
+    pub(crate) fn no_cursor(&self, column: &str, is_there: bool) -> SourceError {
+        let what = if is_there {
+            "is neither a timestamp, nor a date, nor a whole number, so that nothing tells what is newer"
+        } else {
+            "is not there"
+        };
+        let message = format!(
+            "column `{column}` of {}, which `incremental` names, {what}; name a column that each change sets to a later \
+             value",
+            self.relation()
+        );
+        SourceError::new(Origin::User, message)
+    }
+
+    /// A thread to read on could not be had.
+    pub(crate) fn no_thread(&self) -> SourceError {
+        let message = format!("no thread could be started to read {}; raise the limit of threads", self.relation());
+        SourceError::new(Origin::External, message)
     }
 
     pub(crate) fn named_twice(&self, column: &str) -> SourceError {
@@ -367,11 +511,17 @@ impl Failures {
         let name = quoted(column);
         let message = format!(
             "column `{column}` of {} has the type `{written}`, which cannot be read; cast it in a query: `{name}::text \
-             AS {name}`",
+             AS {name}`, or choose `unsupported: text`",
             self.relation()
         );
         SourceError::new(Origin::User, message)
     }
+}
+
+/// Whether what a code tells of passes by itself: a server that stops, starts or is taken over by another, and a standby
+/// that puts what comes from its primary before us.
+fn is_passing(code: &str) -> bool {
+    matches!(code, "57P01" | "57P02" | "57P03" | "40001" | "40P01") || code.starts_with("08")
 }
 
 /// Whether the other side has closed the connection.

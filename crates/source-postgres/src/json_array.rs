@@ -1,12 +1,16 @@
 //! PostgreSQL's arrays as JSON: nested where they have more than one dimension.
 
+use crate::moment::Reach;
 use crate::scalar::{BadForm, Scalar, Written};
 
 /// PostgreSQL's own limit.
 const MAX_DIMENSIONS: usize = 6;
 
+/// What an array is of, and which of its values are written.
+pub(crate) type Element = (Scalar, Reach);
+
 /// Appends an array. It is lost in part if an element is, which is `null` then.
-pub(crate) fn write_array(element: Scalar, field: &[u8], json: &mut Vec<u8>) -> Result<Written, BadForm> {
+pub(crate) fn write_array(element: Element, field: &[u8], json: &mut Vec<u8>) -> Result<Written, BadForm> {
     let mut rest = field;
     let dimensions = usize::try_from(take_i32(&mut rest)?).map_err(|_| BadForm)?;
     let _has_nulls = take_i32(&mut rest)?;
@@ -25,7 +29,7 @@ pub(crate) fn write_array(element: Scalar, field: &[u8], json: &mut Vec<u8>) -> 
 }
 
 fn write_dimension(
-    element: Scalar,
+    element: Element,
     lengths: &[usize],
     rest: &mut &[u8],
     json: &mut Vec<u8>,
@@ -45,14 +49,14 @@ fn write_dimension(
     Ok(written)
 }
 
-fn write_element(element: Scalar, rest: &mut &[u8], json: &mut Vec<u8>) -> Result<Written, BadForm> {
+fn write_element((element, reach): Element, rest: &mut &[u8], json: &mut Vec<u8>) -> Result<Written, BadForm> {
     let Ok(length) = usize::try_from(take_i32(rest)?) else {
         json.extend_from_slice(b"null");
         return Ok(Written::Kept);
     };
     let (field, behind) = rest.split_at_checked(length).ok_or(BadForm)?;
     *rest = behind;
-    element.write_json(field, json)
+    element.write_json(field, reach, json)
 }
 
 fn take_i32(rest: &mut &[u8]) -> Result<i32, BadForm> {

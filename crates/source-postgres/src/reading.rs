@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use convoke_core::SourceError;
 use convoke_core::source::SplitItem;
+use convoke_core::spec::OutOfRange;
 use futures::StreamExt;
-use sqlx::PgConnection;
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Misread};
 use crate::columns::Columns;
 use crate::copy_format::CopyFormat;
 use crate::failure::Failures;
 use crate::session::Session;
+use crate::tracker::{Seen, Tracker};
 
 /// A server that is out of reach cannot keep its own time-out; we wait this much longer for it.
 const GRACE: Duration = Duration::from_secs(30);
@@ -33,39 +35,62 @@ const REWRITTEN: &str = "SELECT count(*) FROM pg_catalog.pg_locks AS held \
 
 /// A read that is ready to start.
 pub(crate) struct Reading {
-    session: Session,
-    columns: Columns,
-    copy: String,
-    failures: Failures,
+    pub(crate) session: Session,
+    pub(crate) columns: Columns,
+    pub(crate) copy: String,
+    pub(crate) policy: OutOfRange,
+    /// Watches the column that tells changes.
+    pub(crate) tracker: Option<Tracker>,
+    /// When the snapshot has been held for as long as it may be.
+    pub(crate) deadline: Instant,
+    pub(crate) failures: Failures,
 }
 
 type Item = Result<SplitItem, SourceError>;
 
-/// Nobody listens any more.
-struct Unheard;
+/// Nobody listens any more, or the time is up: the query is to be ended.
+enum Stopped {
+    Unheard,
+    Overdue,
+}
+
+/// What a read came to.
+struct Done {
+    fingerprint: String,
+    seen: Seen,
+}
 
 impl Reading {
-    pub(crate) fn new(session: Session, columns: Columns, copy: String, failures: Failures) -> Self {
-        Self { session, columns, copy, failures }
-    }
-
-    /// Reads everything and passes it on; ends the query if nobody listens.
-    pub(crate) async fn run(mut self, items: Sender<Item>) {
+    /// Reads everything and passes it on; ends the query if nobody listens. `note` learns what was seen before the end is
+    /// passed on.
+    pub(crate) async fn run(mut self, items: Sender<Item>, note: impl AsyncFnOnce(Seen)) {
+        let deadline = self.deadline;
         let end = tokio::select! {
             end = self.read_in_time(&items) => end,
-            () = items.closed() => Err(Unheard),
+            () = items.closed() => Err(Stopped::Unheard),
+            () = tokio::time::sleep_until(deadline) => Err(Stopped::Overdue),
         };
+        let Self { session, failures, .. } = self;
+        // A receiver that has gone needs no end.
         match end {
-            Ok(end) => {
-                self.session.end().await;
-                // A receiver that has gone needs no end.
-                let _ = items.send(end).await;
+            Ok(Ok(Done { fingerprint, seen })) => {
+                session.end().await;
+                note(seen).await;
+                let _ = items.send(Ok(SplitItem::End { fingerprint })).await;
             }
-            Err(Unheard) => self.session.cancel().await,
+            Ok(Err(error)) => {
+                session.end().await;
+                let _ = items.send(Err(error)).await;
+            }
+            Err(Stopped::Unheard) => session.cancel().await,
+            Err(Stopped::Overdue) => {
+                session.cancel().await;
+                let _ = items.send(Err(failures.held_too_long())).await;
+            }
         }
     }
 
-    async fn read_in_time(&mut self, items: &Sender<Item>) -> Result<Item, Unheard> {
+    async fn read_in_time(&mut self, items: &Sender<Item>) -> Result<Result<Done, SourceError>, Stopped> {
         let limit = self.failures.statement_timeout();
         if limit.is_zero() {
             return self.read(items).await;
@@ -76,62 +101,64 @@ impl Reading {
         }
     }
 
-    /// Gives the last item.
-    async fn read(&mut self, items: &Sender<Item>) -> Result<Item, Unheard> {
-        let Self { session, columns, copy, failures } = self;
-        let connection = session.connection();
-        let fingerprint = match pass_records(connection, columns, copy, failures, items).await? {
-            Ok(fingerprint) => fingerprint,
+    async fn read(&mut self, items: &Sender<Item>) -> Result<Result<Done, SourceError>, Stopped> {
+        let passing = match self.pass_records(items).await? {
+            Ok(done) => done,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(match sqlx::query_scalar::<_, i64>(REWRITTEN).persistent(false).fetch_one(connection).await {
-            Ok(0) => Ok(SplitItem::End { fingerprint }),
-            Ok(_) => Err(failures.rewritten()),
-            Err(error) => Err(failures.reading(error)),
+        let rewritten = sqlx::query_scalar::<_, i64>(REWRITTEN).persistent(false);
+        Ok(match rewritten.fetch_one(self.session.connection()).await {
+            Ok(0) => Ok(passing),
+            Ok(_) => Err(self.failures.rewritten()),
+            Err(error) => Err(self.failures.reading(error)),
         })
+    }
+
+    /// Passes on all records.
+    async fn pass_records(&mut self, items: &Sender<Item>) -> Result<Result<Done, SourceError>, Stopped> {
+        let Self { session, columns, copy, policy, tracker, failures, .. } = self;
+        let mut pieces = match session.connection().copy_out_raw(copy).await {
+            Ok(pieces) => pieces,
+            Err(error) => return Ok(Err(failures.reading(error))),
+        };
+        let mut batch = Batch::new(columns, *policy, tracker.take());
+        let (mut format, mut digest) = (CopyFormat::default(), Digest::default());
+        while let Some(piece) = pieces.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => return Ok(Err(failures.reading(error))),
+            };
+            digest.update(&piece);
+            if let Err(error) = format.feed(&piece, &mut batch) {
+                return Ok(Err(failures.misread(error, columns)));
+            }
+            if batch.is_full()
+                && let Err(error) = pass_on(&mut batch, items).await?
+            {
+                return Ok(Err(failures.misread(error, columns)));
+            }
+        }
+        if !format.is_ended() {
+            return Ok(Err(failures.cut_short()));
+        }
+        if !batch.is_empty()
+            && let Err(error) = pass_on(&mut batch, items).await?
+        {
+            return Ok(Err(failures.misread(error, columns)));
+        }
+        batch.tell_lost(columns, failures.relation());
+        Ok(Ok(Done { fingerprint: digest.finish(), seen: batch.seen() }))
     }
 }
 
-/// Passes on all records; tells the fingerprint of what was read.
-async fn pass_records(
-    connection: &mut PgConnection,
-    columns: &Columns,
-    copy: &str,
-    failures: &Failures,
-    items: &Sender<Item>,
-) -> Result<Result<String, SourceError>, Unheard> {
-    let mut pieces = match connection.copy_out_raw(copy).await {
-        Ok(pieces) => pieces,
-        Err(error) => return Ok(Err(failures.reading(error))),
-    };
-    let (mut format, mut batch, mut digest) = (CopyFormat::default(), Batch::new(columns), Digest::default());
-    while let Some(piece) = pieces.next().await {
-        let piece = match piece {
-            Ok(piece) => piece,
-            Err(error) => return Ok(Err(failures.reading(error))),
-        };
-        digest.update(&piece);
-        if let Err(error) = format.feed(&piece, &mut batch) {
-            return Ok(Err(failures.misread(error, columns)));
+async fn pass_on(batch: &mut Batch, items: &Sender<Item>) -> Result<Result<(), Misread>, Stopped> {
+    match batch.take() {
+        Ok(records) => {
+            items.send(Ok(SplitItem::Records(records))).await.map_err(|_| Stopped::Unheard)?;
+            Ok(Ok(()))
         }
-        if batch.is_full() {
-            match batch.take() {
-                Ok(records) => items.send(Ok(SplitItem::Records(records))).await.map_err(|_| Unheard)?,
-                Err(error) => return Ok(Err(failures.misread(error, columns))),
-            }
-        }
+        Err(error) => Ok(Err(error)),
     }
-    if !format.is_ended() {
-        return Ok(Err(failures.cut_short()));
-    }
-    if !batch.is_empty() {
-        match batch.take() {
-            Ok(records) => items.send(Ok(SplitItem::Records(records))).await.map_err(|_| Unheard)?,
-            Err(error) => return Ok(Err(failures.misread(error, columns))),
-        }
-    }
-    batch.tell_lost(columns, failures.relation());
-    Ok(Ok(digest.finish()))
 }
 
 /// Digests what comes in small pieces.

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use convoke_core::spec::Relation;
 
+use crate::columns::Columns;
+
 /// What a relation is called in messages and in the origins of records.
 pub(crate) fn label_of(relation: &Relation) -> String {
     match relation {
@@ -22,21 +24,16 @@ pub(crate) fn select_of(relation: &Relation) -> String {
     }
 }
 
-/// The COPY of these columns, of the rows that satisfy the condition. Only for a query that was prepared by itself.
-pub(crate) fn copy_of<'c>(
-    relation: &Relation,
-    columns: impl Iterator<Item = &'c str>,
-    condition: Option<&str>,
-) -> String {
+/// The COPY of these columns, of the rows that satisfy all conditions. Only for a query that was prepared by itself.
+pub(crate) fn copy_of(relation: &Relation, columns: &Columns, conditions: &[String]) -> String {
     let mut copy = String::from("COPY (\n");
-    match (relation, condition) {
-        (Relation::Query(query), None) => copy.push_str(query),
-        (_, condition) => {
-            let columns = columns.map(quoted).collect::<Vec<_>>().join(", ");
-            write!(copy, "SELECT {columns} FROM {}", from_of(relation)).expect("a string takes every text");
-            if let Some(condition) = condition {
-                copy.push_str(" WHERE ");
-                copy.push_str(condition);
+    match (relation, columns.select_list()) {
+        (Relation::Query(query), None) if conditions.is_empty() => copy.push_str(query),
+        (_, list) => {
+            let list = list.unwrap_or_else(|| columns.all());
+            write!(copy, "SELECT {list} FROM {}", from_of(relation)).expect("a string takes every text");
+            if !conditions.is_empty() {
+                write!(copy, " WHERE ({})", conditions.join(") AND (")).expect("a string takes every text");
             }
         }
     }
@@ -45,7 +42,8 @@ pub(crate) fn copy_of<'c>(
     copy
 }
 
-fn from_of(relation: &Relation) -> String {
+/// The relation as it stands behind FROM.
+pub(crate) fn from_of(relation: &Relation) -> String {
     match relation {
         Relation::Table { schema: Some(schema), name } => format!("{}.{}", quoted(schema), quoted(name)),
         Relation::Table { schema: None, name } => quoted(name),

@@ -1,5 +1,7 @@
 //! The database behind the `Source` trait.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,34 +13,41 @@ use convoke_core::{Origin, SourceError};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
-use crate::columns::Columns;
+use crate::columns::ColumnsRead;
 use crate::failure::Failures;
-use crate::reading::Reading;
-use crate::relation::{copy_of, label_of};
-use crate::session::{LOCK_TIMEOUT, Session};
-use crate::split::{Bounds, SplitDetail, position_after};
+use crate::incremental::{self, Mark, Since};
+use crate::ranges::Ranges;
+use crate::relation::label_of;
+use crate::session::LOCK_TIMEOUT;
+use crate::split::{Blocks, Bounds, SplitDetail, mark_of, position_after};
+use crate::work::{Looked, Sessions};
 
-/// Items that wait between the reading task and whoever takes them: a few megabytes at most.
+/// Items that wait between the reading thread and whoever takes them: a few megabytes at most.
 const ITEMS_IN_FLIGHT: usize = 4;
 
 /// What opening and describing may take besides connecting and waiting for a lock: a few questions, each quickly answered.
 const ASKING_TIME: Duration = Duration::from_secs(15);
 
-/// A table or query of a PostgreSQL database.
+/// Ranges for each session, so that none waits long for the last, and a range that is read again is a small one.
+const RANGES_PER_SESSION: u64 = 4;
+
+/// A table or query of a PostgreSQL database. For one reader at a time: a discovery begins anew.
 pub struct PostgresSource {
-    spec: PostgresSpec,
-    connection: PostgresConnection,
-    failures: Failures,
-    /// How long everything before the first record may take: no time-out of the server ends what a frozen network holds.
-    look_timeout: Duration,
+    sessions: Arc<Sessions>,
 }
 
 impl PostgresSource {
-    /// A source over this relation. Reaches out to nothing: each call of the trait opens a connection of its own.
+    /// A source over this relation. Reaches out to nothing: each call of the trait opens connections of its own.
+    /// `columns_read` tells which of the columns a sync reads, so that no other is asked for or can be in the way; without
+    /// it all are read.
     ///
     /// # Errors
     /// A query without a word, a relation without a name.
-    pub fn open(spec: PostgresSpec, connection: PostgresConnection) -> Result<Self, SourceError> {
+    pub fn open(
+        spec: PostgresSpec,
+        connection: PostgresConnection,
+        columns_read: Option<ColumnsRead>,
+    ) -> Result<Self, SourceError> {
         let is_blank = match &spec.relation {
             Relation::Table { name, .. } => name.is_empty(),
             Relation::Query(query) => query.trim().is_empty(),
@@ -47,100 +56,115 @@ impl PostgresSource {
             let message = "the PostgreSQL source names nothing to read; set `table` or `query`";
             return Err(SourceError::new(Origin::User, message));
         }
-        let failures = Failures::new(&connection, &spec.relation);
+        let failures = Failures::new(&connection, &spec);
         let look_timeout = connection.connect_timeout.saturating_add(LOCK_TIMEOUT).saturating_add(ASKING_TIME);
-        Ok(Self { spec, connection, failures, look_timeout })
+        let ranges = Ranges::default();
+        let sessions = Sessions { spec, connection, failures, columns_read, look_timeout, ranges };
+        Ok(Self { sessions: Arc::new(sessions) })
     }
 
-    /// Opens the snapshot and learns its columns.
-    async fn look(&self) -> Result<(Session, Columns), SourceError> {
-        let looked = async {
-            let mut session = Session::open(&self.connection, &self.failures).await?;
-            let columns = Columns::describe(session.connection(), &self.spec.relation, &self.failures).await?;
-            Ok((session, columns))
-        };
-        match tokio::time::timeout(self.look_timeout, looked).await {
-            Ok(looked) => looked,
-            Err(_) => Err(self.failures.frozen(self.look_timeout)),
-        }
+    fn spec(&self) -> &PostgresSpec {
+        &self.sessions.spec
     }
 
-    /// Learns the columns, and lets go of the snapshot.
-    async fn columns(&self) -> Result<Columns, SourceError> {
-        let (session, columns) = self.look().await?;
+    /// Looks, and lets go of the snapshot: each split opens its own, or all ranges one together.
+    async fn look(&self) -> Result<Looked<()>, SourceError> {
+        let looked = self.sessions.look().await?;
+        let (looked, session) = looked.without_session();
         session.end().await;
-        Ok(columns)
+        Ok(looked)
     }
 
-    /// Everything, or what lies within these bounds, as a split.
-    fn discovery(&self, columns: &Columns, between: Option<Bounds>, coverage: Coverage) -> Discovery {
-        let shape = columns.shape(&self.spec.relation);
-        let split = SplitDetail { shape, between }.split(label_of(&self.spec.relation));
-        Discovery { splits: vec![split], coverage, unchanged: false, settled: Vec::new(), notices: Vec::new() }
+    /// Everything, in ranges where that is asked for and can be, or a part of it as one split.
+    fn splits(&self, looked: &Looked<()>, between: Option<Bounds>, since: Option<Since>) -> Vec<Split> {
+        let label = label_of(&self.spec().relation);
+        let shape = looked.columns.shape(&self.spec().relation);
+        let sessions = self.spec().parallel.get() as u64;
+        let is_whole = between.is_none() && since.is_none();
+        let blocks = looked.blocks.filter(|_| sessions > 1 && is_whole).unwrap_or(0);
+        let ranges = Blocks::divide(blocks, sessions * RANGES_PER_SESSION);
+        if ranges.len() < 2 {
+            return vec![SplitDetail { shape, between, since, blocks: None }.split(label)];
+        }
+        let count = ranges.len();
+        let range = |(number, blocks): (usize, &Blocks)| {
+            let detail = SplitDetail { shape: shape.clone(), between: None, since: None, blocks: Some(*blocks) };
+            detail.split(format!("{label}[{}/{count}]", number + 1))
+        };
+        ranges.iter().enumerate().map(range).collect()
     }
 
-    fn time_column(&self) -> Result<&str, SourceError> {
-        self.spec.time_column.as_deref().ok_or_else(|| {
-            let label = label_of(&self.spec.relation);
-            let message = format!(
-                "a backfill from or to a time needs a column that tells when a row of `{label}` was written; set \
-                 `time_column` of the source, or backfill with --all"
-            );
-            SourceError::selection(message)
-        })
+    /// From where on changes are read, or why everything is; nothing of both without `incremental`.
+    fn since(&self, looked: &Looked<()>, request: Discover<'_>) -> (Option<Since>, Option<&'static str>) {
+        let (Some(incremental), Some(standing)) = (&self.spec().incremental, &looked.standing) else {
+            return (None, None);
+        };
+        if request.reread {
+            return (None, None);
+        }
+        match incremental::since(mark_of(request.stored).as_ref(), standing, incremental.full_every) {
+            Ok(since) => (Some(since), None),
+            Err(whole) => (None, whole.notice()),
+        }
     }
 }
 
 #[async_trait]
 impl Source for PostgresSource {
     async fn describe(&self) -> Result<SourceSchema, SourceError> {
-        let schema = self.columns().await?.schema();
-        Ok(SourceSchema { schema, origin: self.failures.relation().to_owned() })
+        let schema = self.look().await?.columns.schema();
+        Ok(SourceSchema { schema, origin: self.sessions.failures.relation().to_owned() })
     }
 
-    async fn discover(&self, _request: Discover<'_>) -> Result<Discovery, SourceError> {
-        Ok(self.discovery(&self.columns().await?, None, Coverage::Snapshot))
+    async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError> {
+        let looked = self.look().await?;
+        let (since, why_whole) = self.since(&looked, request);
+        let coverage = if since.is_some() { Coverage::Delta } else { Coverage::Snapshot };
+        let splits = self.splits(&looked, None, since);
+        self.sessions.ranges.begin(&splits, looked.standing).await;
+        let notices = looked.notice.into_iter().chain(why_whole.map(str::to_owned)).collect();
+        Ok(Discovery { splits, coverage, unchanged: false, settled: Vec::new(), notices })
     }
 
     async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError> {
         let between = match selection {
             Selection::All => None,
             Selection::Between { from, to } => Some(Bounds { from: *from, to: *to }),
-            Selection::Objects(_) => {
+            Selection::Objects(_) | Selection::Named(_) => {
                 let message = "a PostgreSQL source has no objects to choose from; backfill with --all, or with --from \
                                and --to";
                 return Err(SourceError::selection(message));
             }
         };
-        let columns = match between {
-            None => self.columns().await?,
-            Some(bounds) => {
-                let time_column = self.time_column()?;
-                let columns = self.columns().await?;
-                bounds.condition(time_column, &columns)?;
-                columns
-            }
-        };
-        Ok(self.discovery(&columns, between, Coverage::Delta))
+        let time_column = between.map(|bounds| Ok((bounds, self.sessions.time_column()?))).transpose()?;
+        let looked = self.look().await?;
+        if let Some((bounds, time_column)) = time_column {
+            bounds.condition(time_column, &looked.described)?;
+        }
+        let splits = self.splits(&looked, between, None);
+        self.sessions.ranges.begin(&splits, None).await;
+        let notices = looked.notice.into_iter().collect();
+        Ok(Discovery { splits, coverage: Coverage::Delta, unchanged: false, settled: Vec::new(), notices })
     }
 
     async fn read(&self, split: &Split) -> Result<SplitContent, SourceError> {
         let detail = SplitDetail::of(split)?;
-        let (session, columns) = self.look().await?;
-        if columns.shape(&self.spec.relation) != detail.shape {
-            session.end().await;
-            return Err(self.failures.reshaped());
-        }
-        let condition = match detail.between {
-            None => None,
-            Some(bounds) => Some(bounds.condition(self.time_column()?, &columns)?),
-        };
-        let copy = copy_of(&self.spec.relation, columns.names(), condition.as_deref());
         let (sender, mut receiver) = mpsc::channel(ITEMS_IN_FLIGHT);
-        let reading = Reading::new(session, columns, copy, self.failures.clone());
-        // The task ends by itself: at the end of the rows, at the time-out, or when the stream is dropped.
-        tokio::spawn(reading.run(sender));
+        self.sessions.read(split.name.clone(), detail, sender).await?;
         Ok(SplitContent::Stream(futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed()))
+    }
+
+    fn splits_at_once(&self) -> NonZeroUsize {
+        self.spec().parallel
+    }
+
+    /// Ranges of a table are torn apart if they were not all read in one snapshot.
+    async fn still_holds(&self, splits: &[Split]) -> Result<(), SourceError> {
+        if self.sessions.ranges.are_one(splits) { Ok(()) } else { Err(self.sessions.failures.snapshot_gone()) }
+    }
+
+    async fn finished(&self) {
+        self.sessions.ranges.end().await;
     }
 
     /// A table does not tell whether it has changed.
@@ -148,8 +172,13 @@ impl Source for PostgresSource {
         false
     }
 
-    fn propose(&self, _stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition {
-        position_after(outcomes)
+    /// Where the next read begins is known of splits that this source has read itself; without that it stays where it was.
+    fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition {
+        let before = mark_of(stored);
+        let Some(incremental) = &self.spec().incremental else { return position_after(outcomes, None) };
+        let arrival = self.sessions.ranges.arrival(outcomes.iter().map(|outcome| &outcome.split));
+        let mark = arrival.map(|arrival| Mark::after(before.as_ref(), &arrival, incremental)).or(before);
+        position_after(outcomes, mark.as_ref())
     }
 
     async fn acknowledge(&self, _outcomes: &[SplitOutcome]) -> Result<(), SourceError> {

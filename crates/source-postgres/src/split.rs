@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::columns::Columns;
+use crate::incremental::{Mark, Since};
 use crate::relation::quoted;
 use crate::scalar::Scalar;
 
@@ -16,8 +17,47 @@ pub(crate) struct SplitDetail {
     /// Digest of the relation and its columns, see [`Columns::shape`].
     pub(crate) shape: String,
     /// The rows of a backfill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) between: Option<Bounds>,
+    /// What has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Since>,
+    /// A range of a table, all of whose ranges are read in one snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) blocks: Option<Blocks>,
 }
+
+/// The rows of some blocks: from the first on, before the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Blocks {
+    from: u64,
+    /// None: to the end, wherever that is by then.
+    to: Option<u64>,
+}
+
+impl Blocks {
+    /// Cuts a table into so many ranges, or as many as are worth it.
+    pub(crate) fn divide(blocks: u64, ranges: u64) -> Vec<Self> {
+        let ranges = ranges.min(blocks / MIN_BLOCKS).max(1);
+        let start = |range: u64| u64::try_from(u128::from(blocks) * u128::from(range) / u128::from(ranges));
+        let range = |number: u64| {
+            let to = (number + 1 < ranges).then(|| start(number + 1).unwrap_or(blocks));
+            Self { from: start(number).unwrap_or(blocks), to }
+        };
+        (0..ranges).map(range).collect()
+    }
+
+    pub(crate) fn condition(self) -> String {
+        let from = format!("ctid >= '({},0)'::pg_catalog.tid", self.from);
+        match self.to {
+            Some(to) => format!("{from} AND ctid < '({to},0)'::pg_catalog.tid"),
+            None => from,
+        }
+    }
+}
+
+/// Below this a range is read before a session for it is open: 4 MB in blocks of 8 kB.
+const MIN_BLOCKS: u64 = 512;
 
 /// A span of time: from the first on, before the second.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -44,7 +84,7 @@ impl Bounds {
     /// The condition of SQL that says the same of this column. A column without a time zone is in UTC.
     pub(crate) fn condition(&self, time_column: &str, columns: &Columns) -> Result<String, SourceError> {
         let wrong = |problem: String| Err(SourceError::selection(problem));
-        let (word, zone) = match columns.scalar(time_column) {
+        let (word, zone) = match columns.find(time_column).map(|(_, scalar)| scalar) {
             Some(Scalar::TimestampTz) => ("TIMESTAMPTZ", "+00"),
             // PostgreSQL compares a day by its midnight.
             Some(Scalar::Timestamp | Scalar::Date) => ("TIMESTAMP", ""),
@@ -81,13 +121,23 @@ fn written(time: Timestamp) -> Option<String> {
     Some(time.format("%Y-%m-%d %H:%M:%S%.3f").to_string())
 }
 
-/// What was read last, by its fingerprint. Nothing is decided by it: it is there to be compared by people.
-pub(crate) fn position_after(outcomes: &[SplitOutcome]) -> SourcePosition {
+/// What was read last, by its fingerprint, which is there to be compared by people; and where the next read begins.
+pub(crate) fn position_after(outcomes: &[SplitOutcome], mark: Option<&Mark>) -> SourcePosition {
     let read = outcomes.iter().filter_map(|outcome| match &outcome.result {
         SplitResult::Read { fingerprint, records } => {
             Some(json!({ "relation": outcome.split.name, "fingerprint": fingerprint, "records": records }))
         }
         SplitResult::Broken { .. } => None,
     });
-    SourcePosition(json!({ "read": read.collect::<Vec<_>>() }))
+    let mut position = json!({ "read": read.collect::<Vec<_>>() });
+    if let Some(mark) = mark {
+        position["next"] = json!(mark);
+    }
+    SourcePosition(position)
+}
+
+/// Where a position says that the next read begins, if it does.
+pub(crate) fn mark_of(position: Option<&SourcePosition>) -> Option<Mark> {
+    // What another version wrote is as if nothing had been read.
+    position.and_then(|position| Mark::deserialize(position.0.get("next")?).ok())
 }

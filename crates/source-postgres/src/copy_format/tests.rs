@@ -1,3 +1,5 @@
+use convoke_core::spec::OutOfRange;
+
 use super::*;
 use crate::columns::{ColumnType, Columns};
 use crate::scalar::Scalar;
@@ -5,7 +7,7 @@ use crate::scalar::Scalar;
 fn batch() -> Batch {
     let columns = [("id", Scalar::Int4), ("name", Scalar::Text)];
     let columns = columns.map(|(name, scalar)| (name.to_owned(), ColumnType::Scalar(scalar)));
-    Batch::new(&Columns::of(columns.to_vec()))
+    Batch::new(&Columns::of(columns.to_vec()), OutOfRange::Error, None)
 }
 
 /// Two records, the second of NULLs.

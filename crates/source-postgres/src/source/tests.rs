@@ -47,10 +47,11 @@ async fn error_from(database: &TestDatabase, words: &'static str) -> (SourceErro
     let (port, silent) = silent_from(database, words).await;
     connection.port = port;
     let relation = Relation::Table { schema: None, name: "contacts".to_owned() };
-    let spec = PostgresSpec { connection: ConnectionName::new("database"), relation, time_column: None };
-    let mut source = PostgresSource::open(spec, connection.clone()).unwrap();
-    assert!(source.look_timeout > connection.connect_timeout + LOCK_TIMEOUT, "a lock is waited for");
-    source.look_timeout = PATIENCE;
+    let spec = PostgresSpec::whole(ConnectionName::new("database"), relation);
+    let mut source = PostgresSource::open(spec, connection.clone(), None).unwrap();
+    let sessions = Arc::get_mut(&mut source.sessions).unwrap();
+    assert!(sessions.look_timeout > connection.connect_timeout + LOCK_TIMEOUT, "a lock is waited for");
+    sessions.look_timeout = PATIENCE;
     let discovered = tokio::time::timeout(PATIENCE * 10, source.discover(Discover { stored: None, reread: false }));
     (discovered.await.expect("an end").unwrap_err(), silent.await.unwrap())
 }

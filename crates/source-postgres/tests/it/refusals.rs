@@ -185,7 +185,7 @@ fn a_source_of_nothing_is_refused() {
         statement_timeout: Duration::from_secs(1),
     };
     let name = ConnectionName::new("crm");
-    let spec = PostgresSpec { connection: name, relation: Relation::Query(" \n".to_owned()), time_column: None };
-    let error = convoke_source_postgres::PostgresSource::open(spec, connection).err().unwrap();
+    let spec = PostgresSpec::whole(name, Relation::Query(" \n".to_owned()));
+    let error = convoke_source_postgres::PostgresSource::open(spec, connection, None).err().unwrap();
     assert!(error.to_string().contains("`query`"), "{error}");
 }

@@ -1,11 +1,15 @@
 //! Sources over test databases, and what is read of them.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::DataType;
-use convoke_core::source::{Discover, Discovery, Source, Split, SplitContent, SplitItem, SplitStream};
+use arrow::datatypes::{DataType, SchemaRef};
+use convoke_core::source::{
+    Coverage, Discover, Discovery, Source, SourcePosition, Split, SplitContent, SplitItem, SplitOutcome, SplitResult,
+    SplitStream,
+};
 use convoke_core::spec::{PostgresConnection, PostgresSpec, Relation};
 use convoke_core::{ConnectionName, SourceError};
 use convoke_source_postgres::PostgresSource;
@@ -53,9 +57,34 @@ impl TestSource {
     }
 
     pub(crate) fn timed(connection: PostgresConnection, relation: Relation, time_column: Option<&str>) -> Self {
-        let name = ConnectionName::new("database");
-        let spec = PostgresSpec { connection: name, relation, time_column: time_column.map(str::to_owned) };
-        Self { source: PostgresSource::open(spec, connection).unwrap() }
+        Self::with(connection, relation, |spec| spec.time_column = time_column.map(str::to_owned))
+    }
+
+    /// A source whose specification is changed so.
+    pub(crate) fn with(
+        connection: PostgresConnection,
+        relation: Relation,
+        change: impl FnOnce(&mut PostgresSpec),
+    ) -> Self {
+        let mut spec = PostgresSpec::whole(ConnectionName::new("database"), relation);
+        change(&mut spec);
+        Self { source: PostgresSource::open(spec, connection, None).unwrap() }
+    }
+
+    /// A source of whose columns these alone are read.
+    pub(crate) fn reading(
+        connection: PostgresConnection,
+        relation: Relation,
+        columns: &[&str],
+        change: impl FnOnce(&mut PostgresSpec),
+    ) -> Self {
+        let mut spec = PostgresSpec::whole(ConnectionName::new("database"), relation);
+        change(&mut spec);
+        let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
+        let read = move |schema: &SchemaRef| {
+            columns.iter().filter(|column| schema.field_with_name(column).is_ok()).cloned().collect()
+        };
+        Self { source: PostgresSource::open(spec, connection, Some(Arc::new(read))).unwrap() }
     }
 
     pub(crate) async fn try_discover(&self) -> Result<Discovery, SourceError> {
@@ -97,6 +126,54 @@ impl TestSource {
     }
 }
 
+/// What a run reads of a source.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) coverage: Coverage,
+    pub(crate) notices: Vec<String>,
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+impl Run {
+    /// The texts of a column, sorted.
+    pub(crate) fn sorted(&self, name: &str) -> Vec<String> {
+        let mut texts: Vec<_> = self.batches.iter().flat_map(|batch| texts_of(batch, name)).flatten().collect();
+        texts.sort();
+        texts
+    }
+}
+
+impl TestSource {
+    /// Does what a run does: discovers, reads all, and moves the position.
+    pub(crate) async fn try_run(&self, stored: &mut Option<SourcePosition>, reread: bool) -> Result<Run, SourceError> {
+        let discovery = self.source.discover(Discover { stored: stored.as_ref(), reread }).await?;
+        let (mut batches, mut outcomes) = (Vec::new(), Vec::new());
+        for split in &discovery.splits {
+            let contents = self.try_read(split).await?;
+            let result =
+                SplitResult::Read { fingerprint: contents.fingerprint, records: contents.records.num_rows() as u64 };
+            outcomes.push(SplitOutcome { split: split.clone(), result });
+            batches.push(contents.records);
+        }
+        self.source.still_holds(&discovery.splits).await?;
+        self.source.finished().await;
+        *stored = Some(self.source.propose(stored.as_ref(), &outcomes));
+        batches.retain(|batch| batch.num_rows() > 0);
+        Ok(Run { coverage: discovery.coverage, notices: discovery.notices, batches })
+    }
+
+    pub(crate) async fn run(&self, stored: &mut Option<SourcePosition>) -> Run {
+        self.try_run(stored, false).await.unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }
+}
+
+/// A column as the engine makes text of it.
+pub(crate) fn texts_of(records: &RecordBatch, name: &str) -> Vec<Option<String>> {
+    let column = records.column_by_name(name).unwrap_or_else(|| panic!("no column `{name}`"));
+    let column = cast(column, &DataType::Utf8).unwrap();
+    column.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+}
+
 /// Reads the rest of a stream.
 pub(crate) async fn drain(mut stream: SplitStream, mut batches: Vec<RecordBatch>) -> Result<Contents, SourceError> {
     let mut fingerprint = None;
@@ -130,8 +207,7 @@ impl Contents {
 
     /// A column as the engine makes text of it.
     pub(crate) fn texts(&self, name: &str) -> Vec<Option<String>> {
-        let column = cast(self.column(name), &DataType::Utf8).unwrap();
-        column.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+        texts_of(&self.records, name)
     }
 }
 
