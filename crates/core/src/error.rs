@@ -27,6 +27,9 @@ pub enum SourceErrorKind {
     Failed,
     /// What was listed is no longer there as it was: a new discovery sees what there is now.
     Changed,
+    /// Something that passes cut the reading off: a lost connection, a server that restarts. The same may be read again,
+    /// from its start.
+    Interrupted,
     /// This kind of source cannot make the selection that was asked for.
     Selection,
 }
@@ -52,6 +55,11 @@ impl SourceError {
     /// A split is no longer what was listed.
     pub fn changed(message: impl Into<String>) -> Self {
         Self { kind: SourceErrorKind::Changed, ..Self::new(Origin::External, message) }
+    }
+
+    /// Reading was cut off by something that passes.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self { kind: SourceErrorKind::Interrupted, ..Self::new(Origin::External, message) }
     }
 
     /// What was asked for cannot be selected.

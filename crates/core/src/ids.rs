@@ -80,6 +80,10 @@ uuid_id! {
     RunId
 }
 uuid_id! {
+    /// One backfill, over all its windows. Time-ordered (UUID version 7).
+    BackfillId
+}
+uuid_id! {
     /// One durable plan. Time-ordered (UUID version 7).
     PlanId
 }

@@ -6,6 +6,7 @@
 
 mod audience_kind;
 pub mod audit;
+pub mod backfill;
 pub mod boundary;
 pub mod data_type;
 pub mod enrichment;

@@ -4,6 +4,7 @@ use arrow::array::{Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
+use crate::backfill::PlannedWindow;
 use crate::gate::Window;
 use crate::ids::{AudienceKey, PlanId, RowId, RunId, SyncName};
 use crate::journal::{IntentRow, Operation};
@@ -33,6 +34,9 @@ pub struct PlanManifest {
     /// What a backfill reads, beside the live position: the checkpoint stays, and nothing is acknowledged to the source.
     #[serde(default)]
     pub backfill: Option<Selection>,
+    /// Which window of a backfill this is, to be noted when it is settled.
+    #[serde(default)]
+    pub window: Option<PlannedWindow>,
     /// Somebody asked for refused records to be sent again: how many of them the plan sends.
     #[serde(default)]
     pub resent: Option<u64>,
@@ -135,6 +139,9 @@ pub struct PlanCounts {
     pub refused_before: u64,
     /// In a `delete_list`: keys that name a row to delete.
     pub listed: u64,
+    /// Say that they are deleted; their rows, where there are any, are among the deletes.
+    #[serde(default)]
+    pub deleted: u64,
     pub creates: u64,
     pub updates: u64,
     /// Rows to delete; not records.
@@ -172,6 +179,7 @@ impl PlanCounts {
             + self.held_back
             + self.refused_before
             + self.listed
+            + self.deleted
             + self.creates
             + self.updates;
         came_in == accounted

@@ -7,12 +7,25 @@
 //! schema    = source.describe()                                 from here on: of what was discovered
 //! for split in discovery.splits: content = source.read(split) → a stream is spooled once to Parquet,
 //!                                                               pinned Parquet is read where it is
+//! source.still_holds(discovery.splits)                          of a snapshot
+//! source.finished()                                             no split is read any more, however reading ended
 //! proposed  = source.propose(stored checkpoint, outcomes of the splits)
+//! source.claim(splits)                                          right before anything is sent
 //! … the plan is delivered and settled; `proposed` is committed with compare-and-set …
 //! source.acknowledge(outcomes)                                  only now may files move
 //! ```
 //!
-//! Everything up to `propose` leaves the source as it is, so a plan can be thrown away.
+//! Everything up to `propose` leaves the source as it is, so a plan can be thrown away. A plan that is delivered claims
+//! what it was made from first, where somebody else might take it too.
+//!
+//! Splits are begun in the order of the discovery, up to `splits_at_once` of them before the first has ended. What order
+//! the records have is told by the order of the splits, whichever ends first.
+//!
+//! An error of kind [`Interrupted`](crate::error::SourceErrorKind::Interrupted), from any call before `propose` or out of
+//! a stream, has the call repeated, a few times and with growing pauses. What was read of the split is dropped then, and
+//! it is read again from its start, while its neighbours go on. A source that could not read the same again, since the
+//! snapshot of the others went with the connection, gives an error of kind
+//! [`Changed`](crate::error::SourceErrorKind::Changed) instead.
 //!
 //! The plan of a snapshot that waits for its approval, or was interrupted before its position was committed, is held
 //! against the source first, by a discovery with `reread` from the position that it proposes. What still lies where it
@@ -20,9 +33,11 @@
 //! is among the `splits`, as another one. The plan of a delta is not held against its source: what has come since is read
 //! after it.
 //!
-//! A backfill lists with `select` instead of `discover`, and neither proposes nor acknowledges.
+//! A backfill lists with `select` instead of `discover`, and neither proposes nor acknowledges; `finished` ends its reading
+//! too.
 
 use std::fmt::Debug;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +64,12 @@ pub trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// Tells whether something has come that was not read, without waiting and without reading more than it must. None
+    /// if this source cannot tell.
+    async fn arrivals(&self, _stored: Option<&SourcePosition>) -> Result<Option<Arrivals>, SourceError> {
+        Ok(None)
+    }
+
     /// Lists what is to be read, given what was read before.
     async fn discover(&self, request: Discover<'_>) -> Result<Discovery, SourceError>;
 
@@ -62,11 +83,23 @@ pub trait Source: Send + Sync {
     /// [`Changed`](crate::error::SourceErrorKind::Changed): another discovery will see what there is now.
     async fn read(&self, split: &Split) -> Result<SplitContent, SourceError>;
 
+    /// How many splits may be read at the same time: more than one where that is faster and their source bears it. Only
+    /// streams gain by it.
+    fn splits_at_once(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
     /// Asked once all splits are read: an error of kind [`Changed`](crate::error::SourceErrorKind::Changed) if others have
     /// come, or some have gone, since they were listed. A source whose splits cannot be torn apart has nothing to ask.
     async fn still_holds(&self, _splits: &[Split]) -> Result<(), SourceError> {
         Ok(())
     }
+
+    /// Reading is over, for good or for bad: what was held for it, such as a snapshot of a database, can be let go of. No
+    /// split is read after this without another discovery; pinned files that were handed out stay readable. Called at
+    /// least once after each discovery whose splits were to be read, unless the process dies. Has to be quick, and tells
+    /// nobody of a failure.
+    async fn finished(&self) {}
 
     /// Whether a discovery can tell that a snapshot which was read is still the truth. Where it cannot, an interrupted plan
     /// deletes nothing for want of a record.
@@ -80,6 +113,13 @@ pub trait Source: Send + Sync {
     /// Asked before anything is sent: an error if it can be seen already that `acknowledge` of these splits would fail.
     /// Changes nothing.
     async fn can_acknowledge(&self, _splits: &[Split]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Asked right before anything is sent: takes these splits for this sync alone, where others might take them too. An
+    /// error of kind [`Changed`](crate::error::SourceErrorKind::Changed) if somebody else has taken some. May be repeated
+    /// by a run that goes on. `acknowledge` lets go of them.
+    async fn claim(&self, _splits: &[Split]) -> Result<(), SourceError> {
         Ok(())
     }
 
@@ -101,6 +141,17 @@ pub struct Settling {
     /// Names, for messages: `` `a.csv` and 2 more ``.
     pub what: String,
     pub wait: Duration,
+}
+
+/// What has come to a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals {
+    /// Stands for what is there to be read; none if there is nothing. It is another one as soon as that changes.
+    pub mark: Option<String>,
+    /// How many splits that is, as far as can be seen.
+    pub count: u64,
+    /// How long it is until what was written to lately counts too, if anything was.
+    pub settling: Option<Duration>,
 }
 
 /// What a discovery starts from.
@@ -133,6 +184,8 @@ pub enum Selection {
     All,
     /// Splits whose names match this glob; `*` does not cross a `/`, `**` does.
     Objects(String),
+    /// Splits of exactly these names, in the source's order; those that are gone are left out.
+    Named(Vec<String>),
     /// What was written from `from` on and before `to`; at least one of them is given.
     Between { from: Option<Timestamp>, to: Option<Timestamp> },
 }

@@ -4,6 +4,7 @@
 //! is the only one that makes them from YAML.
 
 mod csv_drop;
+mod object_stores;
 mod objects;
 mod postgres;
 
@@ -17,9 +18,13 @@ pub use crate::audience_kind::AudienceKind;
 use crate::data_type::DataType;
 use crate::ids::{ConnectionName, SyncName};
 use crate::rule::Rule;
-pub use csv_drop::{CsvDropSpec, DropMode, ProcessedFiles};
-pub use objects::{ObjectsMode, ObjectsSpec};
-pub use postgres::{PostgresSpec, Relation};
+pub use csv_drop::{CsvDropSpec, DropMode, DropPlace, ProcessedFiles};
+pub use object_stores::{
+    AzureConnection, AzureCredentials, GcsConnection, GcsCredentials, ObjectStoreConnection, S3Connection,
+    S3Credentials, S3Profile, S3WebIdentity,
+};
+pub use objects::{CsvObjects, ObjectFormat, ObjectsMode, ObjectsSpec, SchemaPolicy};
+pub use postgres::{ChangeSign, Incremental, NullCursors, OutOfRange, PostgresSpec, Relation, UnsupportedTypes};
 
 /// One configured source → mapping → audience.
 ///
@@ -31,6 +36,9 @@ pub struct SyncSpec {
     pub source: SourceSpec,
     /// Records that do not satisfy this are `filtered`.
     pub filter: Option<Filter>,
+    /// Records that satisfy this say that they are deleted. Left out of the configuration hash where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Filter>,
     /// The mapping, in the order of the file.
     pub columns: Vec<ColumnSpec>,
     /// Names of the mapped columns that identify a record; at least one.
@@ -53,6 +61,9 @@ pub struct SyncSpec {
     /// When the sync runs by itself. Not part of the configuration hash: it changes no plan.
     #[serde(skip)]
     pub schedule: ScheduleSpec,
+    /// Whether it also runs as soon as something has come to the source. Not part of the configuration hash.
+    #[serde(skip)]
+    pub arrival: Option<ArrivalSpec>,
 }
 
 /// What happens after a run.
@@ -89,7 +100,10 @@ impl SourceSpec {
         match self {
             Self::CsvDrop(spec) => spec.drop_mode == DropMode::Snapshot,
             Self::Objects(spec) => spec.mode == ObjectsMode::Snapshot,
-            Self::Postgres(_) => true,
+            // Also if it is incremental: now and then a run reads everything.
+            Self::Postgres(spec) => {
+                spec.incremental.as_ref().is_none_or(|incremental| incremental.full_every.is_some())
+            }
             Self::Retired => false,
         }
     }
@@ -102,6 +116,13 @@ pub enum ScheduleSpec {
     #[default]
     Manual,
     Cron(CronSpec),
+}
+
+/// A sync runs as soon as something has come to its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrivalSpec {
+    /// How often the source is looked at, whatever a watcher tells.
+    pub scan: Duration,
 }
 
 /// A five-field cron expression in a time zone; checked where it was read.
@@ -330,32 +351,6 @@ pub struct Suppression {
 pub enum ExistingRows {
     Remove,
     Leave,
-}
-
-/// How an S3 object store is reached. Not part of any hash; holds secrets.
-#[derive(Clone, Debug, Default)]
-pub struct S3Connection {
-    /// Base URL of a store that is not Amazon's; none: Amazon S3.
-    pub endpoint: Option<String>,
-    /// None: the environment's, else `us-east-1`.
-    pub region: Option<String>,
-    /// `https://host/bucket/key` instead of `https://bucket.host/key`.
-    pub path_style: bool,
-    /// None: the environment's (`AWS_…` variables, web identity, the machine's role).
-    pub credentials: Option<S3Credentials>,
-    /// None: the defaults of [`HttpSettings`].
-    pub http: Option<HttpSettings>,
-    /// Consent to `http://` towards another machine.
-    pub allow_plain_http: bool,
-}
-
-/// Keys of an S3 object store.
-#[derive(Clone, Debug)]
-pub struct S3Credentials {
-    pub access_key_id: String,
-    pub secret_access_key: SecretString,
-    /// Comes with temporary keys.
-    pub session_token: Option<SecretString>,
 }
 
 /// How a PostgreSQL database is reached. Not part of any hash; holds secrets.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::backfill::{Backfills, PlannedWindow};
 use crate::enrichment::{EnrichmentReport, Enrichments};
 use crate::error::StateError;
 use crate::hash::{ContentHash, HashKey, KeyHash};
@@ -38,6 +39,7 @@ pub trait StateStore:
     + Audit
     + Lifecycle
     + Enrichments
+    + Backfills
 {
 }
 
@@ -56,6 +58,7 @@ impl<T> StateStore for T where
         + Audit
         + Lifecycle
         + Enrichments
+        + Backfills
 {
 }
 
@@ -94,6 +97,11 @@ pub fn audience_resource(audience: &AudienceKey) -> String {
 /// Names the lease resource that guards the creation of an audience which has no id yet.
 pub fn audience_name_resource(connection: &ConnectionName, name: &str) -> String {
     format!("audience-name/{connection}/{name}")
+}
+
+/// Names the lease resource of who waits for another lease: held, it has a backfill make room between two windows.
+pub fn waiting_resource(resource: &str) -> String {
+    format!("waiting/{resource}")
 }
 
 /// Names the lease resource of a sync's turn: whoever holds it runs what is due.
@@ -323,7 +331,7 @@ pub trait Checkpoints: Send + Sync {
     /// The stored checkpoint; version 0 if there is none.
     async fn checkpoint(&self, sync: &SyncName) -> Result<Checkpoint>;
     /// Ends a run in one transaction: run record, plan `Applying` → `Settled`, checkpoint (compare-and-set on its
-    /// version; the stored version becomes one more).
+    /// version; the stored version becomes one more), window of a backfill.
     async fn settle_run(&self, settlement: &Settlement, lease: &Lease) -> Result<()>;
 }
 
@@ -334,6 +342,8 @@ pub struct Settlement {
     pub plan: PlanId,
     /// None if the checkpoint stays where it is (`--limit`).
     pub checkpoint: Option<Checkpoint>,
+    /// The window of a backfill that is settled with it; noting one twice changes nothing.
+    pub window: Option<PlannedWindow>,
 }
 
 /// What audiences hold, and the key of the hashes that say so.

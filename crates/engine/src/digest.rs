@@ -2,6 +2,7 @@
 //!
 //! It is the narrow half of "hash narrow, fetch wide": from the mapped expressions come the key's hash, a rank that
 //! holds order value, content hash and position, and whether a suppression list names the record. A record that is
+//! deleted needs no more than its key. One that is
 //! invalid gets a key of its own, its position, so that it is a group of its own, and in the place of
 //! its content the key it would have; why it is invalid is found again in the wide pass.
 
@@ -14,7 +15,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Stri
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use arrow::row::Rows;
 use convoke_core::hash::{ContentHasher, encode_part, is_null_part};
-use convoke_core::{ContentHash, DataType as ColumnType, HashKey};
+use convoke_core::{ContentHash, DataType as ColumnType, HashKey, KeyHash};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
@@ -70,7 +71,8 @@ impl ScalarUDFImpl for DigestPart {
     }
 }
 
-/// The function. Arguments: position, the active mapped columns, the criteria of `dedupe.by`.
+/// The function. Arguments: position, whether the record is deleted, the active mapped columns, the criteria of
+/// `dedupe.by`.
 #[derive(Debug)]
 pub(crate) struct DigestFunction {
     recipe: Arc<Recipe>,
@@ -104,11 +106,18 @@ impl Recipe {
 
 impl Recipe {
     /// Digests a batch: for each record key, rank, and whether a list names it. `cells` are the active columns.
-    pub(crate) fn digest(&self, positions: &[i64], cells: &[StringArray], criteria: &[ArrayRef]) -> Result<ArrayRef> {
+    pub(crate) fn digest(
+        &self,
+        positions: &[i64],
+        deleted: &dyn Fn(usize) -> bool,
+        cells: &[StringArray],
+        criteria: &[ArrayRef],
+    ) -> Result<ArrayRef> {
         let order = self.ranking.order_values(criteria)?;
         let mut digester = Digester::new(self, positions.len());
         for (row, position) in positions.iter().enumerate() {
-            digester.push(cells, order.as_ref(), row, position.unsigned_abs());
+            let place = Place { row, position: position.unsigned_abs(), is_deleted: deleted(row) };
+            digester.push(cells, order.as_ref(), place);
         }
         Ok(digester.finish())
     }
@@ -160,11 +169,22 @@ impl ScalarUDFImpl for DigestFunction {
         let rows = args.number_rows;
         let columns = args.args.into_iter().map(|argument| argument.into_array(rows)).collect::<Result<Vec<_>>>()?;
         let (position, rest) = columns.split_first().expect("the position is always given");
+        let (deleted, rest) = rest.split_first().expect("whether a record is deleted is always given");
+        let deleted = deleted.as_boolean();
+        let is_deleted = |row: usize| deleted.is_valid(row) && deleted.value(row);
         let (cells, criteria) = rest.split_at(self.recipe.types.len());
         let cells = cells.iter().map(as_text).collect::<Result<Vec<_>, _>>()?;
         let positions = position.as_primitive::<Int64Type>().values();
-        Ok(ColumnarValue::Array(self.recipe.digest(positions, &cells, criteria)?))
+        Ok(ColumnarValue::Array(self.recipe.digest(positions, &is_deleted, &cells, criteria)?))
     }
+}
+
+/// A record of a batch.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    position: u64,
+    is_deleted: bool,
 }
 
 /// Digests one batch; its buffers are used again for each row.
@@ -194,14 +214,16 @@ impl<'a> Digester<'a> {
         }
     }
 
-    fn push(&mut self, cells: &[StringArray], order: Option<&Rows>, row: usize, position: u64) {
+    fn push(&mut self, cells: &[StringArray], order: Option<&Rows>, place: Place) {
+        let Place { row, position, is_deleted } = place;
+        if is_deleted && self.push_deleted(cells, order, place) {
+            return;
+        }
         let is_valid = self.encode_cells(cells, row) && self.encode_key();
         let content = if is_valid { self.recipe.contents.hash(&self.content) } else { self.held_key(cells, row) };
         let order_row = order.map(|rows| rows.row(row));
         let order = order_row.as_ref().map_or(&[][..], AsRef::as_ref);
-        self.rank.clear();
-        self.recipe.ranking.encode(Rank { order, content, position }, &mut self.rank);
-        self.ranks.append_value(&self.rank);
+        self.push_rank(Rank { order, content, position, is_deleted });
         if is_valid {
             self.keys.push(number_of(self.recipe.hash_key.hash_key(&self.key)));
             self.suppressed.append_value(self.is_suppressed());
@@ -209,6 +231,29 @@ impl<'a> Digester<'a> {
             self.keys.push(number_of_invalid(position));
             self.suppressed.append_value(false);
         }
+    }
+
+    fn push_rank(&mut self, rank: Rank<'_>) {
+        self.rank.clear();
+        self.recipe.ranking.encode(rank, &mut self.rank);
+        self.ranks.append_value(&self.rank);
+    }
+
+    /// Of a record that is deleted the key is enough: its other cells may have been erased. False if it has none.
+    fn push_deleted(&mut self, cells: &[StringArray], order: Option<&Rows>, place: Place) -> bool {
+        let Place { row, position, is_deleted } = place;
+        let held = self.held_key(cells, row);
+        if held == ContentHash::UNKNOWN {
+            return false;
+        }
+        let is_whole = self.encode_cells(cells, row);
+        let content = if is_whole { self.recipe.contents.hash(&self.content) } else { ContentHash::UNKNOWN };
+        let order_row = order.map(|rows| rows.row(row));
+        let order = order_row.as_ref().map_or(&[][..], AsRef::as_ref);
+        self.push_rank(Rank { order, content, position, is_deleted });
+        self.keys.push(number_of(KeyHash(held.0)));
+        self.suppressed.append_value(is_whole && self.is_suppressed());
+        true
     }
 
     /// Encodes the canonical cells; false if one is no value of its type.

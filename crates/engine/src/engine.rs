@@ -19,6 +19,7 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::SortExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::BoxStream;
@@ -34,11 +35,12 @@ use crate::ledger::scanned::RowHasher;
 use crate::ledger::segment;
 use crate::mapping::{self, Mapping};
 use crate::memory_pool::LendingPool;
+use crate::nested::{self, NestedPlanner};
 use crate::plan::removal::RemovalRequest;
 use crate::plan::{self, PlanRequest, Planned};
 use crate::preview::{self, PreviewRecord, PreviewRequest};
 use crate::query_threads::QueryThreads;
-use crate::spool::Spool;
+use crate::spool::{GROUP_BUDGET_BYTES, Spool};
 use crate::trace::{self, Places, Trace, TraceRequest};
 use crate::{files, functions, identity, key_text};
 
@@ -48,6 +50,11 @@ pub(crate) const BATCH_ROWS: usize = 8_192;
 const SORT_RESERVATION_SHARE: usize = 32;
 /// What a sort sets aside for merging unless the limit is small: the query engine's default.
 const SORT_RESERVATION_BYTES: usize = 10 << 20;
+
+/// The share of the memory limit that goes, on top, into reading pinned files.
+const READ_SHARE: usize = 8;
+/// Less would make requests so short that their latency is all that counts.
+const LEAST_READ_BYTES: u64 = 4 << 20;
 
 /// What the engine may use.
 #[derive(Clone, Debug)]
@@ -78,7 +85,8 @@ impl Prepared {
     /// The source columns that any expression of the sync reads.
     pub(crate) fn columns_read(&self, spec: &SyncSpec, schema: &SchemaRef) -> SchemaRef {
         let mapped = self.mapping.active.expressions(spec, &self.compiled);
-        mapping::columns_read(mapped.iter().chain(&self.compiled.filter).chain(&self.compiled.order), schema)
+        let Compiled { filter, deleted, order, .. } = &self.compiled;
+        mapping::columns_read(mapped.iter().chain(filter).chain(deleted).chain(order), schema)
     }
 }
 
@@ -236,7 +244,10 @@ impl Engine {
         // With a single partition the planner would take hash joins, which do not spill.
         let partitions = self.settings.threads.max(2);
         let reservation = self.settings.memory_limit_bytes / partitions / SORT_RESERVATION_SHARE;
+        let budget = self.settings.memory_limit_bytes / partitions / READ_SHARE;
+        let budget = u64::try_from(budget).unwrap_or(u64::MAX).clamp(LEAST_READ_BYTES, GROUP_BUDGET_BYTES);
         let mut config = SessionConfig::new()
+            .with_extension(Arc::new(ReadBudget(budget)))
             .with_target_partitions(partitions)
             .with_batch_size(batch_rows)
             .with_sort_spill_reservation_bytes(reservation.min(SORT_RESERVATION_BYTES));
@@ -246,8 +257,15 @@ impl Engine {
         options.optimizer.prefer_existing_sort = true;
         options.sql_parser.enable_ident_normalization = false;
         options.execution.parquet.schema_force_view_types = false;
-        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
-        for function in functions::all() {
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            // In front of the stock planner, which knows no lists.
+            .with_expr_planners(vec![Arc::new(NestedPlanner)])
+            .with_default_features()
+            .build();
+        let context = SessionContext::new_with_state(state);
+        for function in functions::all().into_iter().chain(nested::functions()) {
             context.register_udf(function);
         }
         context
@@ -268,7 +286,8 @@ impl Engine {
         spool: &Spool,
         prepared: &Prepared,
     ) -> EngineError {
-        if let Some(error) = spool.take_failure() {
+        let read = prepared.columns_read(spec, spool.schema());
+        if let Some(error) = spool.take_failure(&read).await {
             return error;
         }
         match check::find_failing_record(&prepared.context.state(), spec, spool, &prepared.compiled).await {
@@ -276,6 +295,14 @@ impl Engine {
             None => self.query_failed(action, cause),
         }
     }
+}
+
+/// Bytes of pinned files that each partition of a query holds at once.
+struct ReadBudget(u64);
+
+/// What each partition of this session's queries may hold of pinned files.
+pub(crate) fn read_budget(context: &SessionContext) -> u64 {
+    context.state().config().get_extension::<ReadBudget>().map_or(LEAST_READ_BYTES, |budget| budget.0)
 }
 
 /// The day in UTC at a point in time.

@@ -53,6 +53,10 @@ pub enum EngineError {
         #[source]
         cause: SourceError,
     },
+    /// Splits whose contents are damaged, at a place that is only met while they are read. Nothing was planned; what is left
+    /// out can be planned without.
+    #[error("cannot read split {}", damaged(.0))]
+    DamagedSplits(Vec<DamagedSplit>),
     /// The stream of entries or rows failed, or the segment store did.
     #[error("cannot {action}")]
     State {
@@ -88,6 +92,15 @@ pub enum EngineError {
     },
 }
 
+/// A split whose contents are damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedSplit {
+    /// The split's name.
+    pub split: String,
+    /// What is wrong, without values, and the remedy.
+    pub reason: String,
+}
+
 /// A failure of the query engine, reduced to its kind, since its text may quote values.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -103,9 +116,12 @@ impl EngineError {
             | Self::Key(_)
             | Self::Memory { .. }
             | Self::Identity { .. } => Origin::User,
-            Self::File { .. } | Self::Damaged { .. } | Self::Ledger { .. } | Self::State { .. } | Self::Stopped => {
-                Origin::External
-            }
+            Self::File { .. }
+            | Self::Damaged { .. }
+            | Self::DamagedSplits(_)
+            | Self::Ledger { .. }
+            | Self::State { .. }
+            | Self::Stopped => Origin::External,
             Self::Source { cause, .. } => cause.origin,
             Self::Scan { cause } => cause.origin(),
             Self::Query { .. } => Origin::Internal,
@@ -159,6 +175,11 @@ impl EngineError {
 pub(crate) struct QueryScope<'a> {
     pub(crate) memory_limit_bytes: usize,
     pub(crate) spill_dir: &'a Path,
+}
+
+fn damaged(splits: &[DamagedSplit]) -> String {
+    let told: Vec<_> = splits.iter().map(|damaged| format!("`{}`: {}", damaged.split, damaged.reason)).collect();
+    told.join("; ")
 }
 
 fn first_problem(problems: &[ExpressionProblem]) -> String {

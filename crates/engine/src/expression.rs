@@ -5,9 +5,10 @@
 //! So that one odd value does not end a run, every `CAST`, also those that mixing types brings in, becomes `TRY_CAST`
 //! (NULL where the value does not fit), and a division by zero gives NULL.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::NaiveDate;
 use convoke_core::spec::{Expression, Filter, OrderBy, SyncSpec};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -21,6 +22,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volati
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use crate::check::ExpressionProblem;
+use crate::nested::{Path, PathColumns};
 use crate::text_column::has_text_form;
 
 /// An expression with its place in the configuration.
@@ -33,7 +35,10 @@ pub(crate) struct PlacedExpr {
 /// All expressions of a sync.
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
+    /// Which records are looked at: those that `where` lets through, and those that say that they are deleted.
     pub(crate) filter: Option<PlacedExpr>,
+    /// Which records say that they are deleted.
+    pub(crate) deleted: Option<PlacedExpr>,
     /// One per mapped column, in the mapping's order.
     pub(crate) columns: Vec<PlacedExpr>,
     /// One per criterion of `dedupe.by`.
@@ -59,11 +64,22 @@ pub(crate) fn compile(
             None
         }
     };
-    let filter = spec.filter.as_ref().and_then(|filter| keep(compiler.filter(filter, today)));
+    let filter = spec.filter.as_ref().and_then(|filter| keep(compiler.filter("where", filter, today)));
+    let deleted = spec.deleted.as_ref().and_then(|deleted| keep(compiler.filter("deleted", deleted, today)));
+    let filter = filter.map(|filter| or_deleted(filter, deleted.as_ref()));
     let columns = spec.columns.iter().filter_map(|column| keep(compiler.column(&column.name, &column.expression)));
     let columns = columns.collect();
     let order = spec.dedupe.by.iter().filter_map(|criterion| keep(compiler.criterion(criterion))).collect();
-    if problems.is_empty() { Ok(Compiled { filter, columns, order }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Compiled { filter, deleted, columns, order }) } else { Err(problems) }
+}
+
+/// Whoever is deleted is, also where what it says otherwise is of no interest: its row may be from before.
+fn or_deleted(filter: PlacedExpr, deleted: Option<&PlacedExpr>) -> PlacedExpr {
+    let PlacedExpr { place, expr } = filter;
+    match deleted {
+        Some(deleted) => PlacedExpr { place, expr: expr.is_true().or(deleted.expr.clone().is_true()) },
+        None => PlacedExpr { place, expr },
+    }
 }
 
 struct Compiler<'a> {
@@ -84,23 +100,28 @@ impl<'a> Compiler<'a> {
         Ok(Self { state, schema, qualified, simplifier: ExprSimplifier::new(context) })
     }
 
-    fn filter(&self, filter: &Filter, today: NaiveDate) -> Result<PlacedExpr, Vec<ExpressionProblem>> {
+    fn filter(&self, key: &str, filter: &Filter, today: NaiveDate) -> Result<PlacedExpr, Vec<ExpressionProblem>> {
+        let mut paths = Vec::new();
         let (place, sql) = match filter {
-            Filter::Sql(sql) => ("where.sql".to_owned(), sql.clone()),
+            Filter::Sql(sql) => (format!("{key}.sql"), sql.clone()),
             Filter::Rule(rule) => {
-                let compiled = convoke_rules::compile::datafusion(rule, self.schema, today);
+                let (schema, qualified) = (self.schema, &self.qualified);
+                let columns = PathColumns { schema, qualified, found: RefCell::default() };
+                let compiled = convoke_rules::compile::datafusion(rule, &columns, today);
                 let placed = |problem: &convoke_rules::RuleProblem| ExpressionProblem {
-                    place: std::iter::once("where")
+                    place: std::iter::once(key)
                         .chain(problem.path.iter().map(String::as_str))
                         .collect::<Vec<_>>()
                         .join("."),
                     message: problem.message.clone(),
                 };
                 let sql = compiled.map_err(|error| error.problems.iter().map(placed).collect::<Vec<_>>())?;
-                ("where".to_owned(), sql)
+                paths = columns.found.into_inner();
+                (key.to_owned(), sql)
             }
         };
-        let expr = self.sql(&place, &sql).map_err(|problem| vec![problem])?;
+        let parsed = self.parse(&place, &sql, &paths);
+        let expr = parsed.and_then(|expr| self.finish(&place, expr)).map_err(|problem| vec![problem])?;
         let problem = |message: String| vec![ExpressionProblem { place: place.clone(), message }];
         match expr.get_type(&self.qualified) {
             Ok(DataType::Boolean | DataType::Null) => Ok(PlacedExpr { place, expr }),
@@ -118,7 +139,14 @@ impl<'a> Compiler<'a> {
     }
 
     fn criterion(&self, criterion: &OrderBy) -> Result<PlacedExpr, Vec<ExpressionProblem>> {
-        self.value("dedupe.by".to_owned(), &criterion.expression).map_err(|problem| vec![problem])
+        let placed = self.value("dedupe.by".to_owned(), &criterion.expression).map_err(|problem| vec![problem])?;
+        match placed.expr.get_type(&self.qualified) {
+            Ok(nested) if nested.is_nested() => {
+                let message = format!("values of type {nested} have no order; pick a part of it");
+                Err(vec![ExpressionProblem { place: placed.place, message }])
+            }
+            _ => Ok(placed),
+        }
     }
 
     fn value(&self, place: String, expression: &Expression) -> Result<PlacedExpr, ExpressionProblem> {
@@ -126,10 +154,11 @@ impl<'a> Compiler<'a> {
             Expression::Column(name) if self.schema.field_with_name(name).is_ok() => {
                 Expr::Column(Column::from_name(name))
             }
-            Expression::Column(name) => {
-                return Err(ExpressionProblem { place, message: self.unknown_column(name) });
-            }
-            Expression::Sql(sql) => self.sql(&place, sql)?,
+            Expression::Column(name) => match Path::parse(name, self.schema) {
+                Some(path) => self.finish(&place, path.expr)?,
+                None => return Err(ExpressionProblem { place, message: self.unknown_column(name) }),
+            },
+            Expression::Sql(sql) => self.finish(&place, self.parse(&place, sql, &[])?)?,
         };
         match expr.get_type(&self.qualified) {
             Ok(data_type) if has_text_form(&data_type) => Ok(PlacedExpr { place, expr }),
@@ -141,14 +170,35 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn sql(&self, place: &str, sql: &str) -> Result<Expr, ExpressionProblem> {
+    /// Parses SQL over the source's columns and over these paths into them.
+    fn parse(&self, place: &str, sql: &str, paths: &[(Path, DataType)]) -> Result<Expr, ExpressionProblem> {
+        let problem =
+            |error: &DataFusionError| ExpressionProblem { place: place.to_owned(), message: self.explain(error) };
+        if paths.is_empty() {
+            return self.state.create_logical_expr(sql, &self.qualified).map_err(|error| problem(&error));
+        }
+        // A rule names a path like a column, so that is what it is while the rule is parsed.
+        let named = paths.iter().map(|(path, data_type)| Arc::new(Field::new(&path.name, data_type.clone(), true)));
+        let fields: Vec<_> = self.schema.fields().iter().cloned().chain(named).collect();
+        let columns = DFSchema::try_from(Schema::new(fields)).map_err(|error| problem(&error))?;
+        let parsed = self.state.create_logical_expr(sql, &columns).map_err(|error| problem(&error))?;
+        let led_in = parsed.transform_up(|part| {
+            let path = match &part {
+                Expr::Column(column) => paths.iter().find(|(path, _)| path.name == column.name),
+                _ => None,
+            };
+            Ok(path.map_or_else(|| Transformed::no(part), |(path, _)| Transformed::yes(path.expr.clone())))
+        });
+        Ok(led_in.map_err(|error| problem(&error))?.data)
+    }
+
+    fn finish(&self, place: &str, parsed: Expr) -> Result<Expr, ExpressionProblem> {
         let problem = |message: String| ExpressionProblem { place: place.to_owned(), message };
-        let parsed = self.state.create_logical_expr(sql, &self.qualified);
-        let expr = parsed.map_err(|error| problem(self.explain(&error)))?.unalias_nested().data;
+        let fail = |error: DataFusionError| problem(self.explain(&error));
+        let expr = parsed.unalias_nested().data;
         if let Some(message) = forbidden_part(&expr) {
             return Err(problem(message));
         }
-        let fail = |error: DataFusionError| problem(self.explain(&error));
         let coerced = self.simplifier.coerce(expr, &self.qualified).map_err(fail)?;
         let tolerant = coerced.transform_up(|part| make_tolerant(part, &self.qualified)).map_err(fail)?.data;
         // Some functions exist only to be simplified into others, casts among them.

@@ -16,6 +16,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::EngineError;
 
+/// Bytes of a row group at most, so that wide records do not make it grow: it is held in memory while it is written.
+const GROUP_BYTES: usize = 32 << 20;
+
 /// Bytes hashed at once; large enough that system calls do not show.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
 
@@ -103,7 +106,8 @@ impl Write for PrivateFile {
 /// Dictionaries are built for columns of few values alone: for the others they cost more than all else.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Layout {
-    /// Written once, read once or twice at once, and removed: as it stands. To compress it costs more than it saves.
+    /// Written once, read once or twice at once, and removed: as it stands. To compress it costs more than it saves, and
+    /// nothing names it after a crash, so it is not made durable.
     Passing,
     /// Written once, read a few times, and kept for days: as it stands, with a digest.
     Waiting,
@@ -115,6 +119,7 @@ impl Layout {
     fn properties(self, group_rows: usize) -> WriterProperties {
         let properties = WriterProperties::builder()
             .set_max_row_group_row_count(Some(group_rows))
+            .set_max_row_group_bytes(Some(GROUP_BYTES))
             .set_dictionary_enabled(false)
             .set_statistics_enabled(EnabledStatistics::None);
         match self {
@@ -140,6 +145,7 @@ impl Layout {
 pub(crate) struct ParquetWriter {
     path: PathBuf,
     writer: ArrowWriter<PrivateFile>,
+    is_kept: bool,
     rows: u64,
 }
 
@@ -164,7 +170,8 @@ impl ParquetWriter {
         let writer =
             ArrowWriter::try_new(PrivateFile::create(path, layout)?, schema, Some(layout.properties(group_rows)))
                 .map_err(|cause| EngineError::parquet("write", path, cause))?;
-        Ok(Self { path: path.to_owned(), writer, rows: 0 })
+        let is_kept = !matches!(layout, Layout::Passing);
+        Ok(Self { path: path.to_owned(), writer, is_kept, rows: 0 })
     }
 
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), EngineError> {
@@ -172,13 +179,15 @@ impl ParquetWriter {
         self.writer.write(batch).map_err(|cause| EngineError::parquet("write", &self.path, cause))
     }
 
-    /// Ends the file and makes it durable; its folder is the caller's to sync.
+    /// Ends the file and makes it durable, unless it only passes; its folder is the caller's to sync.
     pub(crate) fn finish(mut self) -> Result<WrittenFile, EngineError> {
         let fail = |cause| EngineError::parquet("write", &self.path, cause);
         let metadata = self.writer.finish().map_err(fail)?;
         let group_rows = metadata.row_groups().iter().map(|group| group.num_rows().unsigned_abs()).collect();
         let inner = self.writer.inner();
-        inner.file.sync_all().map_err(|cause| EngineError::file("make durable", &self.path, cause))?;
+        if self.is_kept {
+            inner.file.sync_all().map_err(|cause| EngineError::file("make durable", &self.path, cause))?;
+        }
         let digest = inner.hasher.as_ref().map(|hasher| hasher.finalize().to_hex().to_string()).unwrap_or_default();
         Ok(WrittenFile { rows: self.rows, bytes: inner.bytes, digest, group_rows })
     }

@@ -51,6 +51,7 @@ pub(crate) struct Mapping {
     pub(crate) input: SchemaRef,
     expressions: Vec<PlacedPhysical>,
     filter: Option<PlacedPhysical>,
+    deleted: Option<PlacedPhysical>,
 }
 
 struct PlacedPhysical {
@@ -84,7 +85,7 @@ impl Mapping {
         compiled: &Compiled,
         schema: &SchemaRef,
     ) -> Result<Self, DataFusionError> {
-        let input = columns_read(placed.iter().chain(&compiled.filter), schema);
+        let input = columns_read(placed.iter().chain(&compiled.filter).chain(&compiled.deleted), schema);
         let qualified = DFSchema::try_from(input.as_ref().clone())?;
         let physical = |placed: &PlacedExpr| -> Result<PlacedPhysical, DataFusionError> {
             let expr = state.create_physical_expr(placed.expr.clone(), &qualified)?;
@@ -92,7 +93,8 @@ impl Mapping {
         };
         let expressions = placed.iter().map(physical).collect::<Result<_, _>>()?;
         let filter = compiled.filter.as_ref().map(physical).transpose()?;
-        Ok(Self { active, input, expressions, filter })
+        let deleted = compiled.deleted.as_ref().map(physical).transpose()?;
+        Ok(Self { active, input, expressions, filter, deleted })
     }
 
     /// As [`Mapping::new`], with the criteria of `dedupe.by` as further expressions.
@@ -114,6 +116,9 @@ impl Mapping {
             Ok(passes) => passes,
             Err(failed) => return Some(failed),
         };
+        if let Err(failed) = self.deleted(batch) {
+            return Some(failed);
+        }
         let rows = (0..batch.num_rows()).filter(|row| passes[*row]);
         for row in rows {
             let record = batch.slice(row, 1);
@@ -159,12 +164,12 @@ impl Mapping {
 
     /// Evaluates the filter: for each row whether it passes.
     pub(crate) fn passes(&self, batch: &RecordBatch) -> Result<Vec<bool>, Failed> {
-        let rows = batch.num_rows();
-        let Some(placed) = &self.filter else { return Ok(vec![true; rows]) };
-        let evaluated = placed.expr.evaluate(batch).and_then(|value| value.into_array(rows));
-        let array = evaluated.map_err(|_| locate(placed, batch))?;
-        let Some(verdicts) = array.as_boolean_opt() else { return Ok(vec![false; rows]) };
-        Ok((0..rows).map(|row| verdicts.is_valid(row) && verdicts.value(row)).collect())
+        self.filter.as_ref().map_or_else(|| Ok(vec![true; batch.num_rows()]), |placed| hold(placed, batch))
+    }
+
+    /// Evaluates what tells that a record is deleted.
+    pub(crate) fn deleted(&self, batch: &RecordBatch) -> Result<Vec<bool>, Failed> {
+        self.deleted.as_ref().map_or_else(|| Ok(vec![false; batch.num_rows()]), |placed| hold(placed, batch))
     }
 
     /// Brings evaluated columns to canonical form, and finds what makes records invalid.
@@ -206,6 +211,15 @@ pub(crate) fn columns_read<'a>(placed: impl Iterator<Item = &'a PlacedExpr>, sch
     Arc::new(Schema::new(fields))
 }
 
+/// For each row whether a condition holds.
+fn hold(placed: &PlacedPhysical, batch: &RecordBatch) -> Result<Vec<bool>, Failed> {
+    let rows = batch.num_rows();
+    let evaluated = placed.expr.evaluate(batch).and_then(|value| value.into_array(rows));
+    let array = evaluated.map_err(|_| locate(placed, batch))?;
+    let Some(verdicts) = array.as_boolean_opt() else { return Ok(vec![false; rows]) };
+    Ok((0..rows).map(|row| verdicts.is_valid(row) && verdicts.value(row)).collect())
+}
+
 fn evaluate_text(placed: &PlacedPhysical, batch: &RecordBatch) -> Result<StringArray, Failed> {
     let evaluated = placed.expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
     let text = evaluated.and_then(|array| Ok(as_text(&array)?));
@@ -227,17 +241,21 @@ pub(crate) fn test_spec(columns: Vec<ColumnSpec>, dedupe: convoke_core::spec::De
     SyncSpec {
         name: SyncName::new("x"),
         source: SourceSpec::CsvDrop(CsvDropSpec {
-            path: Default::default(),
+            place: DropPlace::Folder { path: Default::default() },
             pattern: "*.csv".to_owned(),
             drop_mode: DropMode::Snapshot,
             settle: Default::default(),
             done_suffix: None,
+            manifest: None,
             processed: ProcessedFiles::Keep,
-            delimiter: ',',
+            delimiter: Some(','),
+            encoding: None,
+            columns: vec![],
             aliases: vec![],
             max_malformed: 1.0,
         }),
         filter: None,
+        deleted: None,
         key: vec![columns[0].name.clone()],
         columns,
         dedupe,
@@ -259,5 +277,6 @@ pub(crate) fn test_spec(columns: Vec<ColumnSpec>, dedupe: convoke_core::spec::De
         removed_at_destination: Default::default(),
         after: None,
         schedule: ScheduleSpec::Manual,
+        arrival: None,
     }
 }

@@ -89,7 +89,7 @@ pub(crate) async fn plan(engine: &Engine, request: PlanRequest<'_>) -> Result<Pl
 /// lacks is for the guards to judge, not for the mapping.
 pub(crate) fn read_nothing(spec: &SyncSpec) -> SyncSpec {
     let nothing = || Expression::Sql("CAST(NULL AS VARCHAR)".to_owned());
-    let mut spec = SyncSpec { filter: None, ..spec.clone() };
+    let mut spec = SyncSpec { filter: None, deleted: None, ..spec.clone() };
     spec.columns.iter_mut().for_each(|column| column.expression = nothing());
     spec.dedupe.by.iter_mut().for_each(|criterion| criterion.expression = nothing());
     spec
@@ -99,7 +99,14 @@ pub(crate) fn read_nothing(spec: &SyncSpec) -> SyncSpec {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    match tokio::task::spawn_blocking(work).await {
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+/// Waits for such a thread.
+pub(crate) async fn joined<T>(
+    thread: impl Future<Output = Result<Result<T, EngineError>, tokio::task::JoinError>>,
+) -> Result<T, EngineError> {
+    match thread.await {
         Ok(result) => result,
         Err(failure) => match failure.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

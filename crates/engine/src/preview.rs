@@ -41,6 +41,8 @@ pub enum PreviewOutcome {
     Filtered,
     Invalid(CellProblem),
     Suppressed,
+    /// It says that it is deleted.
+    Deleted,
     /// The record could not be carried at all.
     Malformed {
         reason: String,
@@ -91,10 +93,15 @@ impl Viewer<'_> {
             mapping.input.fields().iter().filter_map(|field| fetched.records.schema().index_of(field.name()).ok());
         let input = fetched.records.project(&read.collect::<Vec<_>>()).expect("the columns are those of the source");
         let passes = mapping.passes(&input).map_err(failed)?;
+        let deleted = mapping.deleted(&input).map_err(failed)?;
         let canonical = mapping.canonical_columns(&mapping.evaluate(&input).map_err(failed)?);
         let source: Vec<_> = fetched.records.columns().iter().map(as_text).collect();
         for (row, passes) in passes.into_iter().enumerate() {
-            let outcome = if passes { self.outcome(&canonical, row) } else { PreviewOutcome::Filtered };
+            let outcome = match (passes, deleted[row]) {
+                (false, _) => PreviewOutcome::Filtered,
+                (true, true) => PreviewOutcome::Deleted,
+                (true, false) => self.outcome(&canonical, row),
+            };
             let names = fetched.records.schema_ref().fields().iter();
             // A column without a text form shows as NULL.
             let texts = source.iter().map(|column| column.as_ref().ok().and_then(|texts| text_at(texts, row)));

@@ -34,6 +34,8 @@ pub(crate) struct Rank<'a> {
     pub(crate) order: &'a [u8],
     pub(crate) content: ContentHash,
     pub(crate) position: u64,
+    /// Whether the record says that it is deleted. Decides nothing: it stands behind the position, which is unique.
+    pub(crate) is_deleted: bool,
 }
 
 impl Ranking {
@@ -65,6 +67,11 @@ impl Ranking {
 
     /// Appends a rank.
     pub(crate) fn encode(&self, rank: Rank<'_>, buffer: &mut Vec<u8>) {
+        self.encode_what_decides(rank, buffer);
+        buffer.push(u8::from(rank.is_deleted));
+    }
+
+    fn encode_what_decides(&self, rank: Rank<'_>, buffer: &mut Vec<u8>) {
         let position = match self.keep {
             Keep::Latest => rank.position,
             Keep::First => !rank.position,
@@ -81,6 +88,7 @@ impl Ranking {
 
     /// Takes a rank apart; none if it is none of ours.
     pub(crate) fn decode<'a>(&self, encoded: &'a [u8]) -> Option<Rank<'a>> {
+        let (is_deleted, encoded) = encoded.split_last()?;
         let (order, tail) = encoded.split_at_checked(encoded.len().checked_sub(CONTENT_BYTES + POSITION_BYTES)?)?;
         let (position, content) = if self.options.is_empty() {
             tail.split_at(POSITION_BYTES)
@@ -93,6 +101,6 @@ impl Ranking {
             Keep::Latest => stored,
             Keep::First => !stored,
         };
-        Some(Rank { order, content: ContentHash(content.try_into().ok()?), position })
+        Some(Rank { order, content: ContentHash(content.try_into().ok()?), position, is_deleted: *is_deleted != 0 })
     }
 }

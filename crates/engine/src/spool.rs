@@ -1,40 +1,51 @@
 //! The spool: a run's source records, as Parquet that does not change.
 //!
-//! A stream is read once into a file of its own, so that a split that turns out broken leaves nothing behind; pinned Parquet
-//! is read where it is. Each record has its position in the run, counted from 0 over all splits, and its line in the split.
-//! Records that could not be carried are kept aside with their reason; they count as read and invalid.
+//! A stream is read once into a file of the spool; pinned Parquet is read where it is. Each record has its position in the
+//! run, which tells what comes before what, and its line in the split. Records that could not be carried are kept aside
+//! with their reason; they count as read and invalid.
+//!
+//! Several splits may be taken at the same time: a position is made of the number of its split, in the order in which the
+//! splits were begun, and of the record's number in it, so it does not depend on which split ends first. A split of many
+//! records has a file of its own, so that it leaves nothing behind if it turns out broken. Small ones wait in memory until
+//! they have ended, and those that follow one another share a file: thousands of them are not thousands of files.
 
+mod intake;
+mod names;
 mod pinned;
 mod pruning;
 mod read;
+mod shared;
+mod spool_file;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array, new_null_array};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use convoke_core::source::{
-    MalformedRecord, PinnedParquet, SourceBatch, Split, SplitContent, SplitItem, SplitOutcome, SplitResult, SplitStream,
-};
+use convoke_core::source::{MalformedRecord, PinnedParquet, Split, SplitContent, SplitOutcome};
 use convoke_core::{Origin, SourceError};
-use futures::StreamExt;
 
 use crate::error::EngineError;
-use crate::files::{self, Layout, ParquetWriter};
+use crate::files;
 
+pub use intake::{SplitIntake, TakenSplit};
+use intake::{Taken, TakenRecords, cast_exactly};
+use names::SplitNames;
+pub(crate) use pinned::GROUP_BUDGET_BYTES;
 use pinned::PinnedSplit;
 pub(crate) use read::{GroupRecords, SpoolGroup};
+use shared::SharedFile;
 
 /// Position of a record in the run.
 pub(crate) const POSITION_COLUMN: &str = "__position";
 /// Line or number of a record in its split.
 pub(crate) const LINE_COLUMN: &str = "__line";
 
-/// Rows per row group. The wide pass holds the needed rows of one group in memory.
-const GROUP_ROWS: usize = 32_768;
+/// Bits of a position that number the records of a split; those above number the splits, over a hundred million of them.
+const RECORD_BITS: u32 = 36;
+const MOST_SPLITS: u64 = 1 << (i64::BITS - 1 - RECORD_BITS);
 
 /// How far a split has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,19 +72,35 @@ pub struct ColumnGap {
     pub splits: Vec<String>,
 }
 
-/// Takes splits into the spool, one after the other.
+/// Takes splits into the spool: [`SpoolWriter::split`] one after the other, [`SpoolWriter::begin`] and
+/// [`SpoolWriter::keep`] several at a time.
 pub struct SpoolWriter {
+    plan: Arc<SpoolPlan>,
+    begun: u64,
+    shared: Option<SharedFile>,
+    splits: Vec<HeldSplit>,
+    gaps: BTreeMap<String, Vec<String>>,
+    malformed: Vec<(Arc<str>, MalformedRecord)>,
+    records: u64,
+}
+
+/// What all splits of a spool are taken by.
+#[derive(Debug)]
+struct SpoolPlan {
     folder: PathBuf,
     schema: SchemaRef,
     stored: SchemaRef,
     needed: BTreeSet<String>,
     lacking: Lacking,
-    gaps: BTreeMap<String, Vec<String>>,
-    splits: Vec<HeldSplit>,
-    records: u64,
-    malformed: u64,
-    /// Numbers files; a broken split's number is not used again.
-    attempts: usize,
+    files: AtomicUsize,
+}
+
+impl SpoolPlan {
+    /// A file that nobody else writes.
+    fn next_file(&self) -> PathBuf {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!("split-{number:05}.parquet"))
+    }
 }
 
 /// A run's source records. Its files are the caller's to remove, once the run is settled.
@@ -83,16 +110,16 @@ pub struct Spool {
     stored: SchemaRef,
     splits: Vec<HeldSplit>,
     gaps: Vec<ColumnGap>,
+    malformed: Vec<(Arc<str>, MalformedRecord)>,
     records: u64,
-    malformed: u64,
 }
 
+/// Records whose positions follow one another: those of a split, or of small splits that share a file.
 #[derive(Clone, Debug)]
 struct HeldSplit {
-    name: String,
+    names: Arc<SplitNames>,
     held: Held,
     first_position: u64,
-    malformed: Vec<MalformedRecord>,
 }
 
 /// Where a split's records are.
@@ -130,31 +157,28 @@ impl SpoolWriter {
         }
         files::make_private_folder(folder)?;
         remove_left_over(folder)?;
-        let mut fields = schema
-            .fields()
-            .iter()
-            .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
-            .collect::<Vec<_>>();
-        fields.push(Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false)));
-        fields.push(Arc::new(Field::new(LINE_COLUMN, DataType::UInt64, false)));
-        let stored = Arc::new(Schema::new(fields));
+        let nullable = schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+        let position = Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false));
+        let line = Arc::new(Field::new(LINE_COLUMN, DataType::UInt64, false));
+        let stored = Arc::new(Schema::new(nullable.chain([position, line]).collect::<Vec<_>>()));
+        let (needed, lacking) = (BTreeSet::new(), Lacking::Told);
+        let plan = SpoolPlan { folder: folder.to_owned(), schema, stored, needed, lacking, files: AtomicUsize::new(1) };
         Ok(Self {
-            folder: folder.to_owned(),
-            schema,
-            stored,
-            needed: BTreeSet::new(),
-            lacking: Lacking::Told,
-            gaps: BTreeMap::new(),
+            plan: Arc::new(plan),
+            begun: 0,
+            shared: None,
             splits: Vec::new(),
+            gaps: BTreeMap::new(),
+            malformed: Vec::new(),
             records: 0,
-            malformed: 0,
-            attempts: 0,
         })
     }
 
-    /// Names the columns that the sync reads, and what is done about streams that lack one.
-    pub fn needing(mut self, columns: BTreeSet<String>, lacking: Lacking) -> Self {
-        (self.needed, self.lacking) = (columns, lacking);
+    /// Names the columns that the sync reads, and what is done about streams that lack one. Asked before the first split.
+    pub fn needing(mut self, needed: BTreeSet<String>, lacking: Lacking) -> Self {
+        let SpoolPlan { folder, schema, stored, .. } = &*self.plan;
+        let (folder, schema, stored) = (folder.clone(), Arc::clone(schema), Arc::clone(stored));
+        self.plan = Arc::new(SpoolPlan { folder, schema, stored, needed, lacking, files: AtomicUsize::new(1) });
         self
     }
 
@@ -165,183 +189,67 @@ impl SpoolWriter {
         content: SplitContent,
         progress: &(dyn Fn(SpoolProgress) + Sync),
     ) -> Result<SplitOutcome, EngineError> {
-        match content {
-            SplitContent::Stream(stream) => self.stream(split, stream, progress).await,
-            SplitContent::Parquet(parquet) => self.pinned(split, parquet, progress).await,
-        }
+        let intake = self.begin(split)?;
+        let taken = intake.take(content, progress).await?;
+        self.keep(taken).await
     }
 
-    /// Takes note of a pinned file, whose records stay where they are.
-    async fn pinned(
-        &mut self,
-        split: &Split,
-        parquet: PinnedParquet,
-        progress: &(dyn Fn(SpoolProgress) + Sync),
-    ) -> Result<SplitOutcome, EngineError> {
-        let opened = PinnedSplit::open(&split.name, parquet).await;
-        let opened = opened.map_err(|cause| EngineError::Source { split: split.name.clone(), cause })?;
-        let result = match opened {
-            Ok(pinned) => {
-                let records = pinned.group_rows().sum();
-                progress(SpoolProgress { records, bytes_read: pinned.size() });
-                let fingerprint = pinned.fingerprint().to_owned();
-                let first_position = self.records;
-                self.records += records;
-                self.note_gaps(split, &lacked_by(&self.needed, |name| pinned.has_column(name)));
-                self.splits.push(HeldSplit {
-                    name: split.name.clone(),
-                    held: Held::Pinned(Arc::new(pinned)),
-                    first_position,
-                    malformed: Vec::new(),
-                });
-                SplitResult::Read { fingerprint, records }
-            }
-            Err(reason) => SplitResult::Broken { reason },
-        };
-        Ok(SplitOutcome { split: split.clone(), result })
+    /// Begins a split, which may be taken beside others. Its records come after those of the splits begun before.
+    pub fn begin(&mut self, split: &Split) -> Result<SplitIntake, EngineError> {
+        if self.begun == MOST_SPLITS {
+            let message = format!("it has more than {MOST_SPLITS} parts, and one run cannot order so many");
+            let cause = SourceError::new(Origin::User, message);
+            return Err(EngineError::Source { split: split.name.clone(), cause });
+        }
+        let intake = SplitIntake::new(Arc::clone(&self.plan), split.clone(), self.begun << RECORD_BITS);
+        self.begun += 1;
+        Ok(intake)
     }
 
-    async fn stream(
-        &mut self,
-        split: &Split,
-        mut stream: SplitStream,
-        progress: &(dyn Fn(SpoolProgress) + Sync),
-    ) -> Result<SplitOutcome, EngineError> {
-        self.attempts += 1;
-        let path = self.folder.join(format!("split-{:05}.parquet", self.attempts));
-        let mut writer = ParquetWriter::create(&path, Arc::clone(&self.stored), GROUP_ROWS, Layout::Passing)?;
-        let mut current = CurrentSplit { first_position: self.records, ..CurrentSplit::default() };
-        let mut fingerprint = None;
-        while let Some(item) = stream.next().await {
-            match item.map_err(|cause| source_failed(&path, split, cause))? {
-                SplitItem::Records(batch) => {
-                    writer.write(&self.stored_batch(&batch, current.next_position(), split)?)?;
-                    current.lacks.extend(lacked_by(&self.needed, |name| has_column(&batch, name)));
-                    current.records += batch.records.num_rows() as u64;
-                    current.bytes_read = batch.bytes_read;
-                }
-                SplitItem::Malformed(record) => current.malformed.push(record),
-                SplitItem::Broken { reason } => {
-                    drop(writer);
-                    files::remove(&path)?;
-                    return Ok(SplitOutcome { split: split.clone(), result: SplitResult::Broken { reason } });
-                }
-                SplitItem::End { fingerprint: found } => fingerprint = Some(found),
-            }
-            progress(current.progress());
+    /// Keeps what was taken of a split, in the order in which the splits were begun: the next one, when all before it are
+    /// kept.
+    pub async fn keep(&mut self, taken: TakenSplit) -> Result<SplitOutcome, EngineError> {
+        let TakenSplit { outcome, first_position, taken } = taken;
+        let Some(Taken { records, count, malformed, lacks }) = taken else { return Ok(outcome) };
+        let name: Arc<str> = outcome.split.name.as_str().into();
+        for column in lacks {
+            self.gaps.entry(column).or_default().push(outcome.split.name.clone());
         }
-        let Some(fingerprint) = fingerprint else {
-            let cause = SourceError::new(Origin::Internal, "the connector ended the split without saying how it ended");
-            return Err(source_failed(&path, split, cause));
+        self.malformed.extend(malformed.into_iter().map(|record| (Arc::clone(&name), record)));
+        self.records += count;
+        let held = match records {
+            TakenRecords::Few(batches) if batches.is_empty() => return Ok(outcome),
+            TakenRecords::Few(batches) => {
+                let shared = match self.shared.take() {
+                    Some(shared) => shared,
+                    None => SharedFile::begin(&self.plan, first_position)?,
+                };
+                self.shared.insert(shared).add(&name, batches).await?;
+                return Ok(outcome);
+            }
+            TakenRecords::Many(file) => Held::File { path: file.path, group_rows: file.group_rows },
+            TakenRecords::Pinned(pinned) => Held::Pinned(Arc::new(pinned)),
         };
-        let written = writer.finish()?;
-        let records = current.progress().records;
-        self.keep(split, path, current, written.group_rows);
-        Ok(SplitOutcome { split: split.clone(), result: SplitResult::Read { fingerprint, records } })
+        self.end_shared().await?;
+        self.splits.push(HeldSplit { names: Arc::new(SplitNames::only(name)), held, first_position });
+        Ok(outcome)
     }
 
     /// Ends the spool; what was read can now be planned.
-    pub fn finish(self) -> Result<Spool, EngineError> {
-        files::sync_folder(&self.folder)?;
-        let Self { schema, stored, splits, gaps, records, malformed, .. } = self;
+    pub async fn finish(mut self) -> Result<Spool, EngineError> {
+        self.end_shared().await?;
+        let Self { plan, splits, gaps, records, malformed, .. } = self;
         let gaps = gaps.into_iter().map(|(column, splits)| ColumnGap { column, splits }).collect();
+        let (schema, stored) = (Arc::clone(&plan.schema), Arc::clone(&plan.stored));
         Ok(Spool { schema, stored, splits, gaps, records, malformed })
     }
 
-    fn keep(&mut self, split: &Split, path: PathBuf, current: CurrentSplit, group_rows: Vec<u64>) {
-        self.records += current.records;
-        self.malformed += current.malformed.len() as u64;
-        self.note_gaps(split, &current.lacks);
-        self.splits.push(HeldSplit {
-            name: split.name.clone(),
-            held: Held::File { path, group_rows },
-            first_position: current.first_position,
-            malformed: current.malformed,
-        });
-    }
-
-    fn note_gaps(&mut self, split: &Split, lacks: &BTreeSet<String>) {
-        for column in lacks {
-            self.gaps.entry(column.clone()).or_default().push(split.name.clone());
+    async fn end_shared(&mut self) -> Result<(), EngineError> {
+        if let Some(shared) = self.shared.take() {
+            self.splits.push(shared.finish().await?);
         }
+        Ok(())
     }
-
-    fn stored_batch(&self, batch: &SourceBatch, position: u64, split: &Split) -> Result<RecordBatch, EngineError> {
-        let rows = batch.records.num_rows();
-        let missing = self.needed.iter().find(|name| !has_column(batch, name));
-        if let Some(missing) = missing.filter(|_| self.lacking == Lacking::Refused) {
-            return Err(lacks_column(split, missing));
-        }
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.stored.fields().len());
-        for field in self.schema.fields() {
-            let column = match batch.records.column_by_name(field.name()) {
-                Some(column) => cast_exactly(column, field.data_type()),
-                None => Some(new_null_array(field.data_type(), rows)),
-            };
-            columns.push(column.ok_or_else(|| outside_contract(split, field.name()))?);
-        }
-        let first = i64::try_from(position).expect("nobody reads 2^63 records");
-        columns.push(Arc::new(Int64Array::from_iter_values(first..first + rows as i64)));
-        columns.push(Arc::new(UInt64Array::from(batch.positions.clone())));
-        RecordBatch::try_new(Arc::clone(&self.stored), columns).map_err(|_| outside_contract(split, LINE_COLUMN))
-    }
-}
-
-fn has_column(batch: &SourceBatch, name: &str) -> bool {
-    batch.records.schema_ref().column_with_name(name).is_some()
-}
-
-fn lacked_by(needed: &BTreeSet<String>, has: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    needed.iter().filter(|name| !has(name)).cloned().collect()
-}
-
-/// A column in another type; none if a value got lost on the way.
-fn cast_exactly(column: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
-    if column.data_type() == data_type {
-        return Some(Arc::clone(column));
-    }
-    let converted = cast(column, data_type).ok()?;
-    (converted.logical_null_count() == column.logical_null_count()).then_some(converted)
-}
-
-#[derive(Default)]
-struct CurrentSplit {
-    first_position: u64,
-    records: u64,
-    bytes_read: u64,
-    malformed: Vec<MalformedRecord>,
-    /// Columns that the sync reads and the split lacks.
-    lacks: BTreeSet<String>,
-}
-
-impl CurrentSplit {
-    fn next_position(&self) -> u64 {
-        self.first_position + self.records
-    }
-
-    fn progress(&self) -> SpoolProgress {
-        SpoolProgress { records: self.records + self.malformed.len() as u64, bytes_read: self.bytes_read }
-    }
-}
-
-fn source_failed(path: &Path, split: &Split, cause: SourceError) -> EngineError {
-    match files::remove(path) {
-        Ok(()) => EngineError::Source { split: split.name.clone(), cause },
-        Err(error) => error,
-    }
-}
-
-fn lacks_column(split: &Split, column: &str) -> EngineError {
-    let message = format!(
-        "it has no column `{column}`, which the mapping reads and other files have; add the column, which would empty \
-         the cells, or take the file out of the drop folder"
-    );
-    EngineError::Source { split: split.name.clone(), cause: SourceError::new(Origin::User, message) }
-}
-
-fn outside_contract(split: &Split, column: &str) -> EngineError {
-    let message = format!("the connector gave column `{column}` in another form than it described");
-    EngineError::Source { split: split.name.clone(), cause: SourceError::new(Origin::Internal, message) }
 }
 
 fn remove_left_over(folder: &Path) -> Result<(), EngineError> {

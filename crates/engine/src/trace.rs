@@ -241,7 +241,8 @@ impl Tracer<'_> {
         let position = |candidate: &Candidate| (first_position + candidate.row as u64).cast_signed();
         let positions: Vec<_> = candidates.iter().map(position).collect();
         let cells = &cells[..self.mapping.active.columns.len()];
-        let digests = self.recipe.digest(&positions, cells, &criteria);
+        let deleted = self.mapping.deleted(&chosen).map_err(fail)?;
+        let digests = self.recipe.digest(&positions, &|row| deleted[row], cells, &criteria);
         let digests = digests.map_err(|_| fail(Failed { place: "dedupe.by".to_owned(), row: 0 }))?;
         let ranks = digests.as_struct().column(1).as_binary::<i32>();
         for (row, candidate) in candidates.iter().enumerate() {
@@ -250,7 +251,7 @@ impl Tracer<'_> {
                 continue;
             };
             let place = fetched.origin(candidate.row);
-            if let Some(problem) = canonical.problems.get(&row) {
+            if let Some(problem) = canonical.problems.get(&row).filter(|_| !deleted[row]) {
                 self.found[key].traced.problem.get_or_insert_with(|| problem.clone());
                 self.found[key].traced.invalid.add(place);
                 continue;
@@ -314,6 +315,7 @@ impl Judge<'_> {
             Winner {
                 content: rank.content,
                 is_suppressed: !found.traced.lists.is_empty(),
+                is_deleted: rank.is_deleted,
                 is_outdated: self.criteria.is_some_and(|criteria| criteria.wins(stored, rank.order)),
                 held: self.request.refusals.of(key).flatten(),
             }

@@ -23,6 +23,8 @@ pub(crate) struct Winner {
     pub(crate) is_suppressed: bool,
     /// Whether the row holds what a record said that wins against this one.
     pub(crate) is_outdated: bool,
+    /// Whether the record says that it is deleted.
+    pub(crate) is_deleted: bool,
     /// Content that the destination has refused for long enough.
     pub(crate) held: Option<ContentHash>,
 }
@@ -53,6 +55,8 @@ pub enum Fate {
     HeldBack,
     RefusedBefore,
     Listed,
+    /// It says that it is deleted: there is nothing to send, and its row goes if there is one of ours.
+    Deleted,
     OwnedByOtherSync,
 }
 
@@ -73,13 +77,14 @@ pub(crate) fn decide(
     let is_own_row = matches!(row, Some(KnownRow::Live { is_mine: true, .. }));
     let fate = winner.map(|winner| match listed {
         Some(_) => Fate::Suppressed,
+        None if winner.is_deleted => fate_of_deleted(policy, winner, row),
         None if winner.is_suppressed => Fate::Suppressed,
         None => unless_refused(winner, fate_of(policy, winner, row)),
     });
     let wants_delete = match (listed, fate) {
         (Some(ExistingRows::Remove), _) => true,
         (Some(ExistingRows::Leave), _) => false,
-        (None, Some(fate)) => fate == Fate::Listed,
+        (None, Some(fate)) => matches!(fate, Fate::Listed | Fate::Deleted),
         (None, None) => policy.mode == SyncMode::Mirror && policy.may_delete,
     };
     Decision { fate, deletes_row: is_own_row && wants_delete && !policy.is_limited }
@@ -109,6 +114,16 @@ fn fate_of(policy: Policy, winner: Winner, row: Option<KnownRow>) -> Fate {
     }
 }
 
+/// A record that is deleted, and is not newer than what is in the row, says nothing: whoever was deleted before may be
+/// there again.
+fn fate_of_deleted(policy: Policy, winner: Winner, row: Option<KnownRow>) -> Fate {
+    match row {
+        Some(KnownRow::Live { is_mine: true, .. }) if winner.is_outdated => Fate::Superseded,
+        Some(KnownRow::Live { is_mine: true, .. }) if policy.is_limited => Fate::HeldBack,
+        _ => Fate::Deleted,
+    }
+}
+
 /// A row that was another sync's stays as that one has it. A record that lost against the one in the row that was deleted
 /// is as old now as it was then.
 fn fate_of_removed(policy: Policy, mode: SyncMode, winner: Winner, is_mine: bool) -> Fate {
@@ -127,7 +142,9 @@ mod tests {
 
     const CONTENT: ContentHash = ContentHash([1; 16]);
     const OTHER: ContentHash = ContentHash([2; 16]);
-    const RECORD: Winner = Winner { content: CONTENT, is_suppressed: false, is_outdated: false, held: None };
+    const RECORD: Winner =
+        Winner { content: CONTENT, is_suppressed: false, is_outdated: false, is_deleted: false, held: None };
+    const GONE: Winner = Winner { is_deleted: true, ..RECORD };
     const OUTDATED: Winner = Winner { is_outdated: true, ..RECORD };
     const LISTED: Winner = Winner { is_suppressed: true, ..RECORD };
     const REMOVED: Option<KnownRow> = Some(KnownRow::RemovedAtDestination { is_mine: true });
@@ -169,6 +186,32 @@ mod tests {
         }
         assert_eq!(fate(OUTDATED, REMOVED, None), Some(Fate::Superseded));
         assert_eq!(fate(RECORD, REMOVED_OF_ANOTHER, None), Some(Fate::RemovedRespected));
+    }
+
+    #[test]
+    fn a_record_that_says_it_is_deleted_takes_its_row_with_it_whatever_is_known_of_absence() {
+        let own = Some(KnownRow::Live { content: CONTENT, is_mine: true });
+        let of_another = Some(KnownRow::Live { content: CONTENT, is_mine: false });
+        for may_delete in [true, false] {
+            for mode in [SyncMode::Mirror, SyncMode::Upsert] {
+                let policy = Policy { may_delete, ..policy(mode, false) };
+                let is = |winner, row, listed| decide(policy, Some(winner), row, listed);
+                let decision = |fate, deletes_row| Decision { fate: Some(fate), deletes_row };
+                assert_eq!(is(GONE, own, None), decision(Fate::Deleted, true));
+                assert_eq!(is(Winner { is_suppressed: true, ..GONE }, own, None), decision(Fate::Deleted, true));
+                for row in [None, of_another, REMOVED, REMOVED_OF_ANOTHER] {
+                    assert_eq!(is(GONE, row, None), decision(Fate::Deleted, false), "{row:?}");
+                }
+                let older = Winner { is_outdated: true, ..GONE };
+                assert_eq!(is(older, own, None), decision(Fate::Superseded, false), "it was made again since");
+                let leave = Some(ExistingRows::Leave);
+                assert_eq!(is(GONE, own, leave), decision(Fate::Suppressed, false), "the list says what is to be");
+                let limited = Policy { is_limited: true, ..policy };
+                assert_eq!(decide(limited, Some(GONE), own, None), decision(Fate::HeldBack, false));
+            }
+        }
+        let again = decide(policy(SyncMode::Upsert, false), Some(RECORD), None, None);
+        assert_eq!(again.fate, Some(Fate::Create), "whoever is there again is made again");
     }
 
     #[test]

@@ -360,6 +360,7 @@ impl Pipeline {
             run: run.clone(),
             plan: manifest.id,
             checkpoint: self.next_checkpoint(manifest, &counts).await?,
+            window: manifest.window,
         };
         self.services.state.settle_run(&settlement, &keeper.lease()).await?;
         self.reached(Boundary::AfterCheckpoint);

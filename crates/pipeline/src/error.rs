@@ -4,7 +4,7 @@ use convoke_core::error::{SinkError, SourceError, SourceErrorKind, StateError};
 use convoke_core::state::RunState;
 use convoke_core::{SyncName, Timestamp};
 use convoke_delivery::DeliveryError;
-use convoke_engine::EngineError;
+use convoke_engine::{DamagedSplit, EngineError};
 use thiserror::Error;
 
 /// Why a run ended early. Each says what was tried and what to do; the chain below it says why.
@@ -58,11 +58,22 @@ fn refusal(error: &StateError) -> &'static str {
 impl Error {
     /// Whether the source is no longer what was listed of it, so that it has to be listed again.
     pub(crate) fn is_changed_source(&self) -> bool {
+        self.source_error_kind() == Some(SourceErrorKind::Changed)
+    }
+
+    /// What can be done about the source's error, if it is one.
+    pub(crate) fn source_error_kind(&self) -> Option<SourceErrorKind> {
         match self {
-            Self::Source(cause) | Self::Engine(EngineError::Source { cause, .. }) => {
-                cause.kind == SourceErrorKind::Changed
-            }
-            _ => false,
+            Self::Source(cause) | Self::Engine(EngineError::Source { cause, .. }) => Some(cause.kind),
+            _ => None,
+        }
+    }
+
+    /// The splits whose contents turned out damaged, if that is why a plan could not be computed.
+    pub(crate) fn damaged_splits(&self) -> &[DamagedSplit] {
+        match self {
+            Self::Engine(EngineError::DamagedSplits(damaged)) => damaged,
+            _ => &[],
         }
     }
 

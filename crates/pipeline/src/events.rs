@@ -17,11 +17,13 @@ pub enum Event {
     Resuming { plan: PlanId },
     /// A plan that was left half applied is given up, with the reason and how many of its changes that cancels.
     Abandoned { plan: PlanId, reason: String, cancelled: u64 },
+    /// The next window of a backfill begins.
+    Window { number: u32, of: u32 },
     /// Something the operator should know.
     Notice { text: String },
     /// The source is not settled yet; it is looked at again then.
     Settling { what: String, wait: Duration },
-    /// A split is being read; of how many bytes, where known.
+    /// A split is being read. How far all of them are: of how many bytes, where known.
     Reading { split: String, bytes_total: Option<u64>, bytes_read: u64, records: u64 },
     /// Reading is done; changes are being worked out.
     Comparing { records: u64 },

@@ -13,7 +13,7 @@ impl Pipeline {
     /// the source still has.
     pub async fn excerpt(&self, count: usize) -> Result<Excerpt, Error> {
         let run = RunId(Uuid::now_v7());
-        let outcome = self.unless_cancelled(Box::pin(self.excerpt_in(run, count))).await;
+        let outcome = self.letting_go(self.unless_cancelled(Box::pin(self.excerpt_in(run, count)))).await;
         self.services.folders.remove("spool", &run.to_string());
         outcome?
     }

@@ -102,7 +102,7 @@ impl Pipeline {
     /// What the source has, and what a plan makes of it. A source that cannot be read is a fact as well.
     async fn explain_source(&self, keys: &[KeyHash], entries: &[LedgerEntry]) -> Result<Vec<String>, Error> {
         let run = RunId(Uuid::now_v7());
-        let outcome = Box::pin(self.trace(run, keys, entries)).await;
+        let outcome = self.letting_go(Box::pin(self.trace(run, keys, entries))).await;
         self.services.folders.remove("spool", &run.to_string());
         match outcome {
             Err(error @ Error::Interrupted) => Err(error),
@@ -114,7 +114,7 @@ impl Pipeline {
     async fn trace(&self, run: RunId, keys: &[KeyHash], entries: &[LedgerEntry]) -> Result<Vec<String>, Error> {
         let suppressions = self.load_suppressions()?;
         let discovery = self.all_there_is().await?;
-        let (spool, outcomes) = self.spool(run, &discovery, true).await?;
+        let (spool, outcomes) = self.spool(run, &discovery, true, &[]).await?;
         let broken = broken_splits(&outcomes);
         let refusals = self.refusals(&Extent::default(), self.services.clock.now()).await?;
         let request = TraceRequest {
@@ -235,6 +235,7 @@ fn describe_fate(fate: Fate) -> &'static str {
             "is held back: the destination refused it for too long; `convoke rejects resend` sends it"
         }
         Fate::Listed => "is on the list of deletes",
+        Fate::Deleted => "says that it is deleted, and is not sent",
         Fate::OwnedByOtherSync => "is not sent: another sync owns the row with this key",
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct GuardInputs<'a> {
     /// Live rows of this sync, by the ledger.
     pub(crate) own_rows: u64,
     pub(crate) first_load: bool,
-    /// False if the source is as it was, so that this run did not read it.
+    /// False if the source is as it was, so that this run did not read it, or if what it read only adds to what was there.
     pub(crate) source_was_read: bool,
     /// Records of the last snapshot, if this is a snapshot and there was one.
     pub(crate) last_snapshot: Option<u64>,

@@ -26,7 +26,7 @@ impl Pipeline {
     /// Maps the first records of the source without touching anything.
     pub async fn preview(&self, count: usize) -> Result<Vec<PreviewRecord>, Error> {
         let run = RunId(Uuid::now_v7());
-        let outcome = self.unless_cancelled(Box::pin(self.preview_in(run, count))).await;
+        let outcome = self.letting_go(self.unless_cancelled(Box::pin(self.preview_in(run, count)))).await;
         self.services.folders.remove("spool", &run.to_string());
         outcome?
     }
@@ -73,7 +73,7 @@ impl Pipeline {
             }
             wanted -= self.spool_head(&mut writer, split, wanted, &mut broken).await?;
         }
-        Ok((writer.finish()?, broken))
+        Ok((writer.finish().await?, broken))
     }
 
     /// Says which splits a run would quarantine, where there is more to show than that.

@@ -8,6 +8,7 @@
 mod adopting;
 mod applying;
 mod archive;
+mod asking;
 mod audience;
 mod backfill;
 mod enriching;
@@ -49,6 +50,8 @@ use convoke_engine::Engine;
 use tokio_util::sync::CancellationToken;
 
 pub use adopting::Adoption;
+pub use asking::SOURCE_ATTEMPTS;
+pub use backfill::{BackfillRequest, Backfilled};
 pub use error::{Error, chain};
 pub use events::{Event, Reporter, Silent};
 pub use explaining::{Explanation, SourceUse};

@@ -19,7 +19,7 @@ use convoke_core::{PlanId, RunId, StateError, Timestamp};
 use convoke_delivery::limiter::forecast::forecast;
 use convoke_delivery::provision::outlook;
 use convoke_engine::{
-    PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
+    DamagedSplit, PlanBatches, PlanRequest, Planned, RefusalFates, SuppressionList, ledger_identity, load_suppression,
 };
 
 use crate::audience::audience_rows;
@@ -174,7 +174,8 @@ impl Pipeline {
         Ok((self.sync.config_hash)(&self.sync.spec, &digests))
     }
 
-    /// Begins anew when the source changes while it is read: a plan is made from one state of it.
+    /// Begins anew when the source changes while it is read, as a plan is made from one state of it, and when a split turns
+    /// out damaged, of which then nothing is planned.
     async fn compute_steadily(
         &self,
         id: PlanId,
@@ -182,20 +183,31 @@ impl Pipeline {
         extent: &Extent,
         basis: &Basis,
     ) -> Result<Computed, Error> {
-        for _ in 1..READINGS {
-            match self.compute_changes(id, run, extent, basis).await {
-                Err(error) if error.is_changed_source() => {
+        let (mut readings, mut damaged) = (1, Vec::new());
+        loop {
+            match self.compute_changes((id, run), extent, basis, &damaged).await {
+                Err(error) if error.is_changed_source() && readings < READINGS => {
+                    readings += 1;
                     self.notice(format!("the source is read again, it has changed meanwhile: {}", chain(&error)));
+                }
+                // Ends: each time there is at least one split fewer.
+                Err(error) if is_new_damage(error.damaged_splits(), &damaged) => {
+                    damaged.extend_from_slice(error.damaged_splits());
                 }
                 result => return result,
             }
         }
-        self.compute_changes(id, run, extent, basis).await
     }
 
-    async fn compute_changes(&self, id: PlanId, run: RunId, extent: &Extent, basis: &Basis) -> Result<Computed, Error> {
+    async fn compute_changes(
+        &self,
+        (id, run): (PlanId, RunId),
+        extent: &Extent,
+        basis: &Basis,
+        damaged: &[DamagedSplit],
+    ) -> Result<Computed, Error> {
         if let Some(selection) = &extent.backfill {
-            let read = self.read_selection(run, selection).await?;
+            let read = self.read_selection(run, selection, damaged).await?;
             return self.compare(id, extent, basis, read).await;
         }
         let checkpoint = &basis.checkpoint;
@@ -204,7 +216,7 @@ impl Pipeline {
             && checkpoint.ledger_version == basis.ledger_version();
         let reread = extent.full || (checkpoint.version > 0 && !settled_so);
         let will_acknowledge = extent.limit.is_none() && !extent.only_counted && !extent.waits;
-        match self.read_source(run, checkpoint, reread, will_acknowledge).await? {
+        match self.read_source(run, checkpoint, (reread, will_acknowledge), damaged).await? {
             Reading::Unchanged { settled, notices } => Ok(unchanged(checkpoint, settled, notices)),
             Reading::Read(read) => self.compare(id, extent, basis, *read).await,
             Reading::Broken { reasons, .. } if extent.only_counted => {
@@ -263,11 +275,10 @@ impl Pipeline {
     /// file means other people.
     pub(crate) fn settled_under(&self, config_hash: &str, planned_at: Timestamp) -> String {
         const DAY: i64 = 86_400_000;
-        match &self.sync.spec.filter {
-            Some(filter) if depends_on_today(filter) => {
-                format!("{config_hash} on day {}", planned_at.0.div_euclid(DAY))
-            }
-            _ => config_hash.to_owned(),
+        let spec = &self.sync.spec;
+        match spec.filter.iter().chain(&spec.deleted).any(depends_on_today) {
+            true => format!("{config_hash} on day {}", planned_at.0.div_euclid(DAY)),
+            false => config_hash.to_owned(),
         }
     }
 
@@ -282,12 +293,16 @@ impl Pipeline {
         let Computed { planned, source, was_read } = computed;
         let own_rows = basis.ledger.as_ref().map_or(0, |ledger| ledger.live_of(&self.sync.spec.name));
         let first_load = own_rows == 0 || self.is_first_load_going_on(own_rows, &basis.checkpoint).await?;
+        // What adds to something that was read before may hold nothing.
+        let is_addition =
+            source.coverage == Coverage::Delta && basis.checkpoint.version > 0 && extent.backfill.is_none();
         let guard_hits = evaluate(&GuardInputs {
             guards: &self.sync.spec.guards,
             counts: &planned.counts,
             own_rows,
             first_load,
-            source_was_read: was_read,
+            // That a window is empty says nothing of the source, nor that nothing has changed.
+            source_was_read: was_read && !is_addition && extent.window.is_none(),
             last_snapshot: last_snapshot(&basis.checkpoint, source.coverage),
             audience_rows: basis.audience_rows(&planned.files),
         });
@@ -317,6 +332,7 @@ impl Pipeline {
             first_load,
             limit: extent.limit,
             backfill: extent.backfill.clone(),
+            window: extent.window,
             resent: None,
             upsert_rows: capabilities.upsert_rows,
             delete_rows: capabilities.delete_rows,
@@ -433,6 +449,11 @@ impl Pipeline {
         }
         Ok(paths)
     }
+}
+
+/// Whether a split is damaged that is not known to be.
+fn is_new_damage(found: &[DamagedSplit], known: &[DamagedSplit]) -> bool {
+    found.iter().any(|found| known.iter().all(|known| known.split != found.split))
 }
 
 /// A plan without changes, for a source that is exactly as it was: every record is carried over, and what was unchanged

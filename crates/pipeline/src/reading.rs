@@ -1,5 +1,7 @@
 //! Reads a source into the run's spool.
 
+mod taking;
+
 use convoke_core::RunId;
 use convoke_core::error::{SourceError, SourceErrorKind};
 use convoke_core::source::{
@@ -7,7 +9,7 @@ use convoke_core::source::{
 };
 use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
-use convoke_engine::{ColumnGap, Lacking, Spool, SpoolProgress, SpoolWriter};
+use convoke_engine::{ColumnGap, DamagedSplit, Lacking, Spool, SpoolWriter};
 
 use crate::error::{Error, chain};
 use crate::{Event, Pipeline};
@@ -45,13 +47,31 @@ impl Pipeline {
         &self,
         run: RunId,
         stored: &Checkpoint,
-        reread: bool,
-        will_acknowledge: bool,
+        (reread, will_acknowledge): (bool, bool),
+        damaged: &[DamagedSplit],
+    ) -> Result<Reading, Error> {
+        self.letting_go(self.read_held(run, stored, (reread, will_acknowledge), damaged)).await
+    }
+
+    /// Does what reads the source, and tells it when that is over, whichever way.
+    pub(crate) async fn letting_go<T>(&self, reading: impl Future<Output = T>) -> T {
+        let read = reading.await;
+        self.sync.source.finished().await;
+        read
+    }
+
+    async fn read_held(
+        &self,
+        run: RunId,
+        stored: &Checkpoint,
+        (reread, will_acknowledge): (bool, bool),
+        damaged: &[DamagedSplit],
     ) -> Result<Reading, Error> {
         let source = &self.sync.source;
         let position = stored.position.as_ref();
         self.tell_settling().await;
-        let discovery = self.unless_cancelled(source.discover(Discover { stored: position, reread })).await??;
+        let request = Discover { stored: position, reread };
+        let discovery = self.ask_source("listing the source", async || Ok(source.discover(request).await?)).await?;
         if will_acknowledge {
             let settled = discovery.settled.iter().map(|outcome| &outcome.split);
             self.refuse_unmovable(discovery.splits.iter().chain(settled)).await?;
@@ -59,13 +79,14 @@ impl Pipeline {
         if discovery.unchanged {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
         }
-        let (spool, mut outcomes) = self.spool(run, &discovery, reread).await?;
+        let (spool, mut outcomes) = self.spool(run, &discovery, reread, damaged).await?;
         let broken = self.tell_broken(&outcomes);
         if !broken.is_empty() && broken.len() == discovery.splits.len() {
             return Ok(Reading::Broken { outcomes, reasons: broken });
         }
         if discovery.coverage == Coverage::Snapshot {
-            self.unless_cancelled(source.still_holds(&discovery.splits)).await??;
+            let listing_again = async || Ok(source.still_holds(&discovery.splits).await?);
+            self.ask_source("listing the source again", listing_again).await?;
         }
         let complete = outcomes.iter().all(|outcome| matches!(outcome.result, SplitResult::Read { .. }));
         let proposed = source.propose(position, &outcomes);
@@ -90,16 +111,40 @@ impl Pipeline {
         }
     }
 
+    /// Lists what a backfill asks for.
+    pub(crate) async fn select(&self, selection: &Selection) -> Result<Discovery, Error> {
+        let select = async || self.sync.source.select(selection).await.map_err(unselected);
+        self.ask_source("listing the source", select).await
+    }
+
     /// Reads what a backfill asks for; the position stays where it is, and nothing is deleted for want of a record.
-    pub(crate) async fn read_selection(&self, run: RunId, selection: &Selection) -> Result<ReadSource, Error> {
+    pub(crate) async fn read_selection(
+        &self,
+        run: RunId,
+        selection: &Selection,
+        damaged: &[DamagedSplit],
+    ) -> Result<ReadSource, Error> {
+        self.letting_go(self.read_selected(run, selection, damaged)).await
+    }
+
+    async fn read_selected(
+        &self,
+        run: RunId,
+        selection: &Selection,
+        damaged: &[DamagedSplit],
+    ) -> Result<ReadSource, Error> {
         self.tell_settling().await;
-        let discovery = self.unless_cancelled(self.sync.source.select(selection)).await?.map_err(unselected)?;
-        if discovery.unchanged {
-            let told = discovery.notices.join("; ");
-            let told = if told.is_empty() { "the source has nothing of that kind".to_owned() } else { told };
-            return Err(Error::Request { message: format!("there is nothing to backfill: {told}") });
+        let mut discovery = self.select(selection).await?;
+        if let Selection::Named(names) = selection {
+            // They were there when the backfill was cut into windows.
+            let gone = names.len().saturating_sub(discovery.splits.len());
+            if gone > 0 {
+                discovery.notices.push(format!("{gone} of the {} files of this window are gone", names.len()));
+            }
+        } else if discovery.unchanged {
+            return Err(nothing_to_backfill(&discovery));
         }
-        let (spool, outcomes) = self.spool(run, &discovery, true).await?;
+        let (spool, outcomes) = self.spool(run, &discovery, true, damaged).await?;
         let broken = broken_splits(&outcomes);
         if !broken.is_empty() {
             let message = format!("nothing was planned: {} cannot be read", broken.join("; "));
@@ -109,34 +154,32 @@ impl Pipeline {
         Ok(ReadSource { spool, coverage: Coverage::Delta, complete: true, proposed: None, outcomes, notices })
     }
 
+    /// Spools every split but those that are known to be damaged.
     pub(crate) async fn spool(
         &self,
         run: RunId,
         discovery: &Discovery,
         reread: bool,
+        damaged: &[DamagedSplit],
     ) -> Result<(Spool, Vec<SplitOutcome>), Error> {
-        let schema = self.unless_cancelled(self.sync.source.describe()).await??.schema;
+        let describe = async || Ok(self.sync.source.describe().await?.schema);
+        let schema = self.ask_source("asking the source for its columns", describe).await?;
         let needed = self.services.engine.columns_read(&self.sync.spec, &schema);
         // What was read before may lack a column that the mapping names since: it is empty there. A column that nothing of
         // what is read has is a problem of the mapping, which planning tells.
         let lacking = if reread { Lacking::Told } else { Lacking::Refused };
         let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.needing(needed, lacking);
-        let mut outcomes = Vec::with_capacity(discovery.splits.len());
-        for split in &discovery.splits {
-            self.stop_if_cancelled()?;
-            let content = self.unless_cancelled(self.sync.source.read(split)).await??;
-            let progress = |progress: SpoolProgress| {
-                self.report(Event::Reading {
-                    split: split.name.clone(),
-                    bytes_total: split.bytes,
-                    bytes_read: progress.bytes_read,
-                    records: progress.records,
-                });
-            };
-            // Dropped half-way, a spool is removed with the run's folder.
-            outcomes.push(self.unless_cancelled(writer.split(split, content, &progress)).await??);
-        }
-        let spool = writer.finish()?;
+        let known = |split: &Split| damaged.iter().find(|known| known.split == split.name);
+        let whole: Vec<_> = discovery.splits.iter().filter(|split| known(split).is_none()).cloned().collect();
+        let mut taken = self.take_splits(&mut writer, &whole).await?.into_iter();
+        let outcomes = discovery.splits.iter().map(|split| match known(split) {
+            Some(DamagedSplit { reason, .. }) => {
+                SplitOutcome { split: split.clone(), result: SplitResult::Broken { reason: reason.clone() } }
+            }
+            None => taken.next().expect("each split that is taken has an outcome"),
+        });
+        let outcomes = outcomes.collect();
+        let spool = writer.finish().await?;
         self.report(Event::Comparing { records: spool.read() });
         Ok((spool, outcomes))
     }
@@ -152,6 +195,13 @@ impl Pipeline {
         }
         broken
     }
+}
+
+/// What was asked for is not there.
+pub(crate) fn nothing_to_backfill(discovery: &Discovery) -> Error {
+    let told = discovery.notices.join("; ");
+    let told = if told.is_empty() { "the source has nothing of that kind".to_owned() } else { told };
+    Error::Request { message: format!("there is nothing to backfill: {told}") }
 }
 
 /// A selection that the source cannot make was asked for by somebody; nothing has failed.

@@ -42,6 +42,15 @@ impl Pipeline {
         plan: &PlanRecord,
         keeper: &LeaseKeeper,
     ) -> Result<Option<RunState>, Error> {
+        match self.take_source(plan).await {
+            Err(error) if error.is_changed_source() => {
+                self.abandon_enriched(run.id, plan, &chain(&error), keeper).await?;
+                return Ok(None);
+            }
+            // It was taken before anything was sent, and nobody else has it.
+            Err(error) => self.notice(format!("the claim on the source could not be renewed: {}", chain(&error))),
+            Ok(()) => {}
+        }
         let deletes = match self.standing(&plan.manifest.source).await? {
             Standing::Overtaken { reason } => {
                 self.abandon_enriched(run.id, plan, &reason, keeper).await?;
@@ -77,6 +86,10 @@ impl Pipeline {
 
     /// Holds a plan against its source as it is now.
     pub(crate) async fn standing(&self, planned: &PlannedSource) -> Result<Standing, Error> {
+        self.letting_go(self.ask_for_standing(planned)).await
+    }
+
+    async fn ask_for_standing(&self, planned: &PlannedSource) -> Result<Standing, Error> {
         // A source that was as it had been was not read, and the plan sends nothing of it.
         let Some(proposed) = &planned.proposed else { return Ok(Standing::Same) };
         if planned.coverage == Coverage::Delta {
@@ -88,8 +101,10 @@ impl Pipeline {
         }
         let request = Discover { stored: Some(proposed), reread: true };
         self.tell_settling().await;
-        let found = match self.unless_cancelled(self.sync.source.discover(request)).await? {
+        let discover = async || Ok(self.sync.source.discover(request).await?);
+        let found = match self.ask_source("listing the source", discover).await {
             Ok(found) => found,
+            Err(error @ Error::Interrupted) => return Err(error),
             Err(error) => {
                 let reason = format!("the source does not show what was read of it: {}", chain(&error));
                 return Ok(Standing::Unconfirmed { reason });

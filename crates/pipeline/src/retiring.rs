@@ -225,6 +225,7 @@ impl Pipeline {
             first_load: false,
             limit: None,
             backfill: None,
+            window: None,
             resent: None,
             upsert_rows: capabilities.upsert_rows,
             delete_rows: capabilities.delete_rows,

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use convoke_core::backfill::PlannedWindow;
 use convoke_core::plan::PlanManifest;
 use convoke_core::source::Selection;
 use convoke_core::state::{PlanRecord, PlanState, RunRecord, RunState, audience_name_resource, audience_resource};
 use convoke_core::{KeyHash, PlanId, RunId, SyncName};
+use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::Pipeline;
@@ -14,6 +16,9 @@ use crate::applying::Deletes;
 use crate::error::{Error, chain};
 use crate::lease::LeaseKeeper;
 use crate::recovery::LOOK_BACK;
+
+/// How often a run plans at most because others take what it has read. Each time there is less for it to read.
+const TAKINGS: usize = 5;
 
 /// How much a plan takes in.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +29,8 @@ pub struct Extent {
     pub limit: Option<u64>,
     /// Read this, beside the live position; the checkpoint stays.
     pub backfill: Option<Selection>,
+    /// Which window of a backfill that is.
+    pub window: Option<PlannedWindow>,
     /// The plan will not be applied: what is broken stays where it is.
     pub only_counted: bool,
     /// The plan waits to be applied: whoever does so asks then whether what was read can be put away.
@@ -47,10 +54,23 @@ impl Pipeline {
     pub async fn run(&self, extent: Extent) -> Result<Ended, Error> {
         let mut resumed = None;
         let ended = self.recorded(async |run, keeper| {
-            self.refuse_unsafe_backfill(&extent).await?;
-            Box::pin(self.run_leased(run, &mut resumed, &extent, keeper)).await
+            if extent.window.is_none() {
+                self.stop_asking_for_room(&keeper.lease().resource).await;
+            }
+            self.refuse_unsafe_part(&extent).await?;
+            let state = Box::pin(self.run_leased(run, &mut resumed, &extent, keeper)).await?;
+            if let Some(told) = extent.window.and_then(window_told) {
+                run.message =
+                    Some(run.message.take().map_or_else(|| told.clone(), |message| format!("{told}; {message}")));
+            }
+            Ok(state)
         });
         let ended = ended.await?;
+        if extent.window.is_none()
+            && let Some(error) = &ended.error
+        {
+            self.ask_for_room(error).await;
+        }
         Ok(Ended { resumed, ..ended })
     }
 
@@ -71,15 +91,55 @@ impl Pipeline {
         }
         if resumed.is_some() {
             // What was finished on the way may have been the first live run.
-            self.refuse_unsafe_backfill(extent).await?;
+            self.refuse_unsafe_part(extent).await?;
         }
-        let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
-        hold_for_approval(&plan, None)?;
+        let plan = self.plan_and_take(run, extent, keeper).await?;
         let state = Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await?;
         // Nobody else is told what became of the plan that was finished on the way.
         let Some(resumed) = resumed else { return Ok(state) };
         run.message = Some(ending_of(resumed));
         Ok(if state == RunState::Succeeded { resumed.state } else { state })
+    }
+
+    async fn refuse_unsafe_part(&self, extent: &Extent) -> Result<(), Error> {
+        match &extent.backfill {
+            Some(selection) => self.refuse_unsafe_backfill(selection).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Plans, and takes what the plan was made from. Where somebody else was faster, it plans with what is left.
+    ///
+    /// Boxed by its type: whoever awaits it need not look into a future this large.
+    fn plan_and_take<'a>(
+        &'a self,
+        run: &'a mut RunRecord,
+        extent: &'a Extent,
+        keeper: &'a LeaseKeeper,
+    ) -> BoxFuture<'a, Result<PlanRecord, Error>> {
+        Box::pin(async move {
+            let mut tries = 0;
+            loop {
+                let plan = Box::pin(self.compute_plan(run, extent, keeper)).await?;
+                hold_for_approval(&plan, None)?;
+                tries += 1;
+                match self.take_source(&plan).await {
+                    Err(error) if error.is_changed_source() && tries < TAKINGS => {
+                        self.notice(format!("the source is read again: {}", chain(&error)));
+                    }
+                    taken => return taken.map(|()| plan),
+                }
+            }
+        })
+    }
+
+    /// Takes what a plan was made from for this sync alone, before anything of it is sent.
+    pub(crate) async fn take_source(&self, plan: &PlanRecord) -> Result<(), Error> {
+        if !plan.manifest.moves_checkpoint() {
+            return Ok(());
+        }
+        let splits: Vec<_> = plan.manifest.source.outcomes.iter().map(|outcome| outcome.split.clone()).collect();
+        Ok(self.sync.source.claim(&splits).await?)
     }
 
     /// Finishes what an interrupted run left, and nothing else; none if there is nothing to finish.
@@ -145,6 +205,12 @@ impl Pipeline {
                     self.refuse_unmovable(plan.manifest.source.outcomes.iter().map(|outcome| &outcome.split)).await?;
                 }
                 hold_for_approval(&plan, approval)?;
+                self.take_source(&plan).await.map_err(|error| match error {
+                    error if error.is_changed_source() => {
+                        Error::Stopped { message: format!("plan {id} is stale: {}; plan again", chain(&error)) }
+                    }
+                    error => error,
+                })?;
                 Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await
             }
             PlanState::Settled => Err(already_applied(id)),
@@ -198,7 +264,7 @@ impl Pipeline {
         }
     }
 
-    async fn lease_resource(&self, sync: &SyncName) -> Result<String, Error> {
+    pub(crate) async fn lease_resource(&self, sync: &SyncName) -> Result<String, Error> {
         let audience = &self.sync.spec.audience;
         Ok(match self.services.state.binding(sync).await? {
             Some(binding) => audience_resource(&binding.key),
@@ -280,6 +346,12 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// Which window of a backfill a run was about, where there are several.
+fn window_told(window: PlannedWindow) -> Option<String> {
+    let PlannedWindow { number, of, .. } = window;
+    (of > 1).then(|| format!("window {number} of {of} of a backfill"))
 }
 
 /// What the next run tells of one that finished an interrupted plan.

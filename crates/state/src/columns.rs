@@ -2,9 +2,10 @@
 //!
 //! The tuples name the columns in the order in which queries give them.
 
+use convoke_core::backfill::{BackfillRecord, BackfillState};
 use convoke_core::enrichment::{EnrichmentId, EnrichmentScope, EnrichmentStage, OpenEnrichment};
 use convoke_core::hash::KeyHash;
-use convoke_core::ids::ConnectionName;
+use convoke_core::ids::{BackfillId, ConnectionName};
 use convoke_core::journal::{Entry, EntryId, Intent, Operation, unpack_outcomes, unpack_rows};
 use convoke_core::sink::{AttemptTag, JobId};
 use convoke_core::state::{AuditRecord, Checkpoint, PlanRecord, PlanState, Recreated, RunRecord, RunState};
@@ -23,6 +24,8 @@ pub(crate) const BINDING: &str = "the audience binding of a sync";
 pub(crate) const SPENT: &str = "the budget of a credential";
 const ENTRY: &str = "a damaged journal entry";
 const KEY: &str = "a key hash";
+const SELECTION: &str = "what a backfill reads";
+const WINDOWS: &str = "the windows of a backfill";
 const ROW_IDS: &str = "the rows of an enrichment";
 
 /// Id, plan, sync, connection, audience id, batch, operation, attempt, tag, time of the intent, number of rows, packed
@@ -131,6 +134,31 @@ pub(crate) type AuditColumns = (i64, String, String, String);
 
 pub(crate) fn audit_from((at, actor, action, detail): AuditColumns) -> AuditRecord {
     AuditRecord { at: Timestamp(at), actor, action, detail }
+}
+
+/// Id, sync, selection, windows, settled windows, configuration hash, state, start.
+pub(crate) type BackfillColumns = (String, String, String, String, i64, String, String, i64);
+
+pub(crate) fn backfill_from(columns: BackfillColumns) -> Result<BackfillRecord, Fault> {
+    let (id, sync, selection, windows, settled, config_hash, state, started_at) = columns;
+    Ok(BackfillRecord {
+        id: stored::known(BackfillId::parse(&id), "the id of a backfill")?,
+        sync: SyncName::new(sync),
+        selection: stored::from_json(&selection, SELECTION)?,
+        windows: stored::from_json(&windows, WINDOWS)?,
+        settled: stored::small(settled, WINDOWS)?,
+        config_hash,
+        state: stored::known(BackfillState::parse(&state), "the state of a backfill")?,
+        started_at: Timestamp(started_at),
+    })
+}
+
+pub(crate) fn backfill_selection(backfill: &BackfillRecord) -> Result<String, Fault> {
+    stored::to_json(&backfill.selection, SELECTION)
+}
+
+pub(crate) fn backfill_windows(backfill: &BackfillRecord) -> Result<String, Fault> {
+    stored::to_json(&backfill.windows, WINDOWS)
 }
 
 /// Id, run, connection, audience id, stage, job.

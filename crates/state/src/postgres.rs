@@ -50,6 +50,7 @@ mod transaction;
 
 mod audiences;
 mod audit;
+mod backfills;
 mod budgets;
 mod checkpoints;
 mod journal;

@@ -26,6 +26,7 @@ mod liveness;
 
 mod audiences;
 mod audit;
+mod backfills;
 mod budgets;
 mod checkpoints;
 mod hash_key;

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod contract;
 pub mod fake_sink;
+pub mod fake_source;
 pub mod postgres;
 pub mod s3;
 pub mod scripted_http;

@@ -191,6 +191,7 @@ impl PostgresServer {
         let folder = self.folder.path().display();
         let mut settings = format!(
             "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{folder}'\nmax_connections = 200\n\
+             max_prepared_transactions = 20\n\
              password_encryption = 'scram-sha-256'\n"
         );
         if !options.fsync {

@@ -93,8 +93,7 @@ impl S3Server {
                 secret_access_key: SecretString::from(SECRET_ACCESS_KEY),
                 session_token: None,
             }),
-            http: None,
-            allow_plain_http: false,
+            ..S3Connection::default()
         }
     }
 

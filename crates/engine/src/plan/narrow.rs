@@ -10,7 +10,7 @@ use convoke_core::{ContentHash, KeyHash};
 use datafusion::common::Column;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, ScalarUDF};
+use datafusion::logical_expr::{Expr, ScalarUDF, lit};
 use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
@@ -164,7 +164,10 @@ fn register_records(
     for part in crate::digest::parts() {
         context.register_udf(part);
     }
-    let mut arguments = vec![Expr::Column(Column::from_name(POSITION_COLUMN))];
+    let deleted = prepared.compiled.deleted.as_ref().map_or_else(|| lit(false), |deleted| deleted.expr.clone());
+    // A condition that is NULL has no type.
+    let deleted = deleted.is_true();
+    let mut arguments = vec![Expr::Column(Column::from_name(POSITION_COLUMN)), deleted];
     let columns = prepared.mapping.active.expressions(request.spec, &prepared.compiled);
     arguments.extend(columns.into_iter().chain(prepared.compiled.order.iter().cloned()).map(|placed| placed.expr));
     let filter = prepared.compiled.filter.as_ref().map(|filter| &filter.expr);
@@ -256,7 +259,8 @@ impl<'a> Sieve<'a> {
         };
         let is_outdated = self.criteria.is_some_and(outdated);
         let refused = self.refusals.of(key);
-        let winner = Winner { content: rank.content, is_suppressed, is_outdated, held: refused.flatten() };
+        let is_deleted = rank.is_deleted;
+        let winner = Winner { content: rank.content, is_suppressed, is_outdated, is_deleted, held: refused.flatten() };
         let decision = decide(self.policy, Some(winner), known, self.listed.existing(key));
         if refused.is_some() {
             self.note_refused(key, decision.fate);
@@ -326,6 +330,7 @@ impl<'a> Sieve<'a> {
             Fate::HeldBack => (&mut counts.held_back, None),
             Fate::RefusedBefore => (&mut counts.refused_before, None),
             Fate::Listed => (&mut counts.listed, None),
+            Fate::Deleted => (&mut counts.deleted, None),
         };
         *counter += 1;
         kind

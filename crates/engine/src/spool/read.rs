@@ -8,14 +8,15 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, StringArray, StringBuilder, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef, UInt64Type};
+use convoke_formats::parquet::ReadError;
 use futures::StreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 
-use super::pinned::PinnedSplit;
+use super::names::SplitNames;
+use super::pinned::{GROUP_BUDGET_BYTES, PinnedSplit};
 use super::{ColumnGap, Held, HeldSplit, LINE_COLUMN, Spool};
-use crate::engine::BATCH_ROWS;
-use crate::error::EngineError;
+use crate::error::{DamagedSplit, EngineError};
 use crate::files;
 
 /// Skipping from record to record pays only where fewer than one in this many are wanted.
@@ -25,8 +26,10 @@ const SPARSE_SHARE: usize = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct SpoolGroup {
     held: HeldGroup,
-    split: Arc<str>,
+    names: Arc<SplitNames>,
     index: usize,
+    /// Number of the group's first record among those of its split, or of the splits that share its file, from 0.
+    first_record: u64,
     pub(crate) first_position: u64,
     pub(crate) rows: u64,
 }
@@ -34,11 +37,7 @@ pub(crate) struct SpoolGroup {
 #[derive(Clone, Debug)]
 enum HeldGroup {
     File(PathBuf),
-    Pinned {
-        split: Arc<PinnedSplit>,
-        /// Number of the group's first record in the file, counted from 0.
-        first_record: u64,
-    },
+    Pinned(Arc<PinnedSplit>),
 }
 
 /// Some records of a group.
@@ -46,20 +45,23 @@ pub(crate) struct GroupRecords {
     /// The wanted columns, in the source's order.
     pub(crate) records: RecordBatch,
     lines: Vec<u64>,
-    split: Arc<str>,
+    /// Each record's number, as [`SplitNames`] counts.
+    numbers: Vec<u64>,
+    names: Arc<SplitNames>,
 }
 
 impl GroupRecords {
     /// Where a record came from: `file:line`.
     pub(crate) fn origin(&self, row: usize) -> String {
-        format!("{}:{}", self.split, self.lines[row])
+        format!("{}:{}", self.names.of(self.numbers[row]), self.lines[row])
     }
 
     /// [`GroupRecords::origin`] of every record.
     pub(crate) fn origins(&self) -> StringArray {
-        let mut origins = StringBuilder::with_capacity(self.lines.len(), self.lines.len() * (self.split.len() + 8));
-        for line in &self.lines {
-            write!(origins, "{}:{line}", self.split).expect("a string takes every text");
+        let typical = self.numbers.first().map_or(0, |number| self.names.of(*number).len() + 8);
+        let mut origins = StringBuilder::with_capacity(self.lines.len(), self.lines.len() * typical);
+        for (line, number) in self.lines.iter().zip(&self.numbers) {
+            write!(origins, "{}:{line}", self.names.of(*number)).expect("a string takes every text");
             origins.append_value("");
         }
         origins.finish()
@@ -74,12 +76,12 @@ impl Spool {
 
     /// Records read, malformed ones among them.
     pub fn read(&self) -> u64 {
-        self.records + self.malformed
+        self.records + self.malformed()
     }
 
     /// Records that could not be carried.
     pub fn malformed(&self) -> u64 {
-        self.malformed
+        self.malformed.len() as u64
     }
 
     /// Columns that the sync reads and some of the splits lack.
@@ -94,10 +96,7 @@ impl Spool {
 
     /// Origin and reason of each record that could not be carried.
     pub(crate) fn malformed_records(&self) -> impl Iterator<Item = (String, &str)> {
-        self.splits.iter().flat_map(|split| {
-            let origin = |line: u64| format!("{}:{line}", split.name);
-            split.malformed.iter().map(move |record| (origin(record.position), record.reason.as_str()))
-        })
+        self.malformed.iter().map(|(split, record)| (format!("{split}:{}", record.position), record.reason.as_str()))
     }
 
     /// All row groups, in the order of positions.
@@ -105,17 +104,31 @@ impl Spool {
         self.splits.iter().flat_map(groups_of).collect()
     }
 
-    /// The source's own failure, if a query failed for it.
-    pub(crate) fn take_failure(&self) -> Option<EngineError> {
-        self.splits.iter().find_map(|split| match &split.held {
+    /// The source's own failure, if a query over these columns failed for it. Of damage all is told at once: every split is
+    /// read, so that whoever leaves the damaged ones out need not find them one by one.
+    pub(crate) async fn take_failure(&self, read: &SchemaRef) -> Option<EngineError> {
+        let failure = self.pinned().find_map(PinnedSplit::take_failure)?;
+        let EngineError::DamagedSplits(found) = failure else { return Some(failure) };
+        let mut damaged: Vec<DamagedSplit> = Vec::new();
+        for split in self.pinned() {
+            match split.check(read).await {
+                Ok(()) => {}
+                Err(ReadError::Damaged(reason)) => damaged.push(split.damaged(reason)),
+                Err(cause) => return Some(split.failed(cause)),
+            }
+        }
+        Some(EngineError::DamagedSplits(if damaged.is_empty() { found } else { damaged }))
+    }
+
+    fn pinned(&self) -> impl Iterator<Item = &PinnedSplit> {
+        self.splits.iter().filter_map(|split| match &split.held {
             Held::File { .. } => None,
-            Held::Pinned(pinned) => pinned.take_failure(),
+            Held::Pinned(pinned) => Some(pinned.as_ref()),
         })
     }
 }
 
 fn groups_of(split: &HeldSplit) -> Vec<SpoolGroup> {
-    let name: Arc<str> = split.name.as_str().into();
     let group_rows: Vec<u64> = match &split.held {
         Held::File { group_rows, .. } => group_rows.clone(),
         Held::Pinned(pinned) => pinned.group_rows().collect(),
@@ -125,10 +138,10 @@ fn groups_of(split: &HeldSplit) -> Vec<SpoolGroup> {
     for (index, rows) in group_rows.into_iter().enumerate() {
         let held = match &split.held {
             Held::File { path, .. } => HeldGroup::File(path.clone()),
-            Held::Pinned(pinned) => HeldGroup::Pinned { split: Arc::clone(pinned), first_record },
+            Held::Pinned(pinned) => HeldGroup::Pinned(Arc::clone(pinned)),
         };
-        let first_position = split.first_position + first_record;
-        groups.push(SpoolGroup { held, split: Arc::clone(&name), index, first_position, rows });
+        let (names, first_position) = (Arc::clone(&split.names), split.first_position + first_record);
+        groups.push(SpoolGroup { held, names, index, first_record, first_position, rows });
         first_record += rows;
     }
     groups
@@ -145,9 +158,7 @@ impl SpoolGroup {
     ) -> Result<(), EngineError> {
         match &self.held {
             HeldGroup::File(path) => take(self.read_file(path, wanted, offsets)?, 0..offsets.len()),
-            HeldGroup::Pinned { split, first_record } => {
-                self.read_pinned((split, *first_record), wanted, offsets, take).await
-            }
+            HeldGroup::Pinned(split) => self.read_pinned(split, wanted, offsets, take).await,
         }
     }
 
@@ -157,7 +168,7 @@ impl SpoolGroup {
 
     async fn read_pinned(
         &self,
-        (split, first_record): (&PinnedSplit, u64),
+        split: &PinnedSplit,
         wanted: &SchemaRef,
         offsets: &[usize],
         mut take: impl FnMut(GroupRecords, Range<usize>) -> Result<(), EngineError>,
@@ -165,11 +176,10 @@ impl SpoolGroup {
         let is_dense = offsets.len() > self.total() / SPARSE_SHARE;
         let selection =
             (!is_dense).then(|| RowSelection::from_consecutive_ranges(runs(offsets).into_iter(), self.total()));
-        let opened = split.group(self.index, wanted, selection, BATCH_ROWS);
-        let mut batches = opened.map_err(|_| split.explain())?;
+        let mut batches = split.group(self.index, wanted, selection, GROUP_BUDGET_BYTES);
         let (mut start, mut row) = (0, 0);
         while let Some(batch) = batches.next().await {
-            let mut batch = batch.map_err(|_| split.explain())?;
+            let mut batch = batch.map_err(|cause| split.failed(cause))?;
             let end = if is_dense {
                 row += batch.num_rows();
                 let end = start + offsets[start..].partition_point(|offset| *offset < row);
@@ -177,7 +187,7 @@ impl SpoolGroup {
                 if end - start < batch.num_rows() {
                     let within = offsets[start..end].iter().map(|offset| (offset - first) as u32);
                     let within = UInt32Array::from_iter_values(within);
-                    batch = take_record_batch(&batch, &within).map_err(|_| split.explain())?;
+                    batch = take_record_batch(&batch, &within).expect("the rows are of this batch");
                 }
                 end
             } else {
@@ -186,18 +196,19 @@ impl SpoolGroup {
             if end == start {
                 continue;
             }
-            let found = offsets.get(start..end).ok_or_else(|| split.explain())?;
-            let lines = found.iter().map(|offset| first_record + *offset as u64 + 1).collect();
-            let columns = split.adapt(&batch, wanted).map_err(|cause| split.failed(cause))?;
+            // The reader sees to it that there are as many records as were selected.
+            let numbers = self.numbers(&offsets[start..end]);
+            let lines = numbers.iter().map(|number| number + 1).collect();
+            let columns = split.adapt(&batch, wanted).map_err(|cause| split.failed(ReadError::Source(cause)))?;
             let options = RecordBatchOptions::new().with_row_count(Some(end - start));
             let nullable = wanted.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
             let schema = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
             let records = RecordBatch::try_new_with_options(schema, columns, &options);
-            let records = records.map_err(|_| split.explain())?;
-            take(GroupRecords { records, lines, split: Arc::clone(&self.split) }, start..end)?;
+            let records = records.expect("the columns were brought to this schema");
+            take(GroupRecords { records, lines, numbers, names: Arc::clone(&self.names) }, start..end)?;
             start = end;
         }
-        if start < offsets.len() { Err(split.explain()) } else { Ok(()) }
+        Ok(())
     }
 
     fn read_file(&self, path: &Path, wanted: &SchemaRef, offsets: &[usize]) -> Result<GroupRecords, EngineError> {
@@ -227,17 +238,21 @@ impl SpoolGroup {
         if batch.num_rows() != offsets.len() {
             return Err(damaged());
         }
-        self.split_lines(batch, wanted).ok_or_else(damaged)
+        self.split_lines(batch, wanted, offsets).ok_or_else(damaged)
     }
 
-    fn split_lines(&self, batch: RecordBatch, wanted: &SchemaRef) -> Option<GroupRecords> {
+    fn numbers(&self, offsets: &[usize]) -> Vec<u64> {
+        offsets.iter().map(|offset| self.first_record + *offset as u64).collect()
+    }
+
+    fn split_lines(&self, batch: RecordBatch, wanted: &SchemaRef, offsets: &[usize]) -> Option<GroupRecords> {
         let lines = batch.column_by_name(LINE_COLUMN)?.as_primitive_opt::<UInt64Type>()?.values().to_vec();
         let names = wanted.fields().iter().map(|field| batch.schema_ref().index_of(field.name()));
         let projection = names.collect::<Result<Vec<_>, _>>().ok()?;
         let projected = batch.project(&projection).ok()?;
         let fields = projected.schema().fields().clone();
         let records = projected.with_schema(Arc::new(Schema::new(fields))).ok()?;
-        Some(GroupRecords { records, lines, split: Arc::clone(&self.split) })
+        Some(GroupRecords { records, lines, numbers: self.numbers(offsets), names: Arc::clone(&self.names) })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use convoke_formats::parquet::ReadError;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -21,7 +22,7 @@ use futures::stream::BoxStream;
 use super::pinned::PinnedSplit;
 use super::pruning;
 use super::{Held, POSITION_COLUMN, Spool};
-use crate::engine::{BATCH_ROWS, table_of};
+use crate::engine::{read_budget, table_of};
 
 impl Spool {
     /// The records with the columns of `wanted` and their positions, but for those that `filter` certainly rules out.
@@ -56,6 +57,7 @@ impl Spool {
 
     fn pinned_groups(&self, context: &SessionContext, filter: Option<&Expr>) -> Result<Vec<Group>, DataFusionError> {
         let filter = filter.map(|filter| pruning::Filter::new(context, filter, &self.schema)).transpose()?;
+        let budget_bytes = read_budget(context);
         let mut groups = Vec::new();
         for split in &self.splits {
             let Held::Pinned(pinned) = &split.held else { continue };
@@ -63,7 +65,13 @@ impl Spool {
             let mut position = split.first_position;
             for (index, rows) in pinned.group_rows().enumerate() {
                 if rows > 0 && kept.as_ref().is_none_or(|kept| kept[index]) {
-                    groups.push(Group { split: Arc::clone(pinned), index, first_position: position, rows });
+                    groups.push(Group {
+                        split: Arc::clone(pinned),
+                        index,
+                        first_position: position,
+                        rows,
+                        budget_bytes,
+                    });
                 }
                 position += rows;
             }
@@ -79,6 +87,7 @@ struct Group {
     index: usize,
     first_position: u64,
     rows: u64,
+    budget_bytes: u64,
 }
 
 /// Shares groups out so that all partitions have about as many rows; there is at least one partition.
@@ -115,30 +124,25 @@ impl PartitionStream for PinnedPartition {
 
 impl Group {
     fn batches(self, wanted: SchemaRef, schema: SchemaRef) -> BoxStream<'static, Result<RecordBatch, DataFusionError>> {
-        let Self { split, index, first_position, .. } = self;
-        let damaged = {
-            let split = Arc::clone(&split);
-            move |error| {
-                split.note_damage();
-                DataFusionError::ParquetError(Box::new(error))
-            }
-        };
-        let opened = split.group(index, &wanted, None, BATCH_ROWS);
+        let Self { split, index, first_position, budget_bytes, .. } = self;
+        let batches = split.group(index, &wanted, None, budget_bytes);
         let mut position = first_position.cast_signed();
-        let mut adapt = move |batch: RecordBatch| {
-            let mut columns = split.adapt(&batch, &wanted).map_err(|cause| {
-                let message = cause.message.clone();
+        let adapt = move |batch: Result<RecordBatch, ReadError>| {
+            let adapted = batch.and_then(|batch| {
+                let columns = split.adapt(&batch, &wanted).map_err(ReadError::Source)?;
+                Ok((columns, batch.num_rows()))
+            });
+            let (mut columns, rows) = adapted.map_err(|cause| {
+                let message = cause.to_string();
+                // The query engine's errors carry text alone.
                 split.note(cause);
                 DataFusionError::Execution(message)
             })?;
-            let next = position + batch.num_rows() as i64;
+            let next = position + rows as i64;
             columns.push(Arc::new(Int64Array::from_iter_values(position..next)) as ArrayRef);
             position = next;
             Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
         };
-        match opened {
-            Ok(stream) => stream.map(move |batch| batch.map_err(&damaged).and_then(&mut adapt)).boxed(),
-            Err(error) => futures::stream::once(futures::future::ready(Err(damaged(error)))).boxed(),
-        }
+        batches.map(adapt).boxed()
     }
 }

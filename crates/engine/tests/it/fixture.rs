@@ -63,17 +63,21 @@ pub(crate) fn spec(mode: SyncMode) -> SyncSpec {
     SyncSpec {
         name: SyncName::new("booth-scans"),
         source: SourceSpec::CsvDrop(CsvDropSpec {
-            path: PathBuf::new(),
+            place: DropPlace::Folder { path: PathBuf::new() },
             pattern: "*.csv".to_owned(),
             drop_mode: DropMode::Snapshot,
             settle: Duration::ZERO,
             done_suffix: None,
+            manifest: None,
             processed: ProcessedFiles::Keep,
-            delimiter: ',',
+            delimiter: Some(','),
+            encoding: None,
+            columns: vec![],
             aliases: vec![],
             max_malformed: 1.0,
         }),
         filter: None,
+        deleted: None,
         columns: vec![
             column("Email", "lower(trim(email))", DataType::Email),
             ColumnSpec {
@@ -102,6 +106,7 @@ pub(crate) fn spec(mode: SyncMode) -> SyncSpec {
         removed_at_destination: Default::default(),
         after: None,
         schedule: ScheduleSpec::Manual,
+        arrival: None,
     }
 }
 
@@ -165,7 +170,7 @@ impl World {
             let stream = futures::stream::iter(items(schema, records).into_iter().map(Ok)).boxed();
             writer.split(&split(&format!("file-{index}.csv")), SplitContent::Stream(stream), &|_| {}).await.unwrap();
         }
-        writer.finish().unwrap()
+        writer.finish().await.unwrap()
     }
 
     /// A spool of one split with these items.
@@ -173,7 +178,7 @@ impl World {
         let mut writer = SpoolWriter::create(&self.fresh("spool"), columns()).unwrap();
         let stream = futures::stream::iter(items.into_iter().map(Ok)).boxed();
         writer.split(&split("file-0.csv"), SplitContent::Stream(stream), &|_| {}).await.unwrap();
-        writer.finish().unwrap()
+        writer.finish().await.unwrap()
     }
 
     pub(crate) fn segments(&self) -> Vec<PathBuf> {

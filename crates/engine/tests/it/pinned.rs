@@ -24,7 +24,7 @@ use crate::fixture::*;
 
 /// A file in memory that notes what is read of it.
 #[derive(Debug)]
-struct MemoryFile {
+pub(crate) struct MemoryFile {
     contents: Bytes,
     was_replaced: AtomicBool,
     bytes_read: AtomicU64,
@@ -59,7 +59,7 @@ impl PinnedFile for MemoryFile {
     }
 }
 
-fn memory_file(contents: Vec<u8>) -> Arc<MemoryFile> {
+pub(crate) fn memory_file(contents: Vec<u8>) -> Arc<MemoryFile> {
     Arc::new(MemoryFile {
         contents: Bytes::from(contents),
         was_replaced: AtomicBool::new(false),
@@ -68,7 +68,7 @@ fn memory_file(contents: Vec<u8>) -> Arc<MemoryFile> {
     })
 }
 
-fn parquet_of(batch: &RecordBatch, group_rows: usize) -> Arc<MemoryFile> {
+pub(crate) fn parquet_of(batch: &RecordBatch, group_rows: usize) -> Arc<MemoryFile> {
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
     let mut contents = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut contents, batch.schema(), Some(properties)).unwrap();
@@ -91,11 +91,11 @@ async fn pinned_spool(world: &World, schema: &SchemaRef, files: &[Arc<MemoryFile
         let outcome = writer.split(&split(&format!("{index}.parquet")), content(file), &|_| {}).await.unwrap();
         assert!(matches!(outcome.result, SplitResult::Read { .. }), "{outcome:?}");
     }
-    writer.finish().unwrap()
+    writer.finish().await.unwrap()
 }
 
 /// Origin and cells of every planned change, sorted.
-fn changes(folder: &std::path::Path, planned: &Planned) -> Vec<String> {
+pub(crate) fn changes(folder: &std::path::Path, planned: &Planned) -> Vec<String> {
     let mut changes = Vec::new();
     for batch in batches(folder, planned) {
         for row in 0..batch.rows.len() {
@@ -196,7 +196,7 @@ async fn columns_that_come_and_go_and_grow_are_one_schema() {
         column("Born", "born", DataType::Date),
         column("Day", "day", DataType::Date),
     ];
-    let (planned, folder) = world.plan(&sync, &writer.finish().unwrap(), None).await;
+    let (planned, folder) = world.plan(&sync, &writer.finish().await.unwrap(), None).await;
     let found = changes(&folder, &planned);
     assert_eq!(
         found,
@@ -266,7 +266,7 @@ async fn what_is_no_whole_parquet_file_is_broken_and_leaves_nothing_behind() {
         let judged = broken_parquet(&split("bad.parquet"), PinnedParquet { file, constants: vec![] }).await.unwrap();
         assert_eq!(judged, Some(reason));
     }
-    assert_eq!(writer.finish().unwrap().read(), 0);
+    assert_eq!(writer.finish().await.unwrap().read(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,16 +281,24 @@ async fn a_file_that_is_replaced_while_it_is_read_ends_the_plan_with_that_reason
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_before_the_footer_names_the_file() {
+async fn every_file_that_is_damaged_before_its_footer_is_named_at_once_and_the_rest_can_be_planned() {
     let world = World::new();
-    let whole = parquet_of(&batch(&columns(), &people(0..3_000)), 1_000);
-    let mut contents = whole.contents.to_vec();
-    contents[4..2_000].fill(0xff);
-    let spool = pinned_spool(&world, &columns(), &[memory_file(contents)]).await;
+    let whole = |range: Range<usize>| parquet_of(&batch(&columns(), &people(range)), 1_000);
+    let damaged = |range: Range<usize>| {
+        let mut contents = whole(range).contents.to_vec();
+        contents[4..2_000].fill(0xff);
+        memory_file(contents)
+    };
+    let files = [damaged(0..3_000), whole(3_000..6_000), damaged(6_000..9_000)];
+    let spool = pinned_spool(&world, &columns(), &files).await;
     let failed = world.try_plan(&by_update(), &spool, None, &world.fresh("plan")).await.unwrap_err();
-    let EngineError::Source { split, cause } = failed else { panic!("{failed:?}") };
-    assert_eq!((split.as_str(), cause.kind), ("0.parquet", SourceErrorKind::Failed));
-    assert!(cause.message.contains("damaged"), "{}", cause.message);
+    let EngineError::DamagedSplits(found) = failed else { panic!("{failed:?}") };
+    let names: Vec<_> = found.iter().map(|damaged| damaged.split.as_str()).collect();
+    assert_eq!(names, ["0.parquet", "2.parquet"]);
+    assert!(found.iter().all(|damaged| damaged.reason.contains("damaged before the footer")), "{found:?}");
+    let rest = pinned_spool(&world, &columns(), &files[1..2]).await;
+    let (planned, _) = world.plan(&by_update(), &rest, None).await;
+    assert_eq!(planned.counts.creates, 3_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,5 +359,5 @@ async fn a_pinned_file_that_lacks_a_column_is_told_and_a_partition_lacks_none() 
         writer.split(&split(name), content, &|_| {}).await.unwrap();
     }
     let expected = ColumnGap { column: "updated_at".to_owned(), splits: vec!["old".to_owned()] };
-    assert_eq!(writer.finish().unwrap().gaps(), [expected]);
+    assert_eq!(writer.finish().await.unwrap().gaps(), [expected]);
 }

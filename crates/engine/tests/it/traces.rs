@@ -8,7 +8,7 @@ use convoke_engine::{Fate, Spool, Trace, TraceRequest, key_of};
 use crate::fixture::*;
 use crate::suppressions::list;
 
-async fn trace(world: &World, spec: &SyncSpec, spool: &Spool, key: &str) -> Trace {
+pub(crate) async fn trace(world: &World, spec: &SyncSpec, spool: &Spool, key: &str) -> Trace {
     let key = key_of(spec, &world.hash_key, &[key.to_owned()]).unwrap();
     let entries = world.engine.look_up(&world.segments(), &[key]).await.unwrap();
     let request = TraceRequest {

@@ -39,7 +39,7 @@ impl Pipeline {
     /// Where the source has the text. A source that cannot be read is a fact as well.
     async fn explain_text(&self, texts: &[Vec<String>]) -> Result<Vec<String>, Error> {
         let run = RunId(Uuid::now_v7());
-        let outcome = Box::pin(self.find_text(run, texts)).await;
+        let outcome = self.letting_go(Box::pin(self.find_text(run, texts))).await;
         self.services.folders.remove("spool", &run.to_string());
         match outcome {
             Err(error @ Error::Interrupted) => Err(error),
@@ -50,7 +50,7 @@ impl Pipeline {
 
     async fn find_text(&self, run: RunId, texts: &[Vec<String>]) -> Result<Vec<String>, Error> {
         let discovery = self.all_there_is().await?;
-        let (spool, outcomes) = self.spool(run, &discovery, true).await?;
+        let (spool, outcomes) = self.spool(run, &discovery, true, &[]).await?;
         let finding = self.services.engine.find_key_text(&self.sync.spec, &spool, texts);
         let places = self.unless_cancelled(Box::pin(finding)).await??;
         let mut facts = vec![match places.count {

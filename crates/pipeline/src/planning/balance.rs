@@ -76,6 +76,7 @@ mod tests {
             first_load: true,
             limit: None,
             backfill: None,
+            window: None,
             resent: None,
             upsert_rows: 500,
             delete_rows: 1_000,

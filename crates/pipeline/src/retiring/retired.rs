@@ -26,6 +26,7 @@ pub fn retired_spec(name: &SyncName, binding: &AudienceBinding) -> SyncSpec {
         name: name.clone(),
         source: SourceSpec::Retired,
         filter: None,
+        deleted: None,
         columns: binding.columns.iter().map(column).collect(),
         key: Vec::new(),
         dedupe: Dedupe { keep: Keep::Latest, by: Vec::new() },
@@ -48,6 +49,7 @@ pub fn retired_spec(name: &SyncName, binding: &AudienceBinding) -> SyncSpec {
         resend_for: Duration::ZERO,
         after: None,
         schedule: ScheduleSpec::Manual,
+        arrival: None,
     }
 }
 

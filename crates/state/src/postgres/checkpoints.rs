@@ -6,6 +6,7 @@ use convoke_core::{StateError, SyncName};
 use sqlx::PgConnection;
 
 use super::PostgresState;
+use super::backfills::settle_window;
 use super::plans::move_plan;
 use super::runs::replace_run;
 use crate::columns::{CHECKPOINT_COUNTS, POSITION, checkpoint_from};
@@ -30,6 +31,9 @@ impl Checkpoints for PostgresState {
             replace_run(transaction.connection(), &settlement.run).await?;
             let connection = transaction.connection();
             move_plan(connection, ahead, settlement.plan, PlanState::Applying, PlanState::Settled).await?;
+            if let Some(window) = settlement.window {
+                settle_window(transaction.connection(), window).await?;
+            }
             match &settlement.checkpoint {
                 Some(checkpoint) => move_checkpoint(transaction.connection(), &settlement.run.sync, checkpoint).await,
                 None => Ok(()),

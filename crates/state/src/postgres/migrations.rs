@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_initial.sql"),
     include_str!("../../migrations/postgres/0002_rejects_live_on.sql"),
     include_str!("../../migrations/postgres/0003_enrichments.sql"),
+    include_str!("../../migrations/postgres/0004_backfills.sql"),
 ];
 
 /// The first that has what is used here: PostgreSQL 13.

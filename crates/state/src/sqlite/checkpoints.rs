@@ -36,6 +36,9 @@ impl Checkpoints for SqliteState {
                 transaction.demand(&lease).await?;
                 transaction.replace_run(&settlement.run).await?;
                 transaction.move_plan(settlement.plan, PlanState::Applying, PlanState::Settled).await?;
+                if let Some(window) = settlement.window {
+                    transaction.settle_window(window).await?;
+                }
                 match &settlement.checkpoint {
                     Some(checkpoint) => transaction.move_checkpoint(&settlement.run.sync, checkpoint).await,
                     None => Ok(()),

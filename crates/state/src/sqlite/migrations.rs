@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0004_schedules.sql"),
     include_str!("../../migrations/sqlite/0005_rejects_live_on.sql"),
     include_str!("../../migrations/sqlite/0006_enrichments.sql"),
+    include_str!("../../migrations/sqlite/0007_backfills.sql"),
 ];
 
 /// Where a database file stands.

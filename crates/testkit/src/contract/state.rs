@@ -15,6 +15,7 @@ use serde_json::Value;
 
 pub mod audiences;
 pub mod audit;
+pub mod backfills;
 pub mod enrichments;
 pub mod journal;
 pub mod leases;
@@ -74,6 +75,11 @@ macro_rules! state_contract {
             }
             audit {
                 the_audit_trail_is_kept_newest_first,
+            }
+            backfills {
+                a_sync_has_one_open_backfill,
+                a_window_is_settled_together_with_its_plan,
+                a_backfill_that_ended_stays_as_it_is,
             }
             enrichments {
                 what_is_to_be_enriched_is_noted_once,

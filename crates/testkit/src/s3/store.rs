@@ -71,11 +71,13 @@ pub(super) struct Store {
     files: FileSystem,
     root: PathBuf,
     tags: Mutex<HashMap<PathBuf, KnownTag>>,
+    /// A condition on a write is looked at and the write made as one step.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Store {
     pub(super) fn new(files: FileSystem, root: &Path) -> Self {
-        Self { files, root: root.to_path_buf(), tags: Mutex::default() }
+        Self { files, root: root.to_path_buf(), tags: Mutex::default(), writing: tokio::sync::Mutex::default() }
     }
 
     /// The MD5 of an object, as the store gives it to objects that were put in one piece.
@@ -134,7 +136,11 @@ impl S3 for Store {
     }
 
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-        self.files.put_object(req).await
+        let _one_at_a_time = self.writing.lock().await;
+        let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        let mut response = self.files.put_object(req).await?;
+        response.output.e_tag = Some(ETag::Strong(self.e_tag(&bucket, &key)?));
+        Ok(response)
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
@@ -156,10 +162,18 @@ impl S3 for Store {
         self.files.upload_part(req).await
     }
 
+    async fn upload_part_copy(
+        &self,
+        req: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        self.files.upload_part_copy(req).await
+    }
+
     async fn complete_multipart_upload(
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let _one_at_a_time = self.writing.lock().await;
         self.files.complete_multipart_upload(req).await
     }
 

@@ -45,7 +45,7 @@ async fn diff_plan(segments: &[&str], compares_order: bool) -> String {
     let items = [SplitItem::Records(records), SplitItem::End { fingerprint: String::new() }];
     let split = Split { name: "a.csv".to_owned(), detail: serde_json::Value::Null, bytes: None };
     writer.split(&split, SplitContent::Stream(futures::stream::iter(items.map(Ok)).boxed()), &|_| {}).await.unwrap();
-    let spool = writer.finish().unwrap();
+    let spool = writer.finish().await.unwrap();
     let (spec, hash_key) = (spec(), HashKey::from_bytes([1; 32]));
     let segments: Vec<PathBuf> = segments.iter().map(|name| folder.path().join(name)).collect();
     for path in &segments {

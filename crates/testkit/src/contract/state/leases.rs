@@ -122,7 +122,7 @@ async fn assert_refuses_every_write(store: &dyn StateStore, lease: &Lease) {
     let audience = audience("one");
     let key = KeyHash([1; 16]);
     let mark = ScheduleMark { schedule: "daily".to_owned(), served_to: Timestamp(1) };
-    let settlement = Settlement { run: run(1), plan: plan(1).id, checkpoint: None };
+    let settlement = Settlement { run: run(1), plan: plan(1).id, checkpoint: None, window: None };
     let refusals = [
         store.bind(&sync(), &binding("one"), lease).await,
         store.extend_quiet(&audience, lease.expires_at, lease).await,

@@ -72,7 +72,7 @@ async fn lived(store: &Arc<dyn StateStore>) -> (Lease, Left) {
         counts: None,
         clean: true,
     };
-    let settlement = Settlement { run: ended.clone(), plan: settled.id, checkpoint: Some(checkpoint) };
+    let settlement = Settlement { run: ended.clone(), plan: settled.id, checkpoint: Some(checkpoint), window: None };
     store.settle_run(&settlement, &lease).await.unwrap();
     store.commit_fold(&ledger(&audience("one"), 1), None, &lease).await.unwrap();
     store.add_plan(&waiting, "bb").await.unwrap();

@@ -173,13 +173,13 @@ pub async fn of_two_that_settle_at_once_one_is_refused(fixture: &dyn StateFixtur
 }
 
 /// Starts a run whose plan is being applied, and tells how it would end.
-async fn applying(store: &dyn StateStore, checkpoint_version: u64) -> Settlement {
+pub(super) async fn applying(store: &dyn StateStore, checkpoint_version: u64) -> Settlement {
     let (started, manifest) = (run(1), plan(1));
     store.start_run(&started).await.unwrap();
     store.add_plan(&manifest, "aa").await.unwrap();
     store.move_plan(manifest.id, PlanState::Waiting, PlanState::Applying).await.unwrap();
     let ended = RunRecord { ended_at: Some(Timestamp(2)), state: RunState::Succeeded, ..started };
-    Settlement { run: ended, plan: manifest.id, checkpoint: Some(checkpoint(checkpoint_version)) }
+    Settlement { run: ended, plan: manifest.id, checkpoint: Some(checkpoint(checkpoint_version)), window: None }
 }
 
 fn checkpoint(version: u64) -> Checkpoint {

@@ -95,6 +95,7 @@ pub(super) fn plan(created_at: i64) -> PlanManifest {
         first_load: true,
         limit: Some(5),
         backfill: None,
+        window: None,
         resent: None,
         upsert_rows: 500,
         delete_rows: 1000,

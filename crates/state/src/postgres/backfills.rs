@@ -1,0 +1,63 @@
+//! How far backfills have come.
+
+use async_trait::async_trait;
+use convoke_core::backfill::{BackfillRecord, BackfillState, Backfills, PlannedWindow};
+use convoke_core::ids::BackfillId;
+use convoke_core::{StateError, SyncName};
+use sqlx::PgConnection;
+
+use super::PostgresState;
+use crate::columns::{BackfillColumns, backfill_from, backfill_selection, backfill_windows};
+use crate::fault::Fault;
+
+#[async_trait]
+impl Backfills for PostgresState {
+    async fn begin_backfill(&self, backfill: &BackfillRecord) -> Result<(), StateError> {
+        let action = "beginning a backfill";
+        let explain = |fault| self.explain(action, fault);
+        let query = sqlx::query_as(
+            "INSERT INTO backfills (id, sync, selection, windows, settled, config_hash, state, started_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id",
+        )
+        .bind(backfill.id.to_string())
+        .bind(backfill.sync.as_str())
+        .bind(backfill_selection(backfill).map_err(explain)?)
+        .bind(backfill_windows(backfill).map_err(explain)?)
+        .bind(i64::from(backfill.settled))
+        .bind(&backfill.config_hash)
+        .bind(backfill.state.as_str())
+        .bind(backfill.started_at.0);
+        let begun: Option<(String,)> = self.change(action, query).await?;
+        begun.map(drop).ok_or_else(|| explain(Fault::conflict(format!("the backfill of `{}`", backfill.sync))))
+    }
+
+    async fn backfills(&self, sync: &SyncName, limit: u32) -> Result<Vec<BackfillRecord>, StateError> {
+        let action = "listing backfills";
+        let query = sqlx::query_as(
+            "SELECT id, sync, selection, windows, settled, config_hash, state, started_at
+             FROM backfills WHERE sync = $1 ORDER BY number DESC LIMIT $2",
+        );
+        let query = query.bind(sync.as_str()).bind(i64::from(limit));
+        let rows: Vec<BackfillColumns> = self.list(action, query).await?;
+        let backfills: Result<Vec<_>, Fault> = rows.into_iter().map(backfill_from).collect();
+        backfills.map_err(|fault| self.explain(action, fault))
+    }
+
+    async fn end_backfill(&self, id: BackfillId, state: BackfillState) -> Result<(), StateError> {
+        let query = sqlx::query_as("UPDATE backfills SET state = $2 WHERE id = $1 AND state = 'open' RETURNING id")
+            .bind(id.to_string())
+            .bind(state.as_str());
+        let _ended: Option<(String,)> = self.change("ending a backfill", query).await?;
+        Ok(())
+    }
+}
+
+/// Notes a window as settled; one that is noted already stays so.
+pub(super) async fn settle_window(connection: &mut PgConnection, window: PlannedWindow) -> Result<(), Fault> {
+    sqlx::query("UPDATE backfills SET settled = greatest(settled, $2) WHERE id = $1")
+        .bind(window.backfill.to_string())
+        .bind(i64::from(window.number))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
