@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from cluster import DATABASE, PORT, USER, running
-from measuring import SIZES, best, data_folder, measure
+from measuring import SIZES, best, data_folder, measure, peak
 
 COLUMNS = {
     "id": "integer",
@@ -25,6 +25,9 @@ COLUMNS = {
 }
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM contacts"
 PSQL, CONVOKE, SERVER = "psql", "convoke", "server alone"
+# With as many sessions as this beside one.
+SESSIONS = 2
+PARALLEL = f"convoke, {SESSIONS} sessions"
 
 
 def load(cluster, path):
@@ -54,7 +57,8 @@ def commands(cluster, reader):
 
     return {
         PSQL: psql(f"\\copy ({SELECT}) TO '/dev/null' (FORMAT binary)"),
-        CONVOKE: [reader, cluster.folder, PORT, DATABASE, USER, "contacts"],
+        CONVOKE: [reader, cluster.folder, PORT, DATABASE, USER, "contacts", "1"],
+        PARALLEL: [reader, cluster.folder, PORT, DATABASE, USER, "contacts", str(SESSIONS)],
         SERVER: psql(f"COPY ({SELECT}) TO '/dev/null' (FORMAT binary)"),
     }
 
@@ -68,16 +72,16 @@ def run_round(cluster, reader, rows, results):
         if count != rows:
             sys.exit(f"{name} saw {count} rows of {rows}")
         results.setdefault(name, []).append(result)
-        print(f"  {name:13} {result['cpu']:7.2f} CPU s {result['wall']:7.2f} s", file=sys.stderr)
+        print(f"  {name:20} {result['cpu']:7.2f} CPU s {result['wall']:7.2f} s {result['rss']:5.0f} MB", file=sys.stderr)
 
 
 def table(results):
-    lines = ["| | client's CPU s | wall s |", "| --- | ---: | ---: |"]
-    for name in (PSQL, CONVOKE):
-        lines.append(f"| {name} | {best(results[name], 'cpu'):.2f} | {best(results[name], 'wall'):.2f} |")
-    cpu, wall = (best(results[CONVOKE], figure) / best(results[PSQL], figure) for figure in ("cpu", "wall"))
-    lines.append(f"| {CONVOKE} / {PSQL} | {cpu:.2f} | {wall:.2f} |")
-    lines.append(f"| {SERVER}, common to both | | {best(results[SERVER], 'wall'):.2f} |")
+    lines = ["| | client's CPU s | wall s | throughput / psql | peak MB |", "| --- | ---: | ---: | ---: | ---: |"]
+    for name in (PSQL, CONVOKE, PARALLEL):
+        cpu, wall = (best(results[name], figure) for figure in ("cpu", "wall"))
+        throughput = best(results[PSQL], "wall") / wall
+        lines.append(f"| {name} | {cpu:.2f} | {wall:.2f} | {throughput:.2f} | {peak(results[name]):.0f} |")
+    lines.append(f"| {SERVER}, common to both | | {best(results[SERVER], 'wall'):.2f} | | |")
     return "\n".join(lines)
 
 

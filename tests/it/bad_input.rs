@@ -49,8 +49,10 @@ fn a_store_that_is_not_there_is_not_made_by_looking_into_it() {
 #[test]
 fn a_key_whose_feature_is_not_built_yet_is_refused_as_such() {
     let workspace = Workspace::embedded();
-    workspace.write("config/syncs/people.yaml", &sync_yaml("mirror", "").replace("settle: 0s", "encoding: latin1"));
-    workspace.convoke(&["check"]).expect(2, &["people.yaml:3", "encoding", "not built yet"]);
+    let yaml =
+        sync_yaml("mirror", "").replace("folder: Tests", "columns: { Fit: { match: ZI_CONTACT_ID, formula: x } }");
+    workspace.write("config/syncs/people.yaml", &yaml);
+    workspace.convoke(&["check"]).expect(2, &["people.yaml:11", "formula", "not built yet"]);
 }
 
 #[test]

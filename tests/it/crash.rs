@@ -92,7 +92,8 @@ impl Scene {
     pub(crate) fn files_left(&self) -> Vec<String> {
         let drop = fs::read_dir(self.workspace.path("drop")).expect("the drop folder");
         let names = drop.flatten().map(|entry| entry.file_name().into_string().expect("UTF-8"));
-        names.filter(|name| name != "processed").collect()
+        // The last is where claims are written.
+        names.filter(|name| !["processed", ".convoke"].contains(&name.as_str())).collect()
     }
 }
 

@@ -14,6 +14,7 @@ use convoke_core::sink::{
     Answer, AudienceBinding, AudienceSetup, AudienceTarget, Capabilities, Destination, FoundRow, JobId, JobState,
     LookUp, Provision, ProvisionAnswer, Request, ScanPage, Sink, Survey,
 };
+use convoke_core::source::Source;
 use convoke_core::spec::{RateLimits, SourceSpec};
 use convoke_core::state::{
     Audiences, Journal, Leases, Ledgers, PlanState, RunRecord, RunState, Runs, audience_resource,
@@ -87,7 +88,7 @@ impl Scene {
         Self { workspace, clock, destination: Arc::clone(&sink) as _, sink }
     }
 
-    async fn services(&self, clock: Arc<dyn Clock>, boundaries: Arc<dyn BoundaryObserver>) -> Services {
+    pub(crate) async fn services(&self, clock: Arc<dyn Clock>, boundaries: Arc<dyn BoundaryObserver>) -> Services {
         let state_dir = self.workspace.path("state");
         let state = self.state().await;
         let settings = EngineSettings { memory_limit_bytes: 128 << 20, threads: 1, spill_dir: state_dir.join("spill") };
@@ -121,17 +122,28 @@ impl Scene {
         let config = load(&self.workspace.path("config"), &System).expect("a configuration");
         let spec = config.syncs[&SyncName::new(SYNC)].spec.clone();
         let SourceSpec::CsvDrop(drop) = &spec.source else { panic!("the scene reads a drop folder") };
-        let source = CsvDrop::new(drop.clone(), Arc::clone(&self.clock) as Arc<dyn Clock>);
+        let source = CsvDrop::open(drop.clone(), None, Arc::clone(&self.clock) as Arc<dyn Clock>).expect("a folder");
+        self.pipeline_reading(Arc::new(source), self.services(clock, boundaries).await, CancellationToken::new())
+    }
+
+    /// A pipeline of the scene's sync, whatever it reads.
+    pub(crate) fn pipeline_reading(
+        &self,
+        source: Arc<dyn Source>,
+        services: Services,
+        cancel: CancellationToken,
+    ) -> Pipeline {
+        let config = load(&self.workspace.path("config"), &System).expect("a configuration");
         let sync = Sync {
-            source: Arc::new(source),
-            spec,
+            source,
+            spec: config.syncs[&SyncName::new(SYNC)].spec.clone(),
             config_hash,
             destination: Arc::clone(&self.destination),
             backfill_destination: Arc::clone(&self.destination),
             rate: RateLimits { per_second: None, per_hour: None, per_day: None },
             allow_blind_creates: true,
         };
-        Pipeline::new(self.services(clock, boundaries).await, sync, CancellationToken::new())
+        Pipeline::new(services, sync, cancel)
     }
 
     pub(crate) async fn run(&self) -> RunRecord {

@@ -144,7 +144,7 @@ fn refuse_scalar(shape: &Shape, expected: &str, scalar: &Scalar) -> Option<Strin
         Shape::Percent => scalar::percent(text).is_some(),
         Shape::Limit => scalar::limit(text).is_some(),
         Shape::Count { min, max } => scalar::count(text).is_some_and(|count| (*min..=*max).contains(&count)),
-        Shape::Delimiter => scalar::delimiter(text).is_some(),
+        Shape::Delimiter => text == scalar::DETECTED || scalar::delimiter(text).is_some(),
         Shape::Name => scalar::is_name(text),
         Shape::Choice(words) => words.contains(&text),
         Shape::Listen => text.parse::<SocketAddr>().is_ok(),

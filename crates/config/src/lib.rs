@@ -37,7 +37,7 @@ pub use environment::{Environment, System};
 pub use hash::config_hash;
 pub use load::{Config, LoadedSync, load};
 pub use problem::{Problem, Problems};
-pub use scalar::is_name;
+pub use scalar::{duration, is_name};
 pub use schema::json_schema;
 pub use settings::{
     LedgerLocation, LogFormat, LogLevel, LogSettings, Retention, ServeSettings, Settings, StateSettings,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use convoke_core::spec::{GtmConnection, PostgresConnection, S3Connection, SyncSpec};
+use convoke_core::spec::{GtmConnection, ObjectStoreConnection, PostgresConnection, SyncSpec};
 use convoke_core::{ConnectionName, SyncName};
 
 use crate::check::check;
@@ -25,7 +25,7 @@ pub struct Config {
     pub settings: Settings,
     /// Where audiences are.
     pub connections: BTreeMap<ConnectionName, GtmConnection>,
-    pub object_stores: BTreeMap<ConnectionName, S3Connection>,
+    pub object_stores: BTreeMap<ConnectionName, ObjectStoreConnection>,
     pub databases: BTreeMap<ConnectionName, PostgresConnection>,
     pub syncs: BTreeMap<SyncName, LoadedSync>,
     /// What is allowed but unwise in `convoke.yaml` and `connections.yaml`: a secret in plain text, for example.
@@ -157,7 +157,7 @@ impl Loader<'_> {
         let Some(file) = file else { return (connections, report) };
         if let Some(root) = self.read(&file, &keys::CONNECTIONS, &mut report) {
             for (name, field) in Field::root(&root, defaults::section("connections")).entries() {
-                let entry = connection::decode(name, &field, self.base_dir, &mut report);
+                let entry = connection::decode(name, &field, self.base_dir, self.environment, &mut report);
                 connections.insert(ConnectionName::new(name), entry);
             }
         }

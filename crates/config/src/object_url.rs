@@ -13,7 +13,7 @@ use crate::report::Report;
 /// A URL that can be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectUrl {
-    /// `s3://bucket/key` or `file:///path`, absolute.
+    /// `s3://bucket/key`, `https://host/key` or `file:///path`, absolute.
     pub(crate) text: String,
     pub(crate) scheme: Scheme,
 }
@@ -21,6 +21,10 @@ pub(crate) struct ObjectUrl {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     S3,
+    Gs,
+    Az,
+    /// A web server, which is read as everyone may read it.
+    Web,
     File,
 }
 
@@ -33,11 +37,19 @@ pub(crate) enum Names {
     Folder,
 }
 
-/// Schemes of other stores, which are not built.
-const PLANNED: &[&str] = &["gs", "gcs", "az", "adl", "abfs", "abfss", "azure", "http", "https"];
-
-/// Spellings of `s3` elsewhere.
-const S3_ALIASES: &[&str] = &["s3a", "s3n", "S3"];
+/// Spellings elsewhere of what is written `s3://`, `gs://` and `az://` here.
+const ALIASES: &[(&str, &str)] = &[
+    ("s3a", "s3"),
+    ("s3n", "s3"),
+    ("S3", "s3"),
+    ("gcs", "gs"),
+    ("abfs", "az"),
+    ("abfss", "az"),
+    ("adl", "az"),
+    ("azure", "az"),
+    ("wasb", "az"),
+    ("wasbs", "az"),
+];
 
 /// Decodes a URL, or reports what is wrong with it. A path becomes a `file:` URL.
 pub(crate) fn decode(field: &Field<'_>, names: Names, base_dir: &Path, report: &mut Report) -> Option<ObjectUrl> {
@@ -50,19 +62,30 @@ fn parse(text: &str, names: Names, base_dir: &Path) -> Result<ObjectUrl, String>
         return Err("holds control characters; remove them".to_owned());
     }
     let url = match text.split_once("://") {
-        Some(("s3", rest)) => s3(rest, names)?,
+        Some(("s3", rest)) => bucket("s3", Scheme::S3, rest, names)?,
+        Some(("gs", rest)) if names == Names::Objects => bucket("gs", Scheme::Gs, rest, names)?,
+        Some(("az", rest)) if names == Names::Objects => bucket("az", Scheme::Az, rest, names)?,
+        Some((scheme @ ("http" | "https"), rest)) if names == Names::Objects => web(scheme, rest)?,
+        Some(("gs" | "az" | "http" | "https", _)) => {
+            return Err("names a kind of store that state is not kept on; use `s3://` or `file:///`".to_owned());
+        }
         Some(("file", path)) if path.starts_with('/') => file(path, names, base_dir)?,
         None if !text.starts_with("file:") => file(text, names, base_dir)?,
-        Some((scheme, _)) if S3_ALIASES.contains(&scheme) => return Err("is an S3 URL; write `s3://`".to_owned()),
-        Some((scheme, _)) if PLANNED.contains(&scheme) => {
-            return Err("names a kind of store that is not built yet; use `s3://` or `file:///`".to_owned());
+        Some((scheme, _)) if ALIASES.iter().any(|(alias, _)| *alias == scheme) => {
+            let ours = ALIASES.iter().find(|(alias, _)| *alias == scheme).map_or("s3", |(_, ours)| ours);
+            return Err(format!(
+                "has another program's name for such a store; write `{ours}://BUCKET/folder/*.parquet`"
+            ));
         }
         Some(("file", _)) | None => {
             let message = "a `file:` URL is absolute and has three slashes, `file:///folder`; a relative path stands \
                            without `file:`";
             return Err(message.to_owned());
         }
-        Some(_) => return Err("is no URL of a kind that is known; use `s3://` or `file:///`".to_owned()),
+        Some(_) => {
+            let message = "is no URL of a kind that is known; use `s3://`, `gs://`, `az://`, `https://` or `file:///`";
+            return Err(message.to_owned());
+        }
     };
     if names == Names::Objects {
         check_pattern(&url)?;
@@ -70,17 +93,30 @@ fn parse(text: &str, names: Names, base_dir: &Path) -> Result<ObjectUrl, String>
     Ok(url)
 }
 
-fn s3(rest: &str, names: Names) -> Result<ObjectUrl, String> {
+fn bucket(word: &str, scheme: Scheme, rest: &str, names: Names) -> Result<ObjectUrl, String> {
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains('@') {
-        return Err("holds credentials, which do not belong in a URL; name a `connection`".to_owned());
+        return Err("holds credentials or an account, which do not belong in a URL; name a `connection`".to_owned());
     }
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._$".contains(&byte);
     if bucket.is_empty() || !bucket.bytes().all(is_allowed) {
-        return Err("has no bucket of letters, digits, `-`, `.` and `_` after `s3://`".to_owned());
+        return Err(format!("has no bucket of letters, digits, `-`, `.` and `_` after `{word}://`"));
     }
     refuse_folder(key, names)?;
-    Ok(ObjectUrl { text: format!("s3://{bucket}/{key}"), scheme: Scheme::S3 })
+    Ok(ObjectUrl { text: format!("{word}://{bucket}/{key}"), scheme })
+}
+
+fn web(word: &str, rest: &str) -> Result<ObjectUrl, String> {
+    let (host, key) = rest.split_once('/').unwrap_or((rest, ""));
+    if host.is_empty() || host.contains('@') {
+        return Err("has no server alone between `://` and the path; remove what is not its name".to_owned());
+    }
+    refuse_folder(key, Names::Objects)?;
+    if key.contains(['*', '?', '[']) {
+        let message = "holds wildcards or a query, and a web server cannot be listed; name one object by its path";
+        return Err(message.to_owned());
+    }
+    Ok(ObjectUrl { text: format!("{word}://{host}/{key}"), scheme: Scheme::Web })
 }
 
 fn file(path: &str, names: Names, base_dir: &Path) -> Result<ObjectUrl, String> {
@@ -133,6 +169,9 @@ mod tests {
             ("s3://events/booth/**/*.parquet", "s3://events/booth/**/*.parquet"),
             ("s3://events/100%25 of #1/day=?/x.parquet", "s3://events/100%25 of #1/day=?/x.parquet"),
             ("file:///data/./in/../[ab].parquet", "file:///data/[ab].parquet"),
+            ("gs://events/*.parquet", "gs://events/*.parquet"),
+            ("az://events/$x/*.parquet", "az://events/$x/*.parquet"),
+            ("https://data.example.com:8443/x/y.parquet", "https://data.example.com:8443/x/y.parquet"),
             ("/data/*.parquet", "file:///data/*.parquet"),
             ("data/*.parquet", "file:///project/[[]a[]]/data/*.parquet"),
             ("./data/x.parquet", "file:///project/[[]a[]]/data/x.parquet"),
@@ -144,6 +183,7 @@ mod tests {
         }
         let folder = |text| parse(text, Names::Folder, Path::new("/project/[a]")).map(|url| url.text);
         assert_eq!(folder("ledger/"), Ok("file:///project/[a]/ledger".to_owned()));
+        assert!(folder("gs://bucket/x").unwrap_err().contains("state is not kept on"));
         assert_eq!(folder("s3://bucket"), Ok("s3://bucket/".to_owned()));
         assert_eq!(folder("s3://bucket/of #1?"), Ok("s3://bucket/of #1?".to_owned()));
     }
@@ -151,10 +191,11 @@ mod tests {
     #[test]
     fn what_names_no_objects_is_refused_with_a_remedy_and_not_shown() {
         let cases = [
-            ("gs://events/*.parquet", "not built yet"),
-            ("az://events/*.parquet", "not built yet"),
-            ("https://events.example.com/x.parquet", "not built yet"),
-            ("s3a://events/*.parquet", "write `s3://`"),
+            ("gs:///events/*.parquet", "has no bucket"),
+            ("abfss://events/*.parquet", "write `az://BUCKET/"),
+            ("https://events.example.com/*.parquet", "a web server cannot be listed"),
+            ("https://id:secret@events.example.com/x.parquet", "remove what is not its name"),
+            ("s3a://events/*.parquet", "write `s3://BUCKET/"),
             ("ftp://events/*.parquet", "is no URL of a kind that is known"),
             ("file:data/*.parquet", "has three slashes"),
             ("file://data/events.parquet", "has three slashes"),

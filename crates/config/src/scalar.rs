@@ -21,7 +21,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 ];
 
 /// Parses `30s`, `5m`, `2h`, `7d`, `250ms`; `0` needs a unit too.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     with_unit(text, DURATION_UNITS).map(Duration::from_millis)
 }
 
@@ -72,6 +72,9 @@ pub(crate) fn limit(text: &str) -> Option<Limit> {
         None => count(text).map(|records| Limit { percent: None, records: Some(records) }),
     }
 }
+
+/// What stands for a delimiter or an encoding that each file tells itself.
+pub(crate) const DETECTED: &str = "auto";
 
 /// Parses a field separator: one ASCII character, or the word `tab`.
 pub(crate) fn delimiter(text: &str) -> Option<char> {

@@ -81,7 +81,7 @@ fn of_shape(shape: &Shape, default: Option<&Node>) -> Object {
             let share = Value::Object(pattern(&format!("{PERCENT}|^unlimited$")));
             object(json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, share] }))
         }
-        Shape::Delimiter => pattern("^([!#-/:-@\\[-`{-~\\t]|tab)$"),
+        Shape::Delimiter => pattern("^([!#-/:-@\\[-`{-~\\t]|tab|auto)$"),
         Shape::Choice(words) => or_reference(json!({ "enum": words })),
     }
 }

@@ -119,7 +119,7 @@ impl Shape {
             Self::Limit => "a share such as `5%`, a number of records such as `100`, or `unlimited`".to_owned(),
             Self::Count { min, max: u64::MAX } => format!("a whole number, {min} or more"),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
-            Self::Delimiter => "one ASCII punctuation character such as `,` or `;`, or `tab`".to_owned(),
+            Self::Delimiter => "one punctuation character, `tab` or `auto`".to_owned(),
             Self::Name => "a name of lower-case letters, digits and `-`, at most 64".to_owned(),
             Self::Choice(words) => format!("one of {}", quoted(words.iter().copied())),
             Self::Object(_) | Self::OneOf(_) => "a block of keys".to_owned(),

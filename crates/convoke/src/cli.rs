@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use convoke_core::Timestamp;
+use convoke_core::backfill::WindowSize;
 use convoke_pipeline::SHORTEST_APPROVAL;
 
 /// Keeps audiences in step with your data: a run is a plan, applied, and never creates a row twice.
@@ -87,10 +88,17 @@ pub(crate) enum Command {
         extent: Extent,
     },
     /// Bring back what was missed, beside the live position; older values never overwrite newer ones
+    ///
+    /// A backfill is cut into windows. Each is planned, held against the guards, delivered and noted as settled before the
+    /// next begins, and live runs that wait for the audience go between two of them. Stopped in whatever way, it goes on
+    /// with the next window by `--resume`, or by the same command again; `convoke serve` does not go on with it by itself.
     Backfill {
         sync: String,
         #[command(flatten)]
         selection: Selection,
+        /// Size of a window: a number of files or objects; of a table a time, such as `1d`. Left out: chosen by what there is
+        #[arg(long, value_name = "SIZE", value_parser = parse_window, conflicts_with_all = ["resume", "list", "cancel"])]
+        window: Option<WindowSize>,
     },
     /// Run syncs on their schedules, and answer health checks and metrics, until told to stop
     Serve {
@@ -227,6 +235,22 @@ pub(crate) struct Selection {
     /// What was written before this time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) to: Option<Timestamp>,
+    /// Go on with the backfill that is under way
+    #[arg(long, conflicts_with_all = ["all", "objects", "from", "to"])]
+    pub(crate) resume: bool,
+    /// List the backfills of the sync, newest first
+    #[arg(long, conflicts_with_all = ["all", "objects", "from", "to", "resume"])]
+    pub(crate) list: bool,
+    /// End the backfill that is under way; what is settled of it stays
+    #[arg(long, conflicts_with_all = ["all", "objects", "from", "to", "resume", "list"])]
+    pub(crate) cancel: bool,
+}
+
+/// A number of files, or a time with its unit.
+fn parse_window(text: &str) -> Result<WindowSize, String> {
+    let count = text.parse().ok().filter(|count| *count > 0).map(WindowSize::Splits);
+    let time = || convoke_config::duration(text).filter(|time| !time.is_zero()).map(WindowSize::Time);
+    count.or_else(time).ok_or_else(|| "write a number of files as `500`, or a time as `1d` or `6h`".to_owned())
 }
 
 /// A time with its zone, or a day, which begins at midnight UTC.
@@ -417,5 +441,11 @@ mod tests {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--all", "--from", "2026-01-01"]).is_err());
         assert!(parse(&["--objects", "*", "--to", "2026-01-01"]).is_err());
+        assert!(parse(&["--resume"]).is_ok() && parse(&["--list"]).is_ok() && parse(&["--cancel"]).is_ok());
+        assert!(parse(&["--resume", "--all"]).is_err() && parse(&["--list", "--cancel"]).is_err());
+        assert!(parse(&["--all", "--window", "500"]).is_ok());
+        assert!(parse(&["--from", "2026-01-01", "--window", "1d"]).is_ok());
+        assert!(parse(&["--all", "--window", "0"]).is_err() && parse(&["--all", "--window", "many"]).is_err());
+        assert!(parse(&["--window", "500"]).is_err() && parse(&["--resume", "--window", "500"]).is_err());
     }
 }

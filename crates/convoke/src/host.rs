@@ -11,8 +11,8 @@ use convoke_core::boundary::{BoundaryObserver, Unobserved};
 use convoke_core::gate::Lane;
 use convoke_core::ledger::{PlanArchive, SegmentStore};
 use convoke_core::sink::{AudienceBinding, Destination};
-use convoke_core::source::Source;
-use convoke_core::spec::{GtmConnection, GtmEndpoint, SourceSpec};
+use convoke_core::source::{Arrivals, Source};
+use convoke_core::spec::{DropPlace, GtmConnection, GtmEndpoint, SourceSpec, SyncSpec};
 use convoke_core::state::StateStore;
 use convoke_core::{Clock, ConnectionName, HashKey, SyncName};
 use convoke_delivery::Limiter;
@@ -20,9 +20,9 @@ use convoke_engine::{Engine, EngineSettings};
 use convoke_pipeline::{Folders, Pipeline, Reporter, Retention, RetiredSource, Services, Sync, retired_spec};
 use convoke_server::Quota;
 use convoke_sink_gtm::{GtmSettings, GtmSink};
-use convoke_source_drop::CsvDrop;
+use convoke_source_drop::{CsvDrop, Taker};
 use convoke_source_object::ObjectSource;
-use convoke_source_postgres::PostgresSource;
+use convoke_source_postgres::{ColumnsRead, PostgresSource};
 use convoke_state::{LocalSegments, ObjectPlans, ObjectSegments, open_object_store};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -103,7 +103,7 @@ impl Host {
         let sync = Sync {
             spec: loaded.spec.clone(),
             config_hash,
-            source: self.source(&loaded.spec.source)?,
+            source: self.source(&loaded.spec)?,
             destination,
             backfill_destination,
             rate: connection.rate,
@@ -162,22 +162,49 @@ impl Host {
         }
     }
 
-    fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, Failure> {
+    /// Tells whether something has come to a sync's source that was not read.
+    pub(crate) async fn arrivals(&self, sync: &SyncName) -> Result<Option<Arrivals>, Failure> {
+        let source = self.source(&find_sync(&self.config, sync.as_str())?.spec)?;
+        let stored = self.state.checkpoint(sync).await?.position;
+        let told = source.arrivals(stored.as_ref()).await;
+        told.map_err(|error| Failure::caused("whether something has come", &error))
+    }
+
+    fn source(&self, sync: &SyncSpec) -> Result<Arc<dyn Source>, Failure> {
         let failed = |error: convoke_core::SourceError| Failure::caused("the source cannot be opened", &error);
-        Ok(match spec {
-            SourceSpec::CsvDrop(spec) => Arc::new(CsvDrop::new(spec.clone(), Arc::clone(&self.clock))),
+        Ok(match &sync.source {
+            SourceSpec::CsvDrop(spec) => {
+                let taker = Taker { installation: self.hash_key.id(), sync: sync.name.to_string(), holder: holder() };
+                let connection = match &spec.place {
+                    DropPlace::Folder { .. } => None,
+                    DropPlace::Prefix { connection, .. } => connection.as_ref(),
+                };
+                let connection = connection.and_then(|name| self.config.object_stores.get(name));
+                let source = CsvDrop::open(spec.clone(), connection, Arc::clone(&self.clock)).map_err(failed)?;
+                Arc::new(source.for_taker(taker))
+            }
             SourceSpec::Objects(spec) => {
                 let connection = spec.connection.as_ref().and_then(|name| self.config.object_stores.get(name));
-                Arc::new(ObjectSource::open(spec.clone(), connection).map_err(failed)?)
+                let source = ObjectSource::open(spec.clone(), connection, Arc::clone(&self.clock)).map_err(failed)?;
+                Arc::new(source.filtered(sync.filter.as_ref()))
             }
             SourceSpec::Retired => Arc::new(RetiredSource),
             SourceSpec::Postgres(spec) => {
                 let connection = self.config.databases.get(&spec.connection).ok_or_else(|| {
                     Failure::usage(format!("no connection `{}` in connections.yaml", spec.connection))
                 })?;
-                Arc::new(PostgresSource::open(spec.clone(), connection.clone()).map_err(failed)?)
+                Arc::new(
+                    PostgresSource::open(spec.clone(), connection.clone(), Some(self.columns_read(sync)))
+                        .map_err(failed)?,
+                )
             }
         })
+    }
+
+    /// Tells which columns of its source a sync reads.
+    fn columns_read(&self, sync: &SyncSpec) -> ColumnsRead {
+        let (engine, sync) = (Arc::clone(&self.engine), sync.clone());
+        Arc::new(move |schema| engine.columns_read(&sync, schema))
     }
 
     /// The destination of a connection, for live requests and for backfills, with one rate limiter for all syncs that

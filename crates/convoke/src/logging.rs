@@ -39,6 +39,7 @@ impl Reporter for LogReporter {
             Event::Abandoned { plan, reason, cancelled } => {
                 tracing::warn!(%sync, %plan, reason, cancelled, "gave up the rest of a plan");
             }
+            Event::Window { number, of } => tracing::info!(%sync, number, of, "the next window of a backfill"),
             Event::Notice { text } => tracing::info!(%sync, notice = text, "noticed"),
             Event::Settling { what, wait } => {
                 tracing::info!(%sync, what, seconds = wait.as_secs_f64(), "waiting for the source to settle");

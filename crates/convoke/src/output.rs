@@ -55,6 +55,9 @@ fn layout(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 /// The plan in words: what came in, what will change, what it costs, what stands against it.
 pub(crate) fn describe_plan(manifest: &PlanManifest, hash: &str) -> Vec<String> {
     let mut lines = vec![format!("plan {} for `{}` (hash {})", manifest.id, manifest.sync, short(hash))];
+    if let Some(window) = manifest.window.filter(|window| window.of > 1) {
+        lines.push(format!("  window    {} of {} of a backfill", window.number, window.of));
+    }
     lines.push(format!("  records   {}", describe_records(&manifest.counts)));
     lines.push(format!("  changes   {}", describe_changes(&manifest.counts)));
     if manifest.counts.changes() > 0 {
@@ -114,6 +117,7 @@ pub(crate) fn describe_records(counts: &PlanCounts) -> String {
         ("held back", counts.held_back),
         ("refused before", counts.refused_before),
         ("listed for deletion", counts.listed),
+        ("deleted at the source", counts.deleted),
     ];
     join_counts(&parts, "none")
 }

@@ -33,6 +33,8 @@ fn sentence(event: &Event) -> Option<Vec<String>> {
             format!("giving up the rest of plan {plan}: {reason}; {cancelled} of its changes are cancelled")
         }
         Event::Notice { text } => format!("note: {text}"),
+        Event::Window { number: 1, of: 1 } => return None,
+        Event::Window { number, of } => format!("window {number} of {of}"),
         Event::Settling { what, wait } => {
             let seconds = wait.as_secs_f64().ceil();
             format!("waiting {seconds} s for {what} to settle: a file counts once nobody has written to it for a while")

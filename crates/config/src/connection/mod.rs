@@ -1,5 +1,7 @@
 //! Decodes `connections.yaml`, and finds what another file refers to in it.
 
+mod azure;
+mod gcs;
 mod gtm;
 mod http;
 mod postgres;
@@ -10,8 +12,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use convoke_core::ConnectionName;
-use convoke_core::spec::{GtmConnection, PostgresConnection, S3Connection};
+use convoke_core::spec::{GtmConnection, ObjectStoreConnection, PostgresConnection};
 
+use crate::environment::Environment;
 use crate::field::Field;
 use crate::object_url::{ObjectUrl, Scheme};
 use crate::report::Report;
@@ -32,17 +35,21 @@ pub(crate) enum Kind {
     Gtm,
     Embedded,
     S3,
+    Gcs,
+    Azure,
     Postgres,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Gtm, Self::Embedded, Self::S3, Self::Postgres];
+    const ALL: [Self; 6] = [Self::Gtm, Self::Embedded, Self::S3, Self::Gcs, Self::Azure, Self::Postgres];
 
     fn word(self) -> &'static str {
         match self {
             Self::Gtm => "gtm",
             Self::Embedded => "embedded",
             Self::S3 => "s3",
+            Self::Gcs => "gcs",
+            Self::Azure => "azure",
             Self::Postgres => "postgres",
         }
     }
@@ -51,14 +58,12 @@ impl Kind {
 /// The kinds that a `gtm` audience can be in.
 pub(crate) const DESTINATIONS: &[Kind] = &[Kind::Gtm, Kind::Embedded];
 
-pub(crate) const OBJECT_STORES: &[Kind] = &[Kind::S3];
-
 pub(crate) const DATABASES: &[Kind] = &[Kind::Postgres];
 
 /// What a connection leads to.
 pub(crate) enum Connection {
     Destination(GtmConnection),
-    ObjectStore(S3Connection),
+    ObjectStore(ObjectStoreConnection),
     Database(PostgresConnection),
 }
 
@@ -66,14 +71,26 @@ pub(crate) enum Connection {
 pub(crate) type Connections = BTreeMap<ConnectionName, Entry>;
 
 /// Decodes one checked connection.
-pub(crate) fn decode(name: &str, root: &Field<'_>, base_dir: &Path, report: &mut Report) -> Entry {
+pub(crate) fn decode(
+    name: &str,
+    root: &Field<'_>,
+    base_dir: &Path,
+    environment: &dyn Environment,
+    report: &mut Report,
+) -> Entry {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| root.field(kind.word()).is_given()) else {
         return Entry { kind: None, connection: None };
     };
     let block = root.field(kind.word());
     let connection = match kind {
         Kind::Gtm | Kind::Embedded => gtm::decode(name, root, base_dir, report).map(Connection::Destination),
-        Kind::S3 => s3::decode(&block, base_dir, report).map(Connection::ObjectStore),
+        Kind::S3 => s3::decode(&block, base_dir, environment, report)
+            .map(ObjectStoreConnection::S3)
+            .map(Connection::ObjectStore),
+        Kind::Gcs => gcs::decode(&block, base_dir, report).map(ObjectStoreConnection::Gcs).map(Connection::ObjectStore),
+        Kind::Azure => {
+            azure::decode(&block, base_dir, report).map(ObjectStoreConnection::Azure).map(Connection::ObjectStore)
+        }
         Kind::Postgres => postgres::decode(&block, base_dir, report).map(Connection::Database),
     };
     Entry { kind: Some(kind), connection }
@@ -109,9 +126,20 @@ pub(crate) fn reference(
     None
 }
 
-/// The object store that a field beside `url` names; the outer `None` means that it was refused.
+/// Reports a second one of several ways of which one is enough.
+fn check_one_of(ways: &[&Field<'_>], report: &mut Report) {
+    let given: Vec<_> = ways.iter().filter(|field| field.is_given()).collect();
+    if let [first, second, ..] = given.as_slice() {
+        let message = format!("stands beside `{}`, and one of them is enough; remove the other", first.path);
+        report.problem(second.place, &second.path, message);
+    }
+}
+
+/// The object store that a field beside `url` names; the outer `None` means that it was refused. `takers` are the kinds of
+/// URL that take a connection there.
 pub(crate) fn object_store(
     field: &Field<'_>,
+    takers: &str,
     url: Option<&ObjectUrl>,
     connections: &Connections,
     report: &mut Report,
@@ -119,8 +147,17 @@ pub(crate) fn object_store(
     if !field.is_given() {
         return Some(None);
     }
-    if url.is_some_and(|url| url.scheme == Scheme::File) {
-        report.problem(field.place, &field.path, "is for `s3://` only, and the URL is a path; remove it");
-    }
-    reference(field, OBJECT_STORES, connections, report).map(Some)
+    let wanted: &'static [Kind] = match url.map(|url| url.scheme) {
+        Some(Scheme::S3) => &[Kind::S3],
+        Some(Scheme::Gs) => &[Kind::Gcs],
+        Some(Scheme::Az) => &[Kind::Azure],
+        Some(scheme @ (Scheme::File | Scheme::Web)) => {
+            let what = if scheme == Scheme::File { "a path" } else { "that of a web server" };
+            let message = format!("is for {takers} only, and the URL is {what}; remove it");
+            report.problem(field.place, &field.path, message);
+            &[Kind::S3, Kind::Gcs, Kind::Azure]
+        }
+        None => &[Kind::S3, Kind::Gcs, Kind::Azure],
+    };
+    reference(field, wanted, connections, report).map(Some)
 }

@@ -140,7 +140,7 @@ fn render() -> String {
 fn the_file_explains_every_key_once_as_the_table_of_keys_has_it() {
     let rendered = render();
     if rendered != DEFAULTS {
-        let path = std::env::temp_dir().join("convoke.default.yaml");
+        let path = std::env::temp_dir().join(format!("convoke.default.{}.yaml", std::process::id()));
         std::fs::write(&path, rendered).unwrap();
         panic!("the defaults file is not what the table of keys says; what it should be is in {}", path.display());
     }

@@ -17,6 +17,8 @@ const CONNECTION: Shape = Shape::OneOf(&[
         "The audience store inside this process: started on a free loopback port while a command runs.",
     ),
     Key::optional("s3", Shape::Object(S3), "Amazon S3, or an object store that speaks its protocol."),
+    Key::optional("gcs", Shape::Object(GCS), "Google Cloud Storage."),
+    Key::optional("azure", Shape::Object(AZURE), "Azure Blob Storage: one storage account."),
     Key::optional("postgres", Shape::Object(POSTGRES), "A PostgreSQL database to read from."),
     Key::planned("delivr", "Delivr audiences and lists."),
     Key::planned("simpplr", "Simpplr audiences by rule."),
@@ -70,10 +72,67 @@ const S3: &[Key] = &[
     Key::optional(
         "access_key_id",
         Shape::Text,
-        "Id of the access key. Left out: as the environment says, in `AWS_…` variables or by the machine's role.",
+        "Id of the access key. Left out, as `profile` and `role_arn` are: as the environment says, in `AWS_…` variables, by a web identity, or by the role of the machine or container.",
     ),
     Key::optional("secret_access_key", Shape::Secret, "Its secret: `${env:NAME}` or `${file:path}`."),
     Key::optional("session_token", Shape::Secret, "The token that comes with temporary keys."),
+    Key::optional(
+        "profile",
+        Shape::Text,
+        "A profile of the AWS command line that holds keys, from `~/.aws/credentials` and `~/.aws/config`. One that takes on a role, signs on or runs a program is refused.",
+    ),
+    Key::optional(
+        "role_arn",
+        Shape::Text,
+        "A role that is taken on with the token in `web_identity_token_file`; not one that is taken on with other keys.",
+    ),
+    Key::optional("web_identity_token_file", Shape::Path, "The file with the token, which its issuer keeps fresh."),
+    Key::optional("http", Shape::Object(HTTP), "How HTTP requests are made."),
+    ALLOW_PLAIN_HTTP,
+];
+
+const GCS: &[Key] = &[
+    Key::optional("endpoint", Shape::Url, "Base URL of a store that is not Google's. Left out: Google Cloud Storage."),
+    Key::optional(
+        "service_account_file",
+        Shape::Path,
+        "Key file of a service account. Left out: as the environment says, in `GOOGLE_…` variables, the application-default credentials, or by the machine's service account.",
+    ),
+    Key::optional(
+        "service_account_key",
+        Shape::Secret,
+        "The contents of such a file: `${env:NAME}` or `${file:path}`.",
+    ),
+    Key::optional(
+        "anonymous",
+        Shape::Boolean,
+        "Whether the bucket is read as everyone may read it, without credentials.",
+    ),
+    Key::optional("http", Shape::Object(HTTP), "How HTTP requests are made."),
+    ALLOW_PLAIN_HTTP,
+];
+
+const AZURE: &[Key] = &[
+    Key::required("account", Shape::Text, "Name of the storage account."),
+    Key::optional(
+        "endpoint",
+        Shape::Url,
+        "Base URL of the account. Left out: `https://ACCOUNT.blob.core.windows.net`.",
+    ),
+    Key::optional(
+        "access_key",
+        Shape::Secret,
+        "Key of the account. Left out, as `sas_token` and `client_secret` are: as the environment says, in `AZURE_…` variables, by a workload identity, or by the machine's managed identity.",
+    ),
+    Key::optional("sas_token", Shape::Secret, "A shared access signature: `sv=…&sig=…`."),
+    Key::optional("tenant_id", Shape::Text, "The directory of a service principal."),
+    Key::optional("client_id", Shape::Text, "The id of the service principal."),
+    Key::optional("client_secret", Shape::Secret, "Its secret: `${env:NAME}` or `${file:path}`."),
+    Key::optional(
+        "anonymous",
+        Shape::Boolean,
+        "Whether the container is read as everyone may read it, without credentials.",
+    ),
     Key::optional("http", Shape::Object(HTTP), "How HTTP requests are made."),
     ALLOW_PLAIN_HTTP,
 ];

@@ -11,6 +11,11 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
         Shape::Filter(FILTER_SQL),
         "Which records are kept: a rule over source columns such as `all: [{ column: country, in: [DE, FR] }, { column: email, not_empty: true }]`, or `{ sql: … }`. Others count as filtered.",
     ),
+    Key::optional(
+        "deleted",
+        Shape::Filter(FILTER_SQL),
+        "Which records say that they are deleted, for example `{ column: deleted_at, not_empty: true }`: a rule over source columns, or `{ sql: … }`. Such a record is not sent; if it is the newest of its key, the row of this sync is deleted.",
+    ),
     Key::required("map", MAPPING, "The audience's columns, in this order, and how each is filled."),
     Key::required("key", Shape::OneOrMany(&Shape::Text), "The mapped columns that together identify a record."),
     Key::optional("dedupe", Shape::Object(DEDUPE), "Which of several records with the same key is kept."),
@@ -44,19 +49,29 @@ pub(crate) const SYNC: Shape = Shape::Object(&[
     Key::optional(
         "schedule",
         SCHEDULE,
-        "When `convoke serve` runs the sync by itself: `daily` at 09:00 UTC, `weekly` on Saturday at 18:00 UTC, `manual` for not at all, or a block with a cron expression. Left out: `manual`.",
+        "When `convoke serve` runs the sync by itself: `daily` at 09:00 UTC, `weekly` on Saturday at 18:00 UTC, `arrival` as soon as something has come to a drop folder, `manual` for not at all, or a block. Left out: `manual`.",
     ),
     Key::optional("after", Shape::Object(AFTER), "What happens after a run."),
 ]);
 
 const SCHEDULE: Shape =
-    Shape::ScalarOrObject { scalar: &Shape::Choice(&["daily", "weekly", "manual"]), object: SCHEDULE_PARTS };
+    Shape::ScalarOrObject { scalar: &Shape::Choice(&["daily", "weekly", "arrival", "manual"]), object: SCHEDULE_PARTS };
 
 const SCHEDULE_PARTS: &[Key] = &[
-    Key::required(
+    Key::optional(
         "cron",
         Shape::Text,
-        "Minute, hour, day of month, month, day of week: `0 2 * * *` is every day at 02:00. Days of the week are 0 (or 7, Sunday) to 6, or `MON`.",
+        "Minute, hour, day of month, month, day of week: `0 2 * * *` is every day at 02:00. Days of the week are 0 (or 7, Sunday) to 6, or `MON`. Either this or `arrival`, or both.",
+    ),
+    Key::optional(
+        "arrival",
+        Shape::Boolean,
+        "Whether the sync runs as soon as something has come to its drop folder and has settled.",
+    ),
+    Key::optional(
+        "scan",
+        Shape::Duration,
+        "With `arrival`: how often is looked at least. Where the system tells of new files, they are seen at once.",
     ),
     Key::optional("timezone", Shape::Text, "The IANA time zone that the expression is about, `Europe/Berlin`."),
     Key::optional(
@@ -104,9 +119,17 @@ const MAPPED_COLUMN: &[Key] = &[
     ),
 ];
 
-const COLUMN: Key = Key::optional("column", Shape::Text, "The source column, as it is. Either this or `sql`.");
+const COLUMN: Key = Key::optional(
+    "column",
+    Shape::Text,
+    "The source column, as it is, or a part of it: `address.city`, `tags[1]`. Either this or `sql`.",
+);
 
-const SQL: Key = Key::optional("sql", Shape::Text, "A SQL expression over source columns. Either this or `column`.");
+const SQL: Key = Key::optional(
+    "sql",
+    Shape::Text,
+    "A SQL expression over source columns; of JSON text, `payload->>'name'` is a part. Either this or `column`.",
+);
 
 /// The types that a column of ours may have; a test holds this against `DataType`.
 const DATA_TYPES: &[&str] = &[
@@ -139,7 +162,7 @@ const DEDUPE: &[Key] = &[
     Key::optional(
         "by",
         Shape::OneOrMany(&Shape::ScalarOrObject { scalar: &Shape::Text, object: CRITERION }),
-        "A source column or `{ sql: … }`; for `rule` a list of them. Empty values lose. Left out: the position in the source. With `mode: append` a record that loses against the one that a row was last written from is superseded too; left out, the later file wins. `s3_parquet` with `mode: append` needs it.",
+        "A source column or `{ sql: … }`; for `rule` a list of them. Empty values lose. Left out: the position in the source. With `mode: append` a record that loses against the one that a row was last written from is superseded too; left out, the later file wins. `objects` with `mode: append` needs it.",
     ),
 ];
 

@@ -159,13 +159,14 @@ fn the_schema_refuses_what_the_check_refuses() {
 }
 
 #[test]
-fn a_schedule_is_a_preset_or_a_block_with_a_cron_expression() {
+fn a_schedule_is_a_preset_or_a_block() {
     let root = json_schema();
     let schedule = &root["$defs"]["sync"]["properties"]["schedule"];
-    for value in [json!("weekly"), json!({ "cron": "0 2 * * *", "overlap": "skip" }), json!("${env:WHEN}")] {
+    let cron = json!({ "cron": "0 2 * * *", "overlap": "skip" });
+    for value in [json!("weekly"), json!("arrival"), cron, json!({ "arrival": true }), json!("${env:WHEN}")] {
         assert!(accepts(&root, schedule, &value), "{value}");
     }
-    for value in [json!("hourly"), json!({ "timezone": "UTC" }), json!({ "cron": "0 2 * * *", "overlap": "allow" })] {
+    for value in [json!("hourly"), json!({ "arrival": "yes" }), json!({ "cron": "0 2 * * *", "overlap": "allow" })] {
         assert!(!accepts(&root, schedule, &value), "{value}");
     }
 }
@@ -177,7 +178,6 @@ fn every_built_key_is_described_and_no_planned_key_is_offered() {
     assert!(sync["suppress"]["description"].is_string());
     assert_eq!(sync["schedule"]["anyOf"][1]["properties"]["timezone"]["default"], json!("UTC"));
     assert_eq!(sync["after"]["properties"]["wait"]["default"], json!("10m"));
-    assert!(sync["source"]["properties"]["csv_drop"]["properties"]["encoding"].is_null());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use convoke_core::spec::{PostgresConnection, S3Connection};
+use convoke_core::spec::{ObjectStoreConnection, PostgresConnection, S3Connection};
 
 use crate::connection::{self, Connection, Connections};
 use crate::field::Field;
@@ -84,11 +84,11 @@ fn ledger_location(
     report: &mut Report,
 ) -> Option<LedgerLocation> {
     let url = object_url::decode(&ledger.field("url"), Names::Folder, base_dir, report);
-    let name = connection::object_store(&ledger.field("connection"), url.as_ref(), connections, report)?;
+    let name = connection::object_store(&ledger.field("connection"), "`s3://`", url.as_ref(), connections, report)?;
     let connection = match name {
         None => None,
         Some(name) => match &connections.get(&name)?.connection {
-            Some(Connection::ObjectStore(store)) => Some(store.clone()),
+            Some(Connection::ObjectStore(ObjectStoreConnection::S3(store))) => Some(store.clone()),
             _ => return None,
         },
     };

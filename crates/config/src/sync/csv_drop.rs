@@ -1,10 +1,11 @@
 //! Decodes `csv_drop`.
 
-use std::path::Path;
+use convoke_core::spec::{CsvDropSpec, DropMode, DropPlace, ProcessedFiles};
 
-use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
-
+use super::Surroundings;
+use crate::connection;
 use crate::field::Field;
+use crate::object_url::{self, Names, Scheme};
 use crate::report::Report;
 use crate::scalar;
 
@@ -12,20 +13,84 @@ const MODES: &[(&str, DropMode)] = &[("snapshot", DropMode::Snapshot), ("append"
 
 const PROCESSED: &[(&str, ProcessedFiles)] = &[("move", ProcessedFiles::Move), ("keep", ProcessedFiles::Keep)];
 
-pub(super) fn decode(block: &Field<'_>, base_dir: &Path, report: &mut Report) -> Option<CsvDropSpec> {
-    let pattern = pattern(&block.field("pattern"), report);
+pub(super) fn decode(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<CsvDropSpec> {
+    let name_pattern = pattern(&block.field("pattern"), report);
     let done_suffix = file_name_part(&block.field("done_marker"), report);
+    let manifest_field = block.field("manifest");
+    let manifest = pattern(&manifest_field, report);
+    if done_suffix.is_some() && manifest.is_some() {
+        let message = "says when a file is complete, as `done_marker` does; leave one of them out";
+        report.problem(manifest_field.place, &manifest_field.path, message);
+    }
+    let place = place(block, surroundings, report);
+    let encoding = encoding(&block.field("encoding"), report);
+    let columns = block.field("columns").items();
+    let columns = columns.iter().filter_map(Field::text).map(str::to_owned).collect();
     Some(CsvDropSpec {
-        path: base_dir.join(block.field("path").text()?),
-        pattern: pattern?,
+        place: place?,
+        pattern: name_pattern?,
         drop_mode: block.field("mode").choice(MODES)?,
         settle: block.field("settle").duration()?,
         done_suffix,
+        manifest,
         processed: block.field("processed").choice(PROCESSED)?,
-        delimiter: block.field("delimiter").text().and_then(scalar::delimiter)?,
+        delimiter: match block.field("delimiter").text()? {
+            scalar::DETECTED => None,
+            given => Some(scalar::delimiter(given)?),
+        },
+        encoding: encoding?,
+        columns,
         aliases: aliases(&block.field("aliases"), report),
         max_malformed: block.field("max_malformed").percent()? / 100.0,
     })
+}
+
+fn place(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<DropPlace> {
+    let (path, url, named) = (block.field("path"), block.field("url"), block.field("connection"));
+    match (path.is_given(), url.is_given()) {
+        (true, false) => {
+            if named.is_given() {
+                report.problem(
+                    named.place,
+                    &named.path,
+                    "is for a `url`, and files are dropped into a folder; remove it",
+                );
+            }
+            Some(DropPlace::Folder { path: surroundings.base_dir.join(path.text()?) })
+        }
+        (false, true) => {
+            let decoded = object_url::decode(&url, Names::Folder, surroundings.base_dir, report);
+            if decoded.as_ref().is_some_and(|decoded| decoded.scheme == Scheme::File) {
+                report.problem(url.place, &url.path, "is a folder of this machine; give it as `path`");
+            }
+            let connection =
+                connection::object_store(&named, "`s3://`", decoded.as_ref(), surroundings.connections, report);
+            Some(DropPlace::Prefix { url: decoded?.text, connection: connection? })
+        }
+        (true, true) => {
+            report.problem(url.place, &url.path, "give either `path` or `url`, not both");
+            None
+        }
+        (false, false) => {
+            report.problem(block.place, &block.path, "does not say where files are dropped; give `path` or `url`");
+            None
+        }
+    }
+}
+
+/// The inner value is none if each file tells it.
+fn encoding(field: &Field<'_>, report: &mut Report) -> Option<Option<String>> {
+    let name = field.text()?.trim();
+    if name.eq_ignore_ascii_case(scalar::DETECTED) {
+        return Some(None);
+    }
+    let known = encoding_rs::Encoding::for_label(name.as_bytes());
+    if known.is_none_or(|known| known == encoding_rs::REPLACEMENT || known == encoding_rs::X_USER_DEFINED) {
+        let message =
+            format!("`{}` is no encoding that is known; write for example `windows-1252`, or `auto`", field.shown());
+        report.problem(field.place, &field.path, message);
+    }
+    Some(Some(name.to_owned()))
 }
 
 fn pattern(field: &Field<'_>, report: &mut Report) -> Option<String> {
@@ -49,7 +114,7 @@ fn file_name_part(field: &Field<'_>, report: &mut Report) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn aliases(field: &Field<'_>, report: &mut Report) -> Vec<(String, String)> {
+pub(super) fn aliases(field: &Field<'_>, report: &mut Report) -> Vec<(String, String)> {
     let entries = field.entries();
     for (spelling, name) in &entries {
         if name.text() == Some(spelling) {

@@ -56,8 +56,11 @@ const REMOVED_ROWS: &[(&str, RemovedRows)] = &[("respect", RemovedRows::Respect)
 /// Decodes a checked sync; none if anything about it was refused. Goes on after a problem to find all of them.
 pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<Draft> {
     let name = name(&root.field("sync"), surroundings.file, report);
-    let source = source::decode(&root.field("source"), surroundings, report);
+    let source_field = root.field("source");
+    let source = source::decode(&source_field, surroundings, report);
+    let described = (source::key_of(&source_field), source.as_ref());
     let filter = mapping::filter(&root.field("where"), report);
+    let deleted = mapping::filter(&root.field("deleted"), report);
     let mapping = mapping::columns(&root.field("map"), report);
     let key = mapping::key(&root.field("key"), &mapping, report);
     let dedupe_field = root.field("dedupe");
@@ -67,11 +70,16 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
     let subject = suppression::Subject { mapping: &mapping, key: key.as_deref(), base_dir: surroundings.base_dir };
     let suppressions = suppression::decode(&root.field("suppress"), &subject, report);
     let schedule = schedule::decode(&root.field("schedule"), report);
+    let arrival = schedule::decode_arrival(&root.field("schedule"), source.as_ref(), report);
     let mode_field = root.field("mode");
     let mode = mode_field.choice(MODES);
-    check_mode(&mode_field, mode, source.as_ref(), report);
+    let tells_deletes = root.field("deleted").is_given();
+    if !tells_deletes {
+        check_mode(&mode_field, mode, described, report);
+    }
+    check_deleted(&root.field("deleted"), mode, report);
     if mode != Some(SyncMode::DeleteList) {
-        check_order(&dedupe_field, dedupe.as_ref(), source.as_ref(), report);
+        check_order(&dedupe_field, dedupe.as_ref(), described, report);
     }
     if mode == Some(SyncMode::DeleteList) {
         warn_about_unused_columns(&mapping, key.as_deref(), report);
@@ -84,6 +92,7 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         name: name?,
         source: source?,
         filter: filter?,
+        deleted: deleted?,
         columns: mapping.complete()?,
         key: key?,
         dedupe: dedupe?,
@@ -96,8 +105,9 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         removed_at_destination: removed?,
         after: after?,
         schedule: schedule?,
+        arrival: arrival?,
     };
-    let folder_place = root.field("source").field("csv_drop").field("path").place;
+    let folder_place = source_field.field("csv_drop").field("path").place;
     Some(Draft { spec, audience_place: root.field("audience").place, folder_place })
 }
 
@@ -116,12 +126,32 @@ fn name(field: &Field<'_>, file: &Path, report: &mut Report) -> Option<SyncName>
     Some(SyncName::new(name))
 }
 
-fn check_mode(field: &Field<'_>, mode: Option<SyncMode>, source: Option<&SourceSpec>, report: &mut Report) {
-    let Some(source) = source else { return };
+/// A source, with the key under which it is described.
+type Described<'a> = (&'static str, Option<&'a SourceSpec>);
+
+fn check_mode(field: &Field<'_>, mode: Option<SyncMode>, source: Described<'_>, report: &mut Report) {
+    let (key, Some(source)) = source else { return };
     if mode == Some(SyncMode::Mirror) && !source.is_snapshot() {
-        let key = source::key_of(source);
-        let message =
-            format!("`mirror` deletes what the source no longer holds, so it needs `source.{key}.mode: snapshot`");
+        let remedy = match source {
+            SourceSpec::Postgres(_) => {
+                "`source.postgres.incremental.full_every: 7d`, or `deleted`, a sign of the source's own".to_owned()
+            }
+            _ => format!("`source.{key}.mode: snapshot`"),
+        };
+        let message = format!("`mirror` deletes what the source no longer holds, so it needs {remedy}");
+        report.problem(field.place, &field.path, message);
+    }
+}
+
+/// Only some modes delete, and a delete list names in any case what is deleted.
+fn check_deleted(field: &Field<'_>, mode: Option<SyncMode>, report: &mut Report) {
+    if let (true, Some(mode @ (SyncMode::InsertOnly | SyncMode::UpdateOnly | SyncMode::DeleteList))) =
+        (field.is_given(), mode)
+    {
+        let message = format!(
+            "deletes rows, which `mode: {}` does not do by it; use `mirror` or `upsert`, or `where`",
+            mode.as_str()
+        );
         report.problem(field.place, &field.path, message);
     }
 }
@@ -136,12 +166,14 @@ fn check_restoring(field: &Field<'_>, removed: Option<RemovedRows>, mode: Option
 }
 
 /// A list of deletes is carried out in whatever order it comes; all else needs to know what is newer.
-fn check_order(field: &Field<'_>, dedupe: Option<&Dedupe>, source: Option<&SourceSpec>, report: &mut Report) {
-    let (Some(dedupe), Some(SourceSpec::Objects(objects))) = (dedupe, source) else { return };
+fn check_order(field: &Field<'_>, dedupe: Option<&Dedupe>, source: Described<'_>, report: &mut Report) {
+    let (Some(dedupe), (key, Some(SourceSpec::Objects(objects)))) = (dedupe, source) else { return };
     if objects.mode == ObjectsMode::Append && dedupe.by.is_empty() {
-        let message = "is missing; with `source.s3_parquet.mode: append` objects are read again after a failure or a change \
-                       of the configuration, in whatever order they lie, so something must tell older values from newer \
-                       ones; set `dedupe: { by: … }` to a column that grows with each change";
+        let message = format!(
+            "is missing; with `source.{key}.mode: append` objects are read again after a failure or a change of the \
+             configuration, in whatever order they lie, so something must tell older values from newer ones; set \
+             `dedupe: {{ by: … }}` to a column that grows with each change"
+        );
         report.problem(field.place, &field.field("by").path, message);
     }
 }
@@ -174,7 +206,7 @@ pub(crate) fn check_drop_folders(drafts: &mut Drafts) {
     };
     let is_same = |one: &Draft, other: &Draft| match (&one.spec.source, &other.spec.source) {
         (SourceSpec::CsvDrop(one), SourceSpec::CsvDrop(other)) => {
-            one.path == other.path && one.pattern == other.pattern
+            one.place == other.place && one.pattern == other.pattern
         }
         _ => false,
     };

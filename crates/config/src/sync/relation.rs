@@ -1,20 +1,78 @@
 //! Decodes what of a database is read.
 
-use convoke_core::spec::{PostgresSpec, Relation};
+use std::num::NonZeroUsize;
+
+use convoke_core::spec::{ChangeSign, Incremental, NullCursors, OutOfRange, PostgresSpec, Relation, UnsupportedTypes};
 
 use super::Surroundings;
 use crate::connection::{self, DATABASES};
 use crate::field::Field;
 use crate::report::Report;
 
+const UNSUPPORTED: &[(&str, UnsupportedTypes)] =
+    &[("error", UnsupportedTypes::Error), ("skip", UnsupportedTypes::Skip), ("text", UnsupportedTypes::Text)];
+
+const OUT_OF_RANGE: &[(&str, OutOfRange)] =
+    &[("error", OutOfRange::Error), ("empty", OutOfRange::Empty), ("text", OutOfRange::Text)];
+
+const NULLS: &[(&str, NullCursors)] = &[("read", NullCursors::Read), ("refuse", NullCursors::Refuse)];
+
 pub(super) fn decode(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report) -> Option<PostgresSpec> {
     let connection = connection::reference(&block.field("connection"), DATABASES, surroundings.connections, report);
     let relation = relation(block, report);
+    let incremental_field = block.field("incremental");
+    let incremental = incremental_field.is_given().then(|| incremental(&incremental_field, relation.as_ref(), report));
+    let parallel = usize::try_from(block.field("parallel").count()?).ok().and_then(NonZeroUsize::new);
     Some(PostgresSpec {
         connection: connection?,
         relation: relation?,
         time_column: block.field("time_column").text().map(str::to_owned),
+        unsupported: block.field("unsupported").choice(UNSUPPORTED)?,
+        out_of_range: block.field("out_of_range").choice(OUT_OF_RANGE)?,
+        incremental: match incremental {
+            None => None,
+            Some(decoded) => Some(decoded?),
+        },
+        parallel: parallel?,
+        max_snapshot: block.field("max_snapshot").duration()?,
     })
+}
+
+fn incremental(block: &Field<'_>, relation: Option<&Relation>, report: &mut Report) -> Option<Incremental> {
+    let (column, row_versions) = (block.field("column"), block.field("row_versions"));
+    let by = match (column.text(), row_versions.boolean()?) {
+        (Some(name), false) => ChangeSign::Column {
+            name: name.to_owned(),
+            overlap: block.field("overlap").duration()?,
+            nulls: block.field("nulls").choice(NULLS)?,
+        },
+        (None, true) => ChangeSign::RowVersions,
+        (Some(_), true) => {
+            report.problem(row_versions.place, &row_versions.path, "give either `column` or `row_versions`, not both");
+            return None;
+        }
+        (None, false) => {
+            let message = "does not say what tells changes; give `column: …`, or `row_versions: true`";
+            report.problem(block.place, &block.path, message);
+            return None;
+        }
+    };
+    if by == ChangeSign::RowVersions {
+        refuse_row_versions(block, relation, report);
+    }
+    Some(Incremental { by, full_every: block.field("full_every").duration() })
+}
+
+fn refuse_row_versions(block: &Field<'_>, relation: Option<&Relation>, report: &mut Report) {
+    let field = block.field("row_versions");
+    if matches!(relation, Some(Relation::Query(_))) {
+        let message =
+            "is for tables: what a query gives has no version; name the `table`, or a `column` that tells changes";
+        report.problem(field.place, &field.path, message);
+    }
+    for unused in ["overlap", "nulls"].map(|name| block.field(name)).into_iter().filter(Field::is_given) {
+        report.problem(unused.place, &unused.path, "is about `column`, and `row_versions` needs none; remove it");
+    }
 }
 
 fn relation(block: &Field<'_>, report: &mut Report) -> Option<Relation> {

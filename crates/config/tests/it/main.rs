@@ -1,6 +1,7 @@
 //! Loads whole configuration directories from memory, and the shipped one from disk.
 
 mod after;
+mod corpus;
 mod directory;
 mod examples;
 mod problems;

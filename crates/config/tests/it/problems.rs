@@ -45,8 +45,8 @@ fn a_wrong_sync_is_refused_with_line_key_and_remedy() {
         ),
         (
             "mode: snapshot",
-            "mode: snapshot, encoding: latin1",
-            "3: `source.csv_drop.encoding`: `encoding` is not built yet; remove it",
+            "mode: snapshot, encoding: latin-99",
+            "3: `source.csv_drop.encoding`: `latin-99` is no encoding that is known",
         ),
         (
             "  Company: company",
@@ -82,7 +82,7 @@ fn a_wrong_sync_is_refused_with_line_key_and_remedy() {
         (
             "mode: snapshot",
             "mode: snapshot, delimiter: ab",
-            "3: `source.csv_drop.delimiter`: expected one ASCII punctuation character",
+            "3: `source.csv_drop.delimiter`: expected one punctuation character, `tab` or `auto`",
         ),
         (
             "mode: snapshot",
@@ -99,7 +99,7 @@ fn a_wrong_sync_is_refused_with_line_key_and_remedy() {
             "mode: snapshot, pattern: a/*.csv",
             "3: `source.csv_drop.pattern`: is about names of files in the folder",
         ),
-        ("path: drop, ", "", "3: `source.csv_drop.path`: is missing; give a path"),
+        ("path: drop, ", "", "3: `source.csv_drop`: does not say where files are dropped; give `path` or `url`"),
         (
             "name: People",
             "name: People, match: { Mail: CONTACT_EMAIL }",

@@ -72,7 +72,7 @@ fn wrong_state_and_serve_settings_are_refused() {
         ),
         (
             format!("state: {{ {database}, ledger: {{ url: \"gs://state/ledger\" }} }}"),
-            "`state.ledger.url`: names a kind of store that is not built yet; use `s3://` or `file:///`",
+            "`state.ledger.url`: names a kind of store that state is not kept on; use `s3://` or `file:///`",
         ),
         (
             format!("state: {{ {database}, ledger: {{ url: \"s3://state\", connection: lak }} }}"),

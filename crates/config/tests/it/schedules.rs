@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use convoke_config::config_hash;
 use convoke_core::SyncName;
-use convoke_core::spec::{CronSpec, ScheduleSpec, SyncSpec};
+use convoke_core::spec::{ArrivalSpec, CronSpec, ScheduleSpec, SyncSpec};
 
 use crate::directory::{Directory, SYNC};
 
@@ -45,6 +45,33 @@ fn presets_and_cron_expressions_say_when_a_sync_runs() {
 }
 
 #[test]
+fn a_sync_can_run_as_soon_as_something_has_come_beside_its_times_or_without_any() {
+    let minute = ArrivalSpec { scan: Duration::from_secs(60) };
+    let cases = [
+        ("schedule: arrival", ScheduleSpec::Manual, Some(minute)),
+        (
+            "schedule: { arrival: true, scan: 5s }",
+            ScheduleSpec::Manual,
+            Some(ArrivalSpec { scan: Duration::from_secs(5) }),
+        ),
+        ("schedule: { arrival: true, cron: 0 2 * * * }", ScheduleSpec::Cron(cron("0 2 * * *", "UTC")), Some(minute)),
+        ("schedule: { arrival: false, cron: 0 2 * * * }", ScheduleSpec::Cron(cron("0 2 * * *", "UTC")), None),
+        ("schedule: daily", ScheduleSpec::Cron(cron("0 9 * * *", "UTC")), None),
+    ];
+    for (line, schedule, arrival) in cases {
+        let spec = spec_with(line);
+        assert_eq!((spec.schedule, spec.arrival), (schedule, arrival), "{line}");
+    }
+    let hash = |line| config_hash(&spec_with(line), &[]);
+    assert_eq!(hash("schedule: arrival"), hash(""), "when it runs changes no plan");
+    let table =
+        SYNC.replace("csv_drop: { path: drop, mode: snapshot }", "s3_parquet: { url: lake/*.parquet, mode: snapshot }");
+    assert_ne!(table, SYNC);
+    let problems = Directory::new().sync("people", &format!("{table}schedule: arrival\n")).refused();
+    assert!(problems.len() == 1 && problems[0].contains("only `source.csv_drop` can tell"), "{problems:#?}");
+}
+
+#[test]
 fn the_schedule_does_not_change_the_hash() {
     let base = config_hash(&spec_with(""), &[]);
     for line in ["schedule: daily", "schedule: { cron: 0 2 * * *, jitter: 5m }"] {
@@ -57,15 +84,21 @@ fn a_schedule_that_never_comes_or_means_nothing_is_refused_at_its_place() {
     let cases = [
         (
             "schedule: 0 2 * * *",
-            "`schedule`: expected one of `daily`, `weekly`, `manual`, or a block with `cron`, `timezone`, `jitter`, \
-             `overlap`, `catch_up`, not `0 2 * * *`",
+            "`schedule`: expected one of `daily`, `weekly`, `arrival`, `manual`, or a block with `cron`, `arrival`, `scan`, \
+             `timezone`, `jitter`, `overlap`, `catch_up`, not `0 2 * * *`",
         ),
         (
             "schedule: \"@daily\"",
-            "`schedule`: expected one of `daily`, `weekly`, `manual`, or a block with `cron`, `timezone`, `jitter`, \
-             `overlap`, `catch_up`, not `@daily`; did you mean `daily`?",
+            "`schedule`: expected one of `daily`, `weekly`, `arrival`, `manual`, or a block with `cron`, `arrival`, `scan`, \
+             `timezone`, `jitter`, `overlap`, `catch_up`, not `@daily`; did you mean `daily`?",
         ),
-        ("schedule: { timezone: UTC }", "`schedule.cron`: is missing; give a text"),
+        ("schedule: { timezone: UTC }", "`schedule.cron`: is missing; give a cron expression, or set `arrival: true`"),
+        (
+            "schedule: { cron: 0 2 * * *, scan: 5m }",
+            "`schedule.scan`: means nothing without `arrival: true`; leave it out",
+        ),
+        ("schedule: { arrival: true, scan: 100ms }", "`schedule.scan`: "),
+        ("schedule: { arrival: sometimes }", "`schedule.arrival`: expected `true` or `false`"),
         (
             "schedule: { cron: 0 0 2 * * * }",
             "`schedule.cron`: `0 0 2 * * *` has 6 fields where a cron expression has five: minute, hour, day of month, \

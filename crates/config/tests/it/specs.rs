@@ -20,7 +20,7 @@ fn the_shipped_configuration_loads_from_the_root_of_the_repository() {
     assert_eq!(newsletter.spec.mode, SyncMode::Mirror);
     assert!(newsletter.warnings.is_empty() && config.warnings.is_empty());
     let SourceSpec::CsvDrop(drop) = &newsletter.spec.source else { panic!("a drop folder") };
-    assert_eq!(drop.path, config.base_dir.join("demo/drop"));
+    assert_eq!(drop.path(), Some(config.base_dir.join("demo/drop").as_path()));
 }
 
 #[test]
@@ -33,8 +33,8 @@ fn what_a_sync_does_not_say_takes_its_default() {
     assert_eq!(config.settings.log.format, LogFormat::Text);
     let spec = &config.syncs[&SyncName::new("people")].spec;
     let SourceSpec::CsvDrop(drop) = &spec.source else { panic!("a drop folder") };
-    assert_eq!((drop.path.as_path(), drop.pattern.as_str()), (Path::new("/project/drop"), "*.csv"));
-    assert_eq!((drop.drop_mode, drop.processed, drop.delimiter), (DropMode::Snapshot, ProcessedFiles::Move, ','));
+    assert_eq!((drop.path(), drop.pattern.as_str()), (Some(Path::new("/project/drop")), "*.csv"));
+    assert_eq!((drop.drop_mode, drop.processed, drop.delimiter), (DropMode::Snapshot, ProcessedFiles::Move, Some(',')));
     assert_eq!((drop.settle, drop.max_malformed), (Duration::from_secs(10), 0.05));
     assert_eq!(spec.columns[0].data_type, DataType::Email);
     assert_eq!(spec.columns[1].data_type, DataType::Text);
@@ -97,12 +97,12 @@ removed_at_destination: restore
     let spec = &config.syncs[&SyncName::new("people")].spec;
     let SourceSpec::CsvDrop(drop) = &spec.source else { panic!("a drop folder") };
     assert_eq!(
-        (drop.path.as_path(), drop.pattern.as_str(), drop.settle.as_secs()),
-        (Path::new("/drop"), "people-*.csv", 60)
+        (drop.path(), drop.pattern.as_str(), drop.settle.as_secs()),
+        (Some(Path::new("/drop")), "people-*.csv", 60)
     );
     assert_eq!(
         (drop.done_suffix.as_deref(), drop.processed, drop.delimiter),
-        (Some(".done"), ProcessedFiles::Keep, '\t')
+        (Some(".done"), ProcessedFiles::Keep, Some('\t'))
     );
     assert_eq!(drop.aliases, [("E-Mail".to_owned(), "email".to_owned())]);
     assert_eq!((drop.drop_mode, drop.max_malformed), (DropMode::Append, 0.025));

@@ -145,6 +145,7 @@ fn describe(outcome: &PreviewOutcome) -> String {
     match outcome {
         PreviewOutcome::Mapped(cells) => format!("→ {}", shown(cells, &["Email", "Full Name", "Phone"])),
         PreviewOutcome::Filtered => "→ filtered: did not ask for the newsletter".to_owned(),
+        PreviewOutcome::Deleted => "→ deleted at the source: its row goes".to_owned(),
         PreviewOutcome::Suppressed => "→ suppressed: must not be sent, ever".to_owned(),
         PreviewOutcome::Malformed { reason } => format!("→ refused: {reason}"),
         PreviewOutcome::Invalid(problem) => format!("→ refused: {}", problem.reason),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use convoke_config::Config;
-use convoke_core::state::{PlanRecord, RunRecord, StateStore};
+use convoke_core::state::{PlanRecord, RunRecord, RunState, StateStore};
 use convoke_core::{PlanId, RunId, SyncName, Timestamp};
 use serde_json::json;
 
@@ -53,6 +53,9 @@ pub(crate) async fn refuse_unknown(config: &Config, state: &dyn StateStore, name
 fn row(run: &RunRecord) -> Vec<String> {
     let seconds = run.ended_at.map_or_else(|| "-".to_owned(), |ended| seconds_between(run.started_at, ended));
     let what = match (&run.delivery, &run.message) {
+        (Some(delivery), Some(message)) if run.state == RunState::Succeeded => {
+            format!("{message}; {}", output::describe_delivery(delivery))
+        }
         (_, Some(message)) => message.clone(),
         (Some(delivery), None) => output::describe_delivery(delivery),
         (None, None) => run.counts.map_or_else(String::new, |counts| output::describe_records(&counts)),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convoke_core::source::Source;
-use convoke_core::spec::{CsvDropSpec, DropMode, ProcessedFiles};
+use convoke_core::spec::{CsvDropSpec, DropMode, DropPlace, ProcessedFiles};
 use convoke_pipeline::chain;
 use convoke_source_drop::CsvDrop;
 use serde_json::json;
@@ -86,17 +86,20 @@ fn refuse_values(columns: &[String]) -> Result<(), Failure> {
 
 async fn header(drop: &Path, delimiter: char) -> Result<Vec<String>, Failure> {
     let spec = CsvDropSpec {
-        path: drop.to_owned(),
+        place: DropPlace::Folder { path: drop.to_owned() },
         pattern: "*.csv".to_owned(),
         drop_mode: DropMode::Snapshot,
         settle: Duration::ZERO,
         done_suffix: None,
+        manifest: None,
         processed: ProcessedFiles::Keep,
-        delimiter,
+        delimiter: Some(delimiter),
+        encoding: None,
+        columns: Vec::new(),
         aliases: Vec::new(),
         max_malformed: 1.0,
     };
-    let source = CsvDrop::new(spec, Arc::new(SystemClock));
+    let source = CsvDrop::open(spec, None, Arc::new(SystemClock)).map_err(|error| Failure::failed(chain(&error)))?;
     let schema = source.describe().await.map_err(|error| Failure::failed(chain(&error)))?;
     Ok(schema.schema.fields().iter().map(|field| field.name().clone()).collect())
 }

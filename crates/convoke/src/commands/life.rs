@@ -7,7 +7,7 @@ use convoke_core::state::{PlanState, StateStore, schedule_resource};
 use convoke_pipeline::{Renamed, Retired};
 use serde_json::json;
 
-use super::sync::conclude;
+use super::sync::{About, conclude};
 use crate::cli::{Global, SyncCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -114,7 +114,7 @@ async fn retire(global: &Global, sync: &str, deletes: Option<Option<&str>>) -> R
     let wired = Wired { pipeline, host };
     if let Some(approval) = deletes {
         let ended = wired.pipeline.retire_deleting_rows(approval, &actor()).await;
-        return conclude(global, (wired, &signals), ended, None).await;
+        return conclude(global, (wired, &signals), ended, About::default()).await;
     }
     let retired = wired.pipeline.retire_keeping_rows(&actor()).await;
     wired.close().await;

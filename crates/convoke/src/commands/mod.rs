@@ -1,6 +1,7 @@
 //! One module per group of commands. Each command returns an exit code, or a failure that has one.
 
 mod adopt;
+mod backfill;
 mod check;
 mod demo;
 mod drill;
@@ -32,7 +33,9 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan { sync, extent } => Box::pin(sync::plan(&global, &sync, &extent)).await,
         Command::Apply { plan, approve } => Box::pin(sync::apply(&global, &plan, approve.as_deref())).await,
         Command::Run { sync, extent } => Box::pin(sync::run(&global, &sync, &extent)).await,
-        Command::Backfill { sync, selection } => Box::pin(sync::backfill(&global, &sync, &selection)).await,
+        Command::Backfill { sync, selection, window } => {
+            Box::pin(backfill::backfill(&global, &sync, (&selection, window))).await
+        }
         Command::Serve { listen } => Box::pin(serve::serve(&global, listen)).await,
         Command::Schedule(Schedule::Next { sync, count }) => schedule::next(&global, sync.as_deref(), count),
         Command::Runs { sync, count } => history::runs(&global, sync.as_deref(), count).await,

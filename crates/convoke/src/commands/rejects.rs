@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::cli::{ExportFormat, Global, Rejects};
 use crate::clock::SystemClock;
 use crate::commands::history::{find_run, refuse_unknown};
-use crate::commands::sync::{audit, conclude, wire_sync};
+use crate::commands::sync::{About, audit, conclude, wire_sync};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
@@ -181,7 +181,7 @@ async fn resend(global: &Global, sync: &str, run: Option<&str>, keys: Vec<String
         }
         Err(error) => (Err(error), None),
     };
-    conclude(global, (wired, &signals), ended, resent).await
+    conclude(global, (wired, &signals), ended, About { resent, ..About::default() }).await
 }
 
 fn facts(resent: &convoke_pipeline::Resent) -> output::ResentFacts {

@@ -40,15 +40,19 @@ fn next_runs(loaded: &LoadedSync, count: usize) -> Result<Vec<NextRun>, Failure>
 
 fn print(loaded: &LoadedSync, runs: &[NextRun]) {
     let name = &loaded.spec.name;
+    let on_arrival =
+        loaded.spec.arrival.map(|arrival| format!("on arrival, looked at every {} s", arrival.scan.as_secs()));
     let ScheduleSpec::Cron(cron) = &loaded.spec.schedule else {
-        output::line(format!("{name}: no schedule; `convoke run {name}` runs it"));
+        let told = on_arrival.unwrap_or_else(|| format!("no schedule; `convoke run {name}` runs it"));
+        output::line(format!("{name}: {told}"));
         return;
     };
     let jitter = match cron.jitter.as_secs() {
         0 => String::new(),
         seconds => format!(", up to {seconds} s later"),
     };
-    output::line(format!("{name}: {} in {}{jitter}", cron.expression, cron.timezone));
+    let on_arrival = on_arrival.map_or_else(String::new, |told| format!("; also {told}"));
+    output::line(format!("{name}: {} in {}{jitter}{on_arrival}", cron.expression, cron.timezone));
     for run in runs {
         let note = run.note.as_ref().map_or_else(String::new, |note| format!("   {note}"));
         output::line(format!("  {}   {}{note}", run.local, run.at));
@@ -58,11 +62,15 @@ fn print(loaded: &LoadedSync, runs: &[NextRun]) {
 fn facts(loaded: &LoadedSync, runs: &[NextRun]) -> serde_json::Value {
     let runs = runs.iter().map(|run| json!({ "at": run.at.to_string(), "local": run.local, "note": run.note }));
     let runs: Vec<_> = runs.collect();
+    let scan = loaded.spec.arrival.map(|arrival| arrival.scan.as_secs());
     match &loaded.spec.schedule {
-        ScheduleSpec::Manual => json!({ "sync": loaded.spec.name, "schedule": null, "next": runs }),
+        ScheduleSpec::Manual => {
+            json!({ "sync": loaded.spec.name, "schedule": null, "arrival_scan_seconds": scan, "next": runs })
+        }
         ScheduleSpec::Cron(cron) => json!({
             "sync": loaded.spec.name,
             "schedule": { "cron": cron.expression, "timezone": cron.timezone, "jitter_seconds": cron.jitter.as_secs() },
+            "arrival_scan_seconds": scan,
             "next": runs,
         }),
     }

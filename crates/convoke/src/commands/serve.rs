@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use convoke_config::Config;
+use convoke_core::source::Arrivals;
+use convoke_core::spec::{ArrivalSpec, SourceSpec};
 use convoke_core::{StateError, SyncName};
 use convoke_pipeline::{Ended, Extent, chain};
 use convoke_server::{
     Daemon, Drained, Endpoint, Facts, Hold, JobEnd, Jobs, Ports, Quota, Ran, Scheduled, Settings, SyncFacts, Task,
     unfinished,
 };
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +80,12 @@ fn scheduled(config: &Config) -> Result<Vec<Scheduled>, Failure> {
     let scheduled = config.syncs.values().map(|loaded| {
         let name = loaded.spec.name.clone();
         let failed = format!("the schedule of `{name}`");
-        Scheduled::new(name, &loaded.spec.schedule).map_err(|error| Failure::caused(&failed, &error))
+        let scheduled =
+            Scheduled::new(name, &loaded.spec.schedule).map_err(|error| Failure::caused(&failed, &error))?;
+        Ok(match loaded.spec.arrival {
+            Some(ArrivalSpec { scan }) => scheduled.on_arrival(scan),
+            None => scheduled,
+        })
     });
     scheduled.collect()
 }
@@ -114,6 +123,28 @@ impl Jobs for Workshop {
     async fn unfinished(&self) -> Result<Vec<SyncName>, StateError> {
         let syncs: Vec<_> = self.host.config.syncs.keys().cloned().collect();
         unfinished(self.host.state.as_ref(), &syncs).await
+    }
+
+    async fn arrivals(&self, sync: &SyncName) -> Result<Option<Arrivals>, String> {
+        self.host.arrivals(sync).await.map_err(Failure::into_message)
+    }
+
+    fn changes(&self) -> BoxStream<'static, SyncName> {
+        let on_arrival = self.host.config.syncs.values().filter(|loaded| loaded.spec.arrival.is_some());
+        let told = on_arrival.filter_map(|loaded| {
+            let SourceSpec::CsvDrop(drop) = &loaded.spec.source else { return None };
+            let name = loaded.spec.name.clone();
+            match convoke_source_drop::changes(drop.path()?) {
+                Ok(changes) => Some(changes.map(move |()| name.clone()).boxed()),
+                Err(error) => {
+                    let every = loaded.spec.arrival.map_or(0, |arrival| arrival.scan.as_secs());
+                    tracing::warn!(sync = %name, %error, every, "the folder cannot be watched; it is only looked at from time to time");
+                    None
+                }
+            }
+        });
+        // A stream without any folder ends, and an end is no news.
+        futures::stream::select_all(told).chain(futures::stream::pending()).boxed()
     }
 }
 

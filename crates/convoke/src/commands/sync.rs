@@ -6,7 +6,8 @@ use convoke_core::state::{PlanRecord, RunRecord};
 use convoke_pipeline::{Ended, Error, approves, chain};
 use serde::Serialize;
 
-use crate::cli::{Extent, Global, Selection};
+use crate::cli::{Extent, Global};
+use crate::commands::backfill::BackfillFacts;
 use crate::commands::history::find_plan;
 use crate::exit::Exit;
 use crate::failure::{Failure, print_error};
@@ -18,32 +19,13 @@ use crate::{output, progress};
 pub(crate) async fn plan(global: &Global, sync: &str, extent: &Extent) -> Result<Exit, Failure> {
     let (wired, signals) = wire_sync(global, sync).await?;
     let ended = wired.pipeline.plan(extent.into()).await;
-    conclude(global, (wired, &signals), ended, None).await
+    conclude(global, (wired, &signals), ended, About::default()).await
 }
 
 pub(crate) async fn run(global: &Global, sync: &str, extent: &Extent) -> Result<Exit, Failure> {
     let (wired, signals) = wire_sync(global, sync).await?;
     let ended = wired.pipeline.run(extent.into()).await;
-    conclude(global, (wired, &signals), ended, None).await
-}
-
-pub(crate) async fn backfill(global: &Global, sync: &str, selection: &Selection) -> Result<Exit, Failure> {
-    let backfill = Some(wanted(selection)?);
-    let (wired, signals) = wire_sync(global, sync).await?;
-    let ended = wired.pipeline.run(convoke_pipeline::Extent { backfill, ..Default::default() }).await;
-    conclude(global, (wired, &signals), ended, None).await
-}
-
-fn wanted(selection: &Selection) -> Result<convoke_core::source::Selection, Failure> {
-    use convoke_core::source::Selection as Wanted;
-    match selection {
-        Selection { all: true, .. } => Ok(Wanted::All),
-        Selection { objects: Some(pattern), .. } => Ok(Wanted::Objects(pattern.clone())),
-        Selection { from: Some(from), to: Some(to), .. } if from >= to => {
-            Err(Failure::usage(format!("`--from` {from} must be before `--to` {to}")))
-        }
-        Selection { from, to, .. } => Ok(Wanted::Between { from: *from, to: *to }),
-    }
+    conclude(global, (wired, &signals), ended, About::default()).await
 }
 
 pub(crate) async fn apply(global: &Global, plan: &str, approval: Option<&str>) -> Result<Exit, Failure> {
@@ -55,7 +37,7 @@ pub(crate) async fn apply(global: &Global, plan: &str, approval: Option<&str>) -
         audit(&wired, "approve", &format!("plan {id}")).await?;
     }
     let ended = wired.pipeline.apply(id, approval).await;
-    conclude(global, (wired, &signals), ended, None).await
+    conclude(global, (wired, &signals), ended, About::default()).await
 }
 
 async fn plan_of(global: &Global, id: &str) -> Result<PlanRecord, Failure> {
@@ -81,21 +63,32 @@ pub(super) async fn wire_sync(global: &Global, sync: &str) -> Result<(Wired, Sig
     Ok((wired, signals))
 }
 
+/// What else there is to tell of a run.
+#[derive(Default)]
+pub(super) struct About {
+    pub(super) resent: Option<ResentFacts>,
+    pub(super) backfill: Option<BackfillFacts>,
+    /// Whether a run before it, of the same command, ended as partial.
+    pub(super) is_partial: bool,
+}
+
 /// Closes what was opened, and tells how the run ended.
 pub(super) async fn conclude(
     global: &Global,
     (wired, signals): (Wired, &Signals),
     ended: Result<Ended, Error>,
-    resent: Option<ResentFacts>,
+    about: About,
 ) -> Result<Exit, Failure> {
     wired.close().await;
     let ended = ended?;
-    let exit = match &ended.error {
-        Some(Error::Request { .. }) => Exit::Usage,
-        _ => exit_of(&ended, signals),
+    let exit = match (&ended.error, exit_of(&ended, signals)) {
+        (Some(Error::Request { .. }), _) => Exit::Usage,
+        (_, Exit::Success) if about.is_partial => Exit::Partial,
+        (_, exit) => exit,
     };
+    let About { resent, backfill, .. } = about;
     if global.json {
-        output::json(&Facts { resent, ..facts(&ended, exit) });
+        output::json(&Facts { resent, backfill, ..facts(&ended, exit) });
         return Ok(exit);
     }
     match &ended.error {
@@ -150,6 +143,8 @@ struct Facts<'a> {
     plan: Option<PlanFacts<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resent: Option<ResentFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backfill: Option<BackfillFacts>,
     error: Option<String>,
     exit_code: u8,
 }
@@ -181,7 +176,7 @@ fn facts(ended: &Ended, exit: Exit) -> Facts<'_> {
         notices: &manifest.source.notices,
     });
     let error = ended.error.as_ref().map(|error| chain(error));
-    Facts { run: &ended.run, plan, resent: None, error, exit_code: exit.code() }
+    Facts { run: &ended.run, plan, resent: None, backfill: None, error, exit_code: exit.code() }
 }
 
 impl From<&Extent> for convoke_pipeline::Extent {

@@ -36,6 +36,9 @@ fn print(record: &PreviewRecord) {
         PreviewOutcome::Mapped(cells) => format!("  mapped   {}", describe_cells(cells)),
         PreviewOutcome::Filtered => "  filtered by `where`".to_owned(),
         PreviewOutcome::Suppressed => "  suppressed".to_owned(),
+        PreviewOutcome::Deleted => {
+            "  deleted  as `deleted` says: its row goes, unless a later record has its key".to_owned()
+        }
         PreviewOutcome::Malformed { reason } => format!("  refused  {reason}"),
         PreviewOutcome::Invalid(problem) => {
             format!("  refused  `{}`: {}: {}", problem.column, problem.code, problem.reason)
@@ -56,6 +59,7 @@ fn as_json(record: &PreviewRecord) -> Value {
         PreviewOutcome::Mapped(cells) => json!({ "mapped": cells_as_json(cells) }),
         PreviewOutcome::Filtered => json!({ "filtered": true }),
         PreviewOutcome::Suppressed => json!({ "suppressed": true }),
+        PreviewOutcome::Deleted => json!({ "deleted": true }),
         PreviewOutcome::Malformed { reason } => json!({ "invalid": { "code": "malformed", "reason": reason } }),
         PreviewOutcome::Invalid(problem) => json!({
             "invalid": { "column": problem.column, "code": problem.code, "reason": problem.reason }

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use convoke_core::backfill::{BackfillRecord, BackfillState, Backfills};
 use convoke_core::enrichment::{
     EnrichmentId, EnrichmentScope, EnrichmentStage, Enrichments, NewEnrichment, OpenEnrichment,
 };
 use convoke_core::hash::HashKey;
+use convoke_core::ids::BackfillId;
 use convoke_core::journal::{Entry, EntryId, Intent, RowOutcome};
 use convoke_core::ledger::LedgerManifest;
 use convoke_core::lifecycle::{Lifecycle, Renaming, Retirement};
@@ -537,6 +539,21 @@ impl Lifecycle for MemoryState {
 
     async fn retire_sync(&self, _retirement: &Retirement, _lease: &Lease) -> Result<()> {
         unreachable!("the life of syncs is the pipeline's")
+    }
+}
+
+#[async_trait]
+impl Backfills for MemoryState {
+    async fn begin_backfill(&self, _backfill: &BackfillRecord) -> Result<()> {
+        unreachable!("backfills are the pipeline's")
+    }
+
+    async fn backfills(&self, _sync: &SyncName, _limit: u32) -> Result<Vec<BackfillRecord>> {
+        unreachable!("backfills are the pipeline's")
+    }
+
+    async fn end_backfill(&self, _id: BackfillId, _state: BackfillState) -> Result<()> {
+        unreachable!("backfills are the pipeline's")
     }
 }
 

@@ -3,7 +3,17 @@
 use crate::shape::{Key, MapKey, Shape};
 
 pub(super) const CSV_DROP: &[Key] = &[
-    Key::required("path", Shape::Path, "The folder."),
+    Key::optional("path", Shape::Path, "The folder. Either this or `url`."),
+    Key::optional(
+        "url",
+        Shape::ObjectUrl,
+        "A prefix in an object store, `s3://bucket/inbox/`: objects right under it count as files in a folder do. Either this or `path`.",
+    ),
+    Key::optional(
+        "connection",
+        Shape::Name,
+        "With `url`: name of an `s3` connection in `connections.yaml`. Left out: as the environment says, in `AWS_…` variables or by the machine's role.",
+    ),
     Key::required(
         "mode",
         Shape::Choice(&["snapshot", "append"]),
@@ -12,13 +22,18 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::optional(
         "pattern",
         Shape::Text,
-        "Which file names count: `*` stands for any characters, `?` for one, `[abc]` for one of these.",
+        "Which file names count: `*` stands for any characters, `?` for one, `[abc]` for one of these. With `.gz`, `.zst` or `.zip` behind it a name counts too.",
     ),
     Key::optional("settle", Shape::Duration, "A file counts once its size and time have not changed for this long."),
     Key::optional(
         "done_marker",
         Shape::Text,
         "If set, a file counts only when `<file><done_marker>` lies beside it and is not older, `.done` for example.",
+    ),
+    Key::optional(
+        "manifest",
+        Shape::Text,
+        "Names of manifests, `*.manifest` for example: if set, a file counts only when a manifest lists it, and all that this lists lies there with the sizes and checksums that it gives. Either this or `done_marker`.",
     ),
     Key::optional(
         "processed",
@@ -28,7 +43,17 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::optional(
         "delimiter",
         Shape::Delimiter,
-        "What separates the fields of a line: one punctuation character or `tab`.",
+        "What separates the fields of a line: one punctuation character, `tab`, or `auto` for what each file shows.",
+    ),
+    Key::optional(
+        "encoding",
+        Shape::Text,
+        "Encoding of the files, `windows-1252` for example, or `auto` for what each file shows: UTF-8, UTF-16 with a mark, else Windows-1252.",
+    ),
+    Key::optional(
+        "columns",
+        Shape::OneOrMany(&Shape::Text),
+        "Names of the columns of files that have no header, in order. Left out: the first line names them.",
     ),
     Key::optional(
         "aliases",
@@ -40,5 +65,4 @@ pub(super) const CSV_DROP: &[Key] = &[
         Shape::Percent,
         "A file with a larger share of records that cannot be read goes to `quarantine/` as a whole.",
     ),
-    Key::planned("encoding", "Encodings other than UTF-8."),
 ];

@@ -139,12 +139,8 @@ pub(super) fn for_a_run(config: &Config, sync: &str, scratch: &Scratch) -> Resul
 }
 
 fn on_the_copy(config: &Config, sync: &str, scratch: &Scratch, state: PathBuf) -> Result<Config, Failure> {
-    let source = SourceSpec::Objects(ObjectsSpec {
-        url: format!("file://{}", scratch.records().display()),
-        mode: ObjectsMode::Snapshot,
-        hive_partitions: false,
-        connection: None,
-    });
+    let url = format!("file://{}", scratch.records().display());
+    let source = SourceSpec::Objects(ObjectsSpec::parquet(url, ObjectsMode::Snapshot));
     let mut rehearsed = rehearsed(config, sync, Ends { source, access: scratch.read_access()?, state })?;
     for loaded in rehearsed.syncs.values_mut() {
         loaded.spec.columns.push(ColumnSpec {
@@ -186,6 +182,7 @@ fn scratch_spec(mut spec: SyncSpec, source: SourceSpec) -> SyncSpec {
     spec.mode = SyncMode::Mirror;
     spec.shared = false;
     spec.schedule = ScheduleSpec::Manual;
+    spec.arrival = None;
     spec.guards = Guards {
         max_delete: Limit::unlimited(),
         max_update: Limit::unlimited(),
