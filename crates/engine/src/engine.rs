@@ -32,7 +32,7 @@ use crate::expression::{Compiled, compile};
 use crate::ledger::adopt::{self, AdoptRequest, Adopted};
 use crate::ledger::fold::{self, Confirmed, FoldRequest, Folded, NewOwner};
 use crate::ledger::scanned::RowHasher;
-use crate::ledger::segment;
+use crate::ledger::segment::{self, Entries};
 use crate::mapping::{self, Mapping};
 use crate::memory_pool::LendingPool;
 use crate::nested::{self, NestedPlanner};
@@ -200,9 +200,14 @@ impl Engine {
         self.threads.run(Box::pin(describe)).await
     }
 
-    /// Finds what a ledger holds for these keys. `segments` oldest first.
+    /// Finds the rows that a ledger has for these keys. `segments` oldest first.
     pub async fn look_up(&self, segments: &[PathBuf], keys: &[KeyHash]) -> Result<Vec<LedgerEntry>, EngineError> {
-        segment::look_up(segments, keys)
+        segment::look_up(segments, keys, Entries::Standing)
+    }
+
+    /// [`Engine::look_up`], with what is left of rows that were deleted: what a trace has to know.
+    pub async fn look_up_all(&self, segments: &[PathBuf], keys: &[KeyHash]) -> Result<Vec<LedgerEntry>, EngineError> {
+        segment::look_up(segments, keys, Entries::WithDeleted)
     }
 
     /// Hashes a key as a user types it in every form that it may have: as it is, and, given the source's columns, as

@@ -38,6 +38,11 @@ pub enum EngineError {
         #[source]
         cause: io::Error,
     },
+    /// The source's records would take the disk on which the state lies.
+    #[error(
+        "the records do not fit on the disk of `{folder}`: {} MB of it are free, and {} MB are kept free for the state beside them; free some space there, or have `state_dir` on a larger disk", free_bytes >> 20, reserve_bytes >> 20
+    )]
+    NoRoom { folder: PathBuf, free_bytes: u64, reserve_bytes: u64 },
     /// A file of ours is not what it was when it was written.
     #[error("`{path}` is damaged: {reason}; {remedy}")]
     Damaged { path: PathBuf, reason: String, remedy: &'static str },
@@ -117,6 +122,7 @@ impl EngineError {
             | Self::Memory { .. }
             | Self::Identity { .. } => Origin::User,
             Self::File { .. }
+            | Self::NoRoom { .. }
             | Self::Damaged { .. }
             | Self::DamagedSplits(_)
             | Self::Ledger { .. }

@@ -2,14 +2,17 @@
 //!
 //! A stream is read once into a file of the spool; pinned Parquet is read where it is. Each record has its position in the
 //! run, which tells what comes before what, and its line in the split. Records that could not be carried are kept aside
-//! with their reason; they count as read and invalid.
+//! with their reason, in files of their own where they are many; they count as read and invalid.
 //!
 //! Several splits may be taken at the same time: a position is made of the number of its split, in the order in which the
 //! splits were begun, and of the record's number in it, so it does not depend on which split ends first. A split of many
 //! records has a file of its own, so that it leaves nothing behind if it turns out broken. Small ones wait in memory until
 //! they have ended, and those that follow one another share a file: thousands of them are not thousands of files.
 
+mod disk;
+mod footers;
 mod intake;
+mod malformed;
 mod names;
 mod pinned;
 mod pruning;
@@ -24,14 +27,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use convoke_core::source::{MalformedRecord, PinnedParquet, Split, SplitContent, SplitOutcome};
+use convoke_core::source::{PinnedParquet, Split, SplitContent, SplitOutcome};
 use convoke_core::{Origin, SourceError};
+use convoke_formats::parquet::MOST_RECORDS;
 
 use crate::error::EngineError;
 use crate::files;
 
+use disk::{Reserve, Room};
+use footers::Footers;
 pub use intake::{SplitIntake, TakenSplit};
 use intake::{Taken, TakenRecords, cast_exactly};
+pub(crate) use malformed::MalformedOrigin;
+use malformed::MalformedRecords;
 use names::SplitNames;
 pub(crate) use pinned::GROUP_BUDGET_BYTES;
 use pinned::PinnedSplit;
@@ -46,6 +54,7 @@ pub(crate) const LINE_COLUMN: &str = "__line";
 /// Bits of a position that number the records of a split; those above number the splits, over a hundred million of them.
 const RECORD_BITS: u32 = 36;
 const MOST_SPLITS: u64 = 1 << (i64::BITS - 1 - RECORD_BITS);
+const _: () = assert!(MOST_RECORDS < 1 << RECORD_BITS, "the records of a pinned file can be numbered");
 
 /// How far a split has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +89,7 @@ pub struct SpoolWriter {
     shared: Option<SharedFile>,
     splits: Vec<HeldSplit>,
     gaps: BTreeMap<String, Vec<String>>,
-    malformed: Vec<(Arc<str>, MalformedRecord)>,
+    malformed: MalformedRecords,
     records: u64,
 }
 
@@ -92,7 +101,9 @@ struct SpoolPlan {
     stored: SchemaRef,
     needed: BTreeSet<String>,
     lacking: Lacking,
+    room: Arc<Room>,
     files: AtomicUsize,
+    footers: Arc<Footers>,
 }
 
 impl SpoolPlan {
@@ -110,7 +121,7 @@ pub struct Spool {
     stored: SchemaRef,
     splits: Vec<HeldSplit>,
     gaps: Vec<ColumnGap>,
-    malformed: Vec<(Arc<str>, MalformedRecord)>,
+    malformed: MalformedRecords,
     records: u64,
 }
 
@@ -140,7 +151,7 @@ impl Held {
 
 /// Tells why a pinned Parquet file cannot be read, if so; none of its records are looked at.
 pub async fn broken_parquet(split: &Split, parquet: PinnedParquet) -> Result<Option<String>, EngineError> {
-    match PinnedSplit::open(&split.name, parquet).await {
+    match PinnedSplit::open(&split.name, parquet, &Arc::default()).await {
         Ok(opened) => Ok(opened.err()),
         Err(cause) => Err(EngineError::Source { split: split.name.clone(), cause }),
     }
@@ -161,24 +172,33 @@ impl SpoolWriter {
         let position = Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false));
         let line = Arc::new(Field::new(LINE_COLUMN, DataType::UInt64, false));
         let stored = Arc::new(Schema::new(nullable.chain([position, line]).collect::<Vec<_>>()));
-        let (needed, lacking) = (BTreeSet::new(), Lacking::Told);
-        let plan = SpoolPlan { folder: folder.to_owned(), schema, stored, needed, lacking, files: AtomicUsize::new(1) };
+        let plan = SpoolPlan {
+            folder: folder.to_owned(),
+            schema,
+            stored,
+            needed: BTreeSet::new(),
+            lacking: Lacking::Told,
+            room: Arc::new(Room::new(folder, Reserve::default())),
+            files: AtomicUsize::new(1),
+            footers: Arc::default(),
+        };
         Ok(Self {
             plan: Arc::new(plan),
             begun: 0,
             shared: None,
             splits: Vec::new(),
             gaps: BTreeMap::new(),
-            malformed: Vec::new(),
+            malformed: MalformedRecords::default(),
             records: 0,
         })
     }
 
     /// Names the columns that the sync reads, and what is done about streams that lack one. Asked before the first split.
     pub fn needing(mut self, needed: BTreeSet<String>, lacking: Lacking) -> Self {
-        let SpoolPlan { folder, schema, stored, .. } = &*self.plan;
+        let SpoolPlan { folder, schema, stored, room, .. } = &*self.plan;
         let (folder, schema, stored) = (folder.clone(), Arc::clone(schema), Arc::clone(stored));
-        self.plan = Arc::new(SpoolPlan { folder, schema, stored, needed, lacking, files: AtomicUsize::new(1) });
+        let (room, files, footers) = (Arc::clone(room), AtomicUsize::new(1), Arc::default());
+        self.plan = Arc::new(SpoolPlan { folder, schema, stored, needed, lacking, room, files, footers });
         self
     }
 
@@ -215,7 +235,7 @@ impl SpoolWriter {
         for column in lacks {
             self.gaps.entry(column).or_default().push(outcome.split.name.clone());
         }
-        self.malformed.extend(malformed.into_iter().map(|record| (Arc::clone(&name), record)));
+        self.malformed.add(malformed, &self.plan).await?;
         self.records += count;
         let held = match records {
             TakenRecords::Few(batches) if batches.is_empty() => return Ok(outcome),

@@ -2,8 +2,8 @@
 //!
 //! Numbers without a fraction are `Int64`; others are `Float64`, unless that would lose digits. What no type holds as it
 //! was written is text: a string stands for its characters, anything else for its JSON. So are fields of several kinds.
-//! Objects and arrays are structs and lists if they are alike, else text. A field that is always `null` has the type
-//! `Null`.
+//! Objects and arrays are structs and lists if they are alike, else text. A field that is always `null`, or an object
+//! without fields, has the type `Null`.
 
 mod batch;
 mod lines;
@@ -36,7 +36,7 @@ pub(crate) fn schema(raw: Raw<'_>) -> Result<SchemaRef, Stop> {
     Ok(Arc::new(Schema::new(fields.to_arrow())))
 }
 
-/// Passes on all records; these have exactly the fields of the schema.
+/// Passes on all records, with those fields of the schema that any of their batch has.
 pub(crate) fn read(raw: Raw<'_>, schema: &SchemaRef, outlet: &mut Outlet<'_>) -> Result<(), Stop> {
     let seen = raw.seen();
     let mut lines = Lines::new(unpacked(raw)?);

@@ -7,20 +7,24 @@
 //! it, so nothing can wait in a circle; it ends when its batches are no longer wanted.
 //!
 //! What a file holds is told in types that do not depend on how its writer held them in memory (`types`). Damage is told
-//! apart from a source that failed, whatever the decoder makes of it: it may panic.
+//! apart from a source that failed, whatever the decoder makes of it: it may panic. What it might do worse, run out of its
+//! stack or of memory over what a footer claims, is found before it is asked (`shape`). Texts that are too long for one
+//! array are no damage: fewer records are decoded at once (`batching`).
 
+mod batching;
 mod chunks;
 mod decoder;
 mod file;
 mod footer;
 mod group;
+mod shape;
 mod types;
 mod window;
 
 pub use decoder::ReadError;
 pub use file::ParquetFile;
+pub use footer::{MOST_RECORDS, footer_fields, length_of as footer_length};
 pub use group::{BatchStream, GroupRequest};
-pub use types::told_fields;
 
 #[cfg(test)]
 mod tests;

@@ -38,19 +38,19 @@ impl FileReader<'_> {
         }
     }
 
-    /// Reads a whole file and passes its items on; ends early if `take` breaks. The last item is `End` with the digest
-    /// (BLAKE3) of all bytes, or `Broken`.
+    /// Reads a whole file and passes its items on; ends early if `take` breaks, or if too many records are malformed for the
+    /// rest to matter. The last item is `End` with the digest (BLAKE3) of all bytes, or `Broken`.
     ///
-    /// With `schema`, only its columns are read: of a CSV file those that it has; records of other formats have exactly
-    /// these, and a value that does not fit makes its record malformed. NDJSON without one has no columns. Every field of
-    /// it has to be nullable.
+    /// With `schema`, only its columns are read, in its types, and a value that does not fit makes its record malformed. A
+    /// batch has those of them that its file has; of NDJSON, that any of its records has. NDJSON without a schema has no
+    /// columns. Every field of it has to be nullable.
     pub fn read(
         &self,
         mut input: impl Read,
         schema: Option<&SchemaRef>,
         take: &mut dyn FnMut(SplitItem) -> ControlFlow<()>,
     ) -> Result<(), InputError> {
-        let mut outlet = Outlet::new(take);
+        let mut outlet = Outlet::new(self.max_malformed, take);
         match self.pass_items(&mut input, schema, &mut outlet) {
             Ok(fingerprint) => outlet.end(SplitItem::End { fingerprint }),
             Err(Stop::Broken(reason)) => outlet.end(SplitItem::Broken { reason }),
@@ -74,7 +74,7 @@ impl FileReader<'_> {
             FileFormat::Ndjson => ndjson::read(raw, schema.unwrap_or(&Arc::new(Schema::empty())), outlet)?,
             FileFormat::Avro => avro::read(raw, schema, outlet)?,
         }
-        outlet.check(self.max_malformed)?;
+        outlet.check_all()?;
         // What lies behind the last record is a part of the file, too.
         io::copy(&mut Raw::new(input, &seen), &mut io::sink())?;
         Ok(seen.fingerprint())

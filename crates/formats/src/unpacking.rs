@@ -1,7 +1,8 @@
 //! Undoes the compression of a file, which its first bytes tell.
 //!
-//! Memory is bounded by what the formats look back on: 32 kB, for zstd up to 128 MB, so that a file that unpacks to
-//! very much costs time alone. What is cut off or damaged makes the file broken.
+//! Memory is bounded by what the formats look back on: 32 kB, for zstd up to 128 MB. How much a file unpacks to is not:
+//! an export of many like lines is packed to a thousandth. What becomes of the records is for their reader to bound, as the
+//! spool does by the room on its disk. What is cut off or damaged makes the file broken.
 
 mod zip;
 

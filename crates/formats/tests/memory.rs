@@ -21,7 +21,7 @@ struct Generated {
 }
 
 impl Generated {
-    fn new(times: u64) -> Self {
+    fn new(times: u64, line: fn(u64) -> Vec<u8>) -> Self {
         let records: Vec<u8> = (0..RECORDS).flat_map(line).collect();
         Self { rest: 0..0, records, times }
     }
@@ -78,7 +78,7 @@ fn read(times: u64) -> (u64, u64) {
         ControlFlow::Continue(())
     };
     FileReader { format: &format, max_malformed: 0.0 }
-        .read(HEADER.chain(Generated::new(times)), None, &mut take)
+        .read(HEADER.chain(Generated::new(times, line)), None, &mut take)
         .unwrap();
     (count, bytes)
 }
@@ -101,6 +101,39 @@ fn takes_no_more_for(large: u64) {
 #[test]
 fn a_file_of_half_a_gigabyte_takes_no_more_memory_than_a_small_one() {
     takes_no_more_for(500_000_000);
+}
+
+/// Reads a file in which every line has a cell to spare, and tells how many were passed on and why it is broken.
+fn read_ragged(max_malformed: f64) -> (usize, String) {
+    let format = FileFormat::Csv(CsvFormat::default());
+    let mut malformed = Vec::new();
+    let mut broken = String::new();
+    let mut take = |item| {
+        match item {
+            SplitItem::Malformed(record) => malformed.push(record),
+            SplitItem::Broken { reason } => broken = reason,
+            other => panic!("{other:?}"),
+        }
+        ControlFlow::Continue(())
+    };
+    let ragged = |record| format!("{record},a@x.co,A,note,\n").into_bytes();
+    let file = HEADER.chain(Generated::new(10_000, ragged));
+    FileReader { format: &format, max_malformed }.read(file, None, &mut take).unwrap();
+    (malformed.len(), broken)
+}
+
+#[test]
+fn a_file_of_sixty_million_malformed_records_is_broken_long_before_its_end() {
+    let (passed, broken) = read_ragged(0.0);
+    assert_eq!(passed, 0);
+    assert_eq!(
+        broken,
+        "1 of 1 records read so far are malformed, more than `max_malformed` allows; first: line 2: 5 fields where the \
+         header has 4"
+    );
+    let (passed, broken) = read_ragged(0.5);
+    assert!(passed < 100_000, "{passed}");
+    assert!(broken.starts_with("100000 of 100000 records read so far are malformed, more than"), "{broken}");
 }
 
 #[test]

@@ -27,7 +27,12 @@ pub(crate) fn check(data: &[u8]) {
         serde_json::from_slice::<&RawValue>(line).expect("a record is JSON");
         // Refuses some that it takes unparsed: what is nested very deep, or has an escape that is no character.
         let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(line) else { continue };
-        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let columns = batch.schema();
+        assert!(
+            object.keys().all(|name| columns.column_with_name(name).is_some()),
+            "what a record has is in its batch"
+        );
+        for (field, column) in columns.fields().iter().zip(batch.columns()) {
             same(object.get(field.name()).unwrap_or(&Value::Null), column, row);
         }
     }
@@ -49,6 +54,7 @@ fn same(value: &Value, column: &dyn Array, row: usize) {
             let (ours, theirs) = (column.as_primitive::<Float64Type>().value(row), value.as_f64().expect("a number"));
             assert!((ours - theirs).abs() <= ours.abs() * 1e-14, "{ours} {theirs}");
         }
+        (DataType::Null, Value::Object(object)) => assert!(object.is_empty(), "fields that no type holds"),
         (DataType::Utf8, Value::String(text)) => assert_eq!(column.as_string::<i32>().value(row), text),
         (DataType::Utf8, _) => {
             assert_eq!(serde_json::from_str::<Value>(column.as_string::<i32>().value(row)).ok().as_ref(), Some(value))

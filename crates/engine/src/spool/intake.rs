@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array, new_null_array};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array, new_null_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use convoke_core::source::{
-    MalformedRecord, PinnedParquet, SourceBatch, Split, SplitContent, SplitItem, SplitOutcome, SplitResult, SplitStream,
+    PinnedParquet, SourceBatch, Split, SplitContent, SplitItem, SplitOutcome, SplitResult, SplitStream,
 };
 use convoke_core::{Origin, SourceError};
+use convoke_formats::fit;
 use futures::StreamExt;
 
+use super::malformed::{MalformedIntake, MalformedOfSplit};
 use super::pinned::PinnedSplit;
 use super::spool_file::{FinishedFile, SpoolFile};
 use super::{LINE_COLUMN, Lacking, RECORD_BITS, SpoolPlan, SpoolProgress};
@@ -41,7 +42,7 @@ pub struct TakenSplit {
 pub(super) struct Taken {
     pub(super) records: TakenRecords,
     pub(super) count: u64,
-    pub(super) malformed: Vec<MalformedRecord>,
+    pub(super) malformed: MalformedOfSplit,
     /// Columns that the sync reads and the split lacks.
     pub(super) lacks: BTreeSet<String>,
 }
@@ -75,17 +76,17 @@ impl SplitIntake {
         parquet: PinnedParquet,
         progress: &(dyn Fn(SpoolProgress) + Sync),
     ) -> Result<TakenSplit, EngineError> {
-        let opened = PinnedSplit::open(&self.split.name, parquet).await.map_err(|cause| self.failed(cause))?;
-        let pinned = match opened {
-            Ok(pinned) => pinned,
+        let opened = PinnedSplit::open(&self.split.name, parquet, &self.plan.footers).await;
+        let (pinned, columns) = match opened.map_err(|cause| self.failed(cause))? {
+            Ok(opened) => opened,
             Err(reason) => return Ok(self.broken(reason)),
         };
-        let count = pinned.group_rows().sum();
+        let count = pinned.group_rows().iter().sum();
         progress(SpoolProgress { records: count, bytes_read: pinned.size() });
         let fingerprint = pinned.fingerprint().to_owned();
-        let lacks = self.lacked(|name| pinned.has_column(name));
+        let lacks = self.lacked(|name| columns.column_with_name(name).is_some() || pinned.has_constant(name));
         let records = TakenRecords::Pinned(pinned);
-        self.taken(fingerprint, Taken { records, count, malformed: Vec::new(), lacks })
+        self.taken(fingerprint, Taken { records, count, malformed: MalformedOfSplit::default(), lacks })
     }
 
     async fn stream(
@@ -100,12 +101,14 @@ impl SplitIntake {
             match item.map_err(|cause| self.failed(cause))? {
                 SplitItem::Records(batch) => {
                     let carried = self.carry(&batch)?;
-                    current.lacks.extend(self.lacked(|name| has_column(&batch, name)));
+                    current.note_lacks(self.lacked(|name| has_column(&batch, name)));
                     current.bytes_read = batch.bytes_read;
                     room.add(carried, self, current.records).await?;
                     current.records += batch.records.num_rows() as u64;
                 }
-                SplitItem::Malformed(record) => current.malformed.push(record),
+                SplitItem::Malformed(record) => {
+                    current.malformed.push(&self.split.name, record, &self.plan).await?;
+                }
                 SplitItem::Broken { reason } => return Ok(self.broken(reason)),
                 SplitItem::End { fingerprint: found } => fingerprint = Some(found),
             }
@@ -120,7 +123,8 @@ impl SplitIntake {
             Room::File(file) => TakenRecords::Many(file.finish().await?),
         };
         let CurrentSplit { records: count, malformed, lacks, .. } = current;
-        self.taken(fingerprint, Taken { records, count, malformed, lacks })
+        let malformed = malformed.finish().await?;
+        self.taken(fingerprint, Taken { records, count, malformed, lacks: lacks.unwrap_or_default() })
     }
 
     fn taken(&self, fingerprint: String, taken: Taken) -> Result<TakenSplit, EngineError> {
@@ -128,7 +132,7 @@ impl SplitIntake {
             let message = format!("it has {} records, and one run cannot order so many", taken.count);
             return Err(self.failed(SourceError::new(Origin::User, message)));
         }
-        let records = taken.count + taken.malformed.len() as u64;
+        let records = taken.count + taken.malformed.count();
         let outcome = SplitOutcome { split: self.split.clone(), result: SplitResult::Read { fingerprint, records } };
         Ok(TakenSplit { outcome, first_position: self.first_position, taken: Some(taken) })
     }
@@ -169,8 +173,8 @@ impl SplitIntake {
 
     fn lacks_column(&self, column: &str) -> EngineError {
         let message = format!(
-            "it has no column `{column}`, which the mapping reads and other files have; add the column, which would \
-             empty the cells, or take the file out of the drop folder"
+            "it has no column `{column}`, which the mapping reads and others have; add the column, which would empty \
+             the cells, or leave it out of the source"
         );
         self.failed(SourceError::new(Origin::User, message))
     }
@@ -231,7 +235,7 @@ impl Room {
                     return Ok(());
                 }
                 let batches = std::mem::take(batches);
-                let mut file = SpoolFile::begin(intake.plan.next_file(), Arc::clone(stored))?;
+                let mut file = SpoolFile::begin(&intake.plan, Arc::clone(stored))?;
                 let mut position = intake.first_position;
                 for batch in batches {
                     let batch = batch.placed(stored, position);
@@ -249,13 +253,22 @@ impl Room {
 struct CurrentSplit {
     records: u64,
     bytes_read: u64,
-    malformed: Vec<MalformedRecord>,
-    lacks: BTreeSet<String>,
+    malformed: MalformedIntake,
+    /// Columns that all batches so far lack; none before the first.
+    lacks: Option<BTreeSet<String>>,
 }
 
 impl CurrentSplit {
+    /// A column that one batch has is not missing, only sparse.
+    fn note_lacks(&mut self, lacked: BTreeSet<String>) {
+        match &mut self.lacks {
+            Some(lacks) => lacks.retain(|column| lacked.contains(column)),
+            None => self.lacks = Some(lacked),
+        }
+    }
+
     fn progress(&self) -> SpoolProgress {
-        SpoolProgress { records: self.records + self.malformed.len() as u64, bytes_read: self.bytes_read }
+        SpoolProgress { records: self.records + self.malformed.count(), bytes_read: self.bytes_read }
     }
 }
 
@@ -263,11 +276,8 @@ fn has_column(batch: &SourceBatch, name: &str) -> bool {
     batch.records.schema_ref().column_with_name(name).is_some()
 }
 
-/// A column in another type; none if a value got lost on the way.
+/// A column in another type; none if a value got lost on the way, at any depth.
 pub(super) fn cast_exactly(column: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
-    if column.data_type() == data_type {
-        return Some(Arc::clone(column));
-    }
-    let converted = cast(column, data_type).ok()?;
-    (converted.logical_null_count() == column.logical_null_count()).then_some(converted)
+    let fitted = fit(column, data_type).ok()?;
+    fitted.lost.is_none().then_some(fitted.column)
 }

@@ -4,18 +4,18 @@
 //! numbered from 1 in the order of the file. What a file has in another type than the source's schema tells is cast, what it
 //! lacks is NULL, and what its place tells (hive partitions) is the same for all its records.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{Field, SchemaRef};
-use convoke_core::source::PinnedParquet;
+use convoke_core::source::{PinnedFile, PinnedParquet};
 use convoke_core::{Origin, SourceError};
 use convoke_formats::parquet::{BatchStream, GroupRequest, ParquetFile, ReadError};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::arrow_reader::RowSelection;
-use parquet::file::metadata::ParquetMetaData;
 
 use super::cast_exactly;
+use super::footers::Footers;
 use crate::engine::BATCH_ROWS;
 use crate::error::{DamagedSplit, EngineError};
 
@@ -23,26 +23,43 @@ use crate::error::{DamagedSplit, EngineError};
 /// kilobytes is long enough to be worth its latency.
 pub(crate) const GROUP_BUDGET_BYTES: u64 = 16 << 20;
 
-/// A pinned file whose footer was read.
+/// A pinned file whose footer was read. Of that, only what is needed of every file all the time is kept.
 #[derive(Debug)]
 pub(crate) struct PinnedSplit {
     name: String,
-    file: Arc<ParquetFile>,
+    file: Arc<dyn PinnedFile>,
     constants: Vec<(String, Option<String>)>,
+    /// Rows of each row group.
+    group_rows: Vec<u64>,
+    footers: Arc<Footers>,
+    /// The footer, as long as somebody holds it.
+    footer: Mutex<Weak<ParquetFile>>,
     /// Why reading failed: it cannot pass through the query engine's errors.
     failure: Mutex<Option<ReadError>>,
 }
 
 impl PinnedSplit {
-    /// Reads the footer. The inner error says why the file is broken.
-    pub(crate) async fn open(name: &str, parquet: PinnedParquet) -> Result<Result<Self, String>, SourceError> {
+    /// Reads the footer, and tells the columns of the file. The inner error says why the file is broken.
+    pub(crate) async fn open(
+        name: &str,
+        parquet: PinnedParquet,
+        footers: &Arc<Footers>,
+    ) -> Result<Result<(Self, SchemaRef), String>, SourceError> {
         let PinnedParquet { file, constants } = parquet;
-        let opened = ParquetFile::open(file).await?;
-        let split = opened.map(|file| Self {
-            name: name.to_owned(),
-            file: Arc::new(file),
-            constants,
-            failure: Mutex::default(),
+        let opened = ParquetFile::open(Arc::clone(&file)).await?;
+        let split = opened.map(|opened| {
+            let footer = Arc::new(opened);
+            footers.hold(&footer);
+            let split = Self {
+                name: name.to_owned(),
+                file,
+                constants,
+                group_rows: footer.group_rows().collect(),
+                footers: Arc::clone(footers),
+                footer: Mutex::new(Arc::downgrade(&footer)),
+                failure: Mutex::default(),
+            };
+            (split, Arc::clone(footer.schema()))
         });
         Ok(split.map_err(|reason| format!("it is no whole Parquet file ({reason}); write it again, whole")))
     }
@@ -59,34 +76,45 @@ impl PinnedSplit {
         &self.constants
     }
 
-    /// Whether the file or its place has this column.
-    pub(crate) fn has_column(&self, name: &str) -> bool {
-        self.arrow_schema().column_with_name(name).is_some() || self.constants.iter().any(|(known, _)| known == name)
-    }
-
-    pub(crate) fn metadata(&self) -> &ParquetMetaData {
-        self.file.metadata()
-    }
-
-    pub(crate) fn arrow_schema(&self) -> &SchemaRef {
-        self.file.schema()
+    /// Whether the place of the file tells this column.
+    pub(crate) fn has_constant(&self, name: &str) -> bool {
+        self.constants.iter().any(|(known, _)| known == name)
     }
 
     /// Rows of each row group.
-    pub(crate) fn group_rows(&self) -> impl Iterator<Item = u64> {
-        self.file.group_rows()
+    pub(crate) fn group_rows(&self) -> &[u64] {
+        &self.group_rows
+    }
+
+    /// The footer, read again if nobody holds it any more.
+    pub(crate) async fn footer(&self) -> Result<Arc<ParquetFile>, ReadError> {
+        let held = self.footer.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(footer) = held {
+            return Ok(footer);
+        }
+        let opened = ParquetFile::open(Arc::clone(&self.file)).await.map_err(ReadError::Source)?;
+        let footer = Arc::new(opened.map_err(ReadError::Damaged)?);
+        if !footer.group_rows().eq(self.group_rows.iter().copied()) {
+            let message = "the footer is another one than it was, although the file is said to be the same";
+            return Err(ReadError::Source(SourceError::changed(message)));
+        }
+        self.footers.hold(&footer);
+        *self.footer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&footer);
+        Ok(footer)
     }
 
     /// Streams the columns of `wanted` that the file has, of all rows of a group or of those selected.
     pub(crate) fn group(
-        &self,
+        self: &Arc<Self>,
         group: usize,
         wanted: &SchemaRef,
         selection: Option<RowSelection>,
         budget_bytes: u64,
     ) -> BatchStream {
         let columns = wanted.fields().iter().map(|field| field.name().clone()).collect();
-        self.file.read_group(GroupRequest { group, columns, selection, batch_rows: BATCH_ROWS, budget_bytes })
+        let request = GroupRequest { group, columns, selection, batch_rows: BATCH_ROWS, budget_bytes };
+        let split = Arc::clone(self);
+        futures::stream::once(async move { Ok(split.footer().await?.read_group(request)) }).try_flatten().boxed()
     }
 
     /// Brings a batch of [`PinnedSplit::group`] to the types and order of `wanted`. A value that does not fit is an error:
@@ -108,8 +136,8 @@ impl PinnedSplit {
     }
 
     /// Reads these columns of every row group and keeps nothing; tells why that fails, if it does.
-    pub(crate) async fn check(&self, wanted: &SchemaRef) -> Result<(), ReadError> {
-        for group in 0..self.metadata().num_row_groups() {
+    pub(crate) async fn check(self: &Arc<Self>, wanted: &SchemaRef) -> Result<(), ReadError> {
+        for group in 0..self.group_rows.len() {
             let mut batches = self.group(group, wanted, None, GROUP_BUDGET_BYTES);
             while let Some(batch) = batches.next().await {
                 batch?;
@@ -150,4 +178,90 @@ fn does_not_fit(field: &Field) -> SourceError {
         field.data_type()
     );
     SourceError::new(Origin::User, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Schema};
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    /// A file in memory that counts how often its end is read.
+    #[derive(Debug)]
+    struct CountedFile {
+        contents: Bytes,
+        end_reads: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl PinnedFile for CountedFile {
+        fn size(&self) -> u64 {
+            self.contents.len() as u64
+        }
+
+        fn fingerprint(&self) -> &str {
+            "print"
+        }
+
+        async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, SourceError> {
+            let is_end = |range: &&Range<u64>| range.end == self.size();
+            self.end_reads.fetch_add(ranges.iter().filter(is_end).count(), Ordering::Relaxed);
+            let read = ranges.iter().map(|range| self.contents.slice(range.start as usize..range.end as usize));
+            Ok(read.collect())
+        }
+    }
+
+    fn file() -> Arc<CountedFile> {
+        let numbers = Arc::new(Int64Array::from_iter_values(0..10)) as ArrayRef;
+        let records = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), records.schema(), None).unwrap();
+        writer.write(&records).unwrap();
+        let contents = Bytes::from(writer.into_inner().unwrap());
+        Arc::new(CountedFile { contents, end_reads: AtomicUsize::new(0) })
+    }
+
+    async fn opened(files: &[Arc<CountedFile>], footers: &Arc<Footers>) -> Vec<Arc<PinnedSplit>> {
+        let mut splits = Vec::new();
+        for file in files {
+            let file = Arc::clone(file) as Arc<dyn PinnedFile>;
+            let opened = PinnedSplit::open("a", PinnedParquet { file, constants: Vec::new() }, footers).await;
+            splits.push(Arc::new(opened.unwrap().unwrap().0));
+        }
+        splits
+    }
+
+    async fn rows(split: &Arc<PinnedSplit>) -> usize {
+        let wanted = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let batches = split.group(0, &wanted, None, GROUP_BUDGET_BYTES);
+        batches.fold(0, |rows, batch| async move { rows + batch.unwrap().num_rows() }).await
+    }
+
+    fn held(splits: &[Arc<PinnedSplit>]) -> usize {
+        splits.iter().filter(|split| split.footer.lock().unwrap().strong_count() > 0).count()
+    }
+
+    #[tokio::test]
+    async fn footers_take_no_more_room_than_there_is_and_are_read_again_when_they_are_needed() {
+        let one = opened(&[file()], &Arc::default()).await;
+        let footer_bytes = one[0].footer().await.unwrap().metadata().memory_size();
+        let footers = Arc::new(Footers::holding(footer_bytes * 3));
+        let files: Vec<_> = (0..20).map(|_| file()).collect();
+        let splits = opened(&files, &footers).await;
+        assert_eq!(held(&splits), 3);
+        let end_reads = |index: usize| files[index].end_reads.load(Ordering::Relaxed);
+        for split in [&splits[19], &splits[0], &splits[0]] {
+            assert_eq!(rows(split).await, 10);
+        }
+        assert_eq!((end_reads(19), end_reads(0), held(&splits)), (1, 2, 3));
+        // Without room for any, each reader has its own.
+        let splits = opened(&files[..2], &Arc::new(Footers::holding(0))).await;
+        assert_eq!((held(&splits), rows(&splits[0]).await, held(&splits)), (0, 10, 0));
+    }
 }

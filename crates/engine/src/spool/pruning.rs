@@ -1,10 +1,11 @@
-//! Which row groups of a pinned file can hold a record that the filter lets through.
+//! Whether a row group of a pinned file can hold a record that the filter lets through.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, StringArray, UInt64Array};
 use arrow::datatypes::SchemaRef;
+use convoke_formats::parquet::ParquetFile;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
@@ -12,31 +13,43 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::prelude::SessionContext;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 
 use super::pinned::PinnedSplit;
 
-/// A sync's filter, as far as statistics can decide it; none keeps every group.
-pub(super) struct Filter(Option<Arc<PruningPredicate>>);
+/// A sync's filter, as far as statistics can decide it.
+#[derive(Debug)]
+pub(super) struct Filter {
+    predicate: Arc<PruningPredicate>,
+    schema: SchemaRef,
+}
 
 impl Filter {
-    pub(super) fn new(context: &SessionContext, filter: &Expr, schema: &SchemaRef) -> Result<Self, DataFusionError> {
+    /// None if statistics decide nothing of it.
+    pub(super) fn new(
+        context: &SessionContext,
+        filter: &Expr,
+        schema: &SchemaRef,
+    ) -> Result<Option<Self>, DataFusionError> {
         let qualified = DFSchema::try_from(schema.as_ref().clone())?;
         let physical = context.state().create_physical_expr(filter.clone(), &qualified)?;
-        Ok(Self(PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).build(physical)))
+        let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).build(physical);
+        Ok(predicate.map(|predicate| Self { predicate, schema: Arc::clone(schema) }))
     }
 
-    /// For each row group whether it is to be read.
-    pub(super) fn groups_of(&self, split: &PinnedSplit, schema: &SchemaRef) -> Vec<bool> {
-        let groups = split.metadata().num_row_groups();
-        let all = || vec![true; groups];
-        let Some(predicate) = &self.0 else { return all() };
-        predicate.prune(&GroupStatistics { split, schema }).unwrap_or_else(|_| all())
+    /// Whether no record of a row group can pass.
+    pub(super) fn rules_out(&self, split: &PinnedSplit, file: &ParquetFile, group: usize) -> bool {
+        let Some(group) = file.metadata().row_groups().get(group) else { return false };
+        let kept = self.predicate.prune(&GroupStatistics { split, file, group, schema: &self.schema });
+        kept.is_ok_and(|kept| kept == [false])
     }
 }
 
 struct GroupStatistics<'a> {
     split: &'a PinnedSplit,
+    file: &'a ParquetFile,
+    group: &'a RowGroupMetaData,
     schema: &'a SchemaRef,
 }
 
@@ -49,7 +62,7 @@ impl GroupStatistics<'_> {
         let data_type = self.schema.field_with_name(column.name()).ok()?.data_type();
         let bounds = match (self.converter(column), self.constant(column)) {
             (Some(converter), _) => of_file(&converter)?,
-            (None, Some(constant)) => Arc::new(StringArray::from(vec![constant; self.num_containers()])),
+            (None, Some(constant)) => Arc::new(StringArray::from(vec![constant])),
             (None, None) => return None,
         };
         // Statistics leave NaN out, which compares greater than everything.
@@ -60,8 +73,8 @@ impl GroupStatistics<'_> {
     }
 
     fn converter(&self, column: &Column) -> Option<StatisticsConverter<'_>> {
-        let parquet = self.split.metadata().file_metadata().schema_descr();
-        let arrow = self.split.arrow_schema();
+        let parquet = self.file.metadata().file_metadata().schema_descr();
+        let arrow = self.file.schema();
         arrow.field_with_name(column.name()).ok()?;
         let converter = StatisticsConverter::try_new(column.name(), arrow, parquet).ok()?;
         // What is not told is not nought.
@@ -71,8 +84,7 @@ impl GroupStatistics<'_> {
 
     /// Old writers compared bytes as if they had signs.
     fn has_sound_bounds(&self, column: usize) -> bool {
-        let mut groups = self.split.metadata().row_groups().iter();
-        groups.all(|group| !group.column(column).statistics().is_some_and(Statistics::is_min_max_deprecated))
+        !self.group.column(column).statistics().is_some_and(Statistics::is_min_max_deprecated)
     }
 
     /// The value that the file's place tells for all its records.
@@ -84,25 +96,24 @@ impl GroupStatistics<'_> {
 
 impl PruningStatistics for GroupStatistics<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, |converter| converter.row_group_mins(self.split.metadata().row_groups()).ok())
+        self.bounds(column, |converter| converter.row_group_mins([self.group]).ok())
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, |converter| converter.row_group_maxes(self.split.metadata().row_groups()).ok())
+        self.bounds(column, |converter| converter.row_group_maxes([self.group]).ok())
     }
 
     fn num_containers(&self) -> usize {
-        self.split.metadata().num_row_groups()
+        1
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let counts = self.converter(column)?.row_group_null_counts(self.split.metadata().row_groups()).ok()?;
+        let counts = self.converter(column)?.row_group_null_counts([self.group]).ok()?;
         Some(Arc::new(counts))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let counts = self.split.group_rows().map(Some);
-        Some(Arc::new(counts.collect::<UInt64Array>()))
+        Some(Arc::new(UInt64Array::from(vec![u64::try_from(self.group.num_rows()).ok()?])))
     }
 
     fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 
+use super::malformed::MalformedOrigin;
 use super::names::SplitNames;
 use super::pinned::{GROUP_BUDGET_BYTES, PinnedSplit};
 use super::{ColumnGap, Held, HeldSplit, LINE_COLUMN, Spool};
@@ -81,7 +82,12 @@ impl Spool {
 
     /// Records that could not be carried.
     pub fn malformed(&self) -> u64 {
-        self.malformed.len() as u64
+        self.malformed.count()
+    }
+
+    /// Whether some of the records are read where they are, each time that they are gone over.
+    pub fn is_read_in_place(&self) -> bool {
+        self.pinned().next().is_some()
     }
 
     /// Columns that the sync reads and some of the splits lack.
@@ -94,9 +100,9 @@ impl Spool {
         self.records
     }
 
-    /// Origin and reason of each record that could not be carried.
-    pub(crate) fn malformed_records(&self) -> impl Iterator<Item = (String, &str)> {
-        self.malformed.iter().map(|(split, record)| (format!("{split}:{}", record.position), record.reason.as_str()))
+    /// The records that could not be carried, in the order of the source.
+    pub(crate) fn malformed_records(&self) -> impl Iterator<Item = Result<MalformedOrigin, EngineError>> {
+        self.malformed.read()
     }
 
     /// All row groups, in the order of positions.
@@ -107,7 +113,7 @@ impl Spool {
     /// The source's own failure, if a query over these columns failed for it. Of damage all is told at once: every split is
     /// read, so that whoever leaves the damaged ones out need not find them one by one.
     pub(crate) async fn take_failure(&self, read: &SchemaRef) -> Option<EngineError> {
-        let failure = self.pinned().find_map(PinnedSplit::take_failure)?;
+        let failure = self.pinned().find_map(|split| split.take_failure())?;
         let EngineError::DamagedSplits(found) = failure else { return Some(failure) };
         let mut damaged: Vec<DamagedSplit> = Vec::new();
         for split in self.pinned() {
@@ -120,10 +126,10 @@ impl Spool {
         Some(EngineError::DamagedSplits(if damaged.is_empty() { found } else { damaged }))
     }
 
-    fn pinned(&self) -> impl Iterator<Item = &PinnedSplit> {
+    fn pinned(&self) -> impl Iterator<Item = &Arc<PinnedSplit>> {
         self.splits.iter().filter_map(|split| match &split.held {
             Held::File { .. } => None,
-            Held::Pinned(pinned) => Some(pinned.as_ref()),
+            Held::Pinned(pinned) => Some(pinned),
         })
     }
 }
@@ -131,7 +137,7 @@ impl Spool {
 fn groups_of(split: &HeldSplit) -> Vec<SpoolGroup> {
     let group_rows: Vec<u64> = match &split.held {
         Held::File { group_rows, .. } => group_rows.clone(),
-        Held::Pinned(pinned) => pinned.group_rows().collect(),
+        Held::Pinned(pinned) => pinned.group_rows().to_vec(),
     };
     let mut first_record = 0;
     let mut groups = Vec::with_capacity(group_rows.len());
@@ -168,7 +174,7 @@ impl SpoolGroup {
 
     async fn read_pinned(
         &self,
-        split: &PinnedSplit,
+        split: &Arc<PinnedSplit>,
         wanted: &SchemaRef,
         offsets: &[usize],
         mut take: impl FnMut(GroupRecords, Range<usize>) -> Result<(), EngineError>,

@@ -25,14 +25,18 @@ pub(super) struct SharedFile {
     /// Batches that are written together: to write three records costs about as much as to write a thousand.
     pending: Vec<RecordBatch>,
     pending_rows: usize,
+    pending_bytes: usize,
 }
+
+/// As much waits at most: a few long records are as much as many short ones.
+const PENDING_BYTES: usize = 8 << 20;
 
 impl SharedFile {
     pub(super) fn begin(plan: &SpoolPlan, first_position: u64) -> Result<Self, EngineError> {
         let stored = Arc::clone(&plan.stored);
-        let file = SpoolFile::begin(plan.next_file(), Arc::clone(&stored))?;
+        let file = SpoolFile::begin(plan, Arc::clone(&stored))?;
         let (names, pending) = (SplitNames::default(), Vec::new());
-        Ok(Self { file, stored, first_position, names, rows: 0, pending, pending_rows: 0 })
+        Ok(Self { file, stored, first_position, names, rows: 0, pending, pending_rows: 0, pending_bytes: 0 })
     }
 
     /// Takes the records of a split, of which there is one at least.
@@ -42,9 +46,11 @@ impl SharedFile {
             let batch = batch.placed(&self.stored, self.first_position + self.rows);
             self.rows += batch.num_rows() as u64;
             self.pending_rows += batch.num_rows();
+            self.pending_bytes += batch.get_array_memory_size();
             self.pending.push(batch);
         }
-        if self.pending_rows >= BATCH_ROWS { self.write_pending().await } else { Ok(()) }
+        let is_enough = self.pending_rows >= BATCH_ROWS || self.pending_bytes >= PENDING_BYTES;
+        if is_enough { self.write_pending().await } else { Ok(()) }
     }
 
     pub(super) async fn finish(mut self) -> Result<HeldSplit, EngineError> {
@@ -57,9 +63,41 @@ impl SharedFile {
 
     async fn write_pending(&mut self) -> Result<(), EngineError> {
         let pending = std::mem::take(&mut self.pending);
-        self.pending_rows = 0;
+        (self.pending_rows, self.pending_bytes) = (0, 0);
+        if pending.is_empty() {
+            return Ok(());
+        }
         let joined = concat_batches(&self.stored, &pending)
             .map_err(|_| EngineError::damaged(Path::new("the spool"), "its batches do not fit one another"))?;
         self.file.write(joined).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+    use convoke_core::source::{SourceBatch, Split, SplitContent, SplitItem};
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::SpoolWriter;
+
+    #[tokio::test]
+    async fn small_splits_of_long_records_do_not_wait_in_memory_until_they_are_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values(["x".repeat(500_000)]));
+        let records = RecordBatch::try_from_iter([("text", text)]).unwrap();
+        let mut writer = SpoolWriter::create(&folder.path().join("spool"), records.schema()).unwrap();
+        for number in 0..100 {
+            let batch = SourceBatch { records: records.clone(), positions: vec![1], bytes_read: 0 };
+            let items = [SplitItem::Records(batch), SplitItem::End { fingerprint: "print".to_owned() }];
+            let content = SplitContent::Stream(futures::stream::iter(items.map(Ok)).boxed());
+            let split = Split { name: number.to_string(), detail: serde_json::Value::Null, bytes: None };
+            writer.split(&split, content, &|_| {}).await.unwrap();
+            let pending = &writer.shared.as_ref().unwrap().pending;
+            let bytes: usize = pending.iter().map(RecordBatch::get_array_memory_size).sum();
+            assert!(bytes < PENDING_BYTES, "{bytes} bytes after {number} splits");
+        }
+        assert_eq!(writer.finish().await.unwrap().read(), 100);
     }
 }

@@ -1,12 +1,15 @@
 //! A file of the spool, written by a thread of its own, so that encoding does not wait for reading, nor reading for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::SpoolPlan;
+use super::disk::Room;
 use crate::error::EngineError;
 use crate::files::{self, Layout, ParquetWriter, WrittenFile};
 use crate::plan::joined;
@@ -34,10 +37,11 @@ pub(super) struct FinishedFile {
 
 impl SpoolFile {
     /// The file is made here: a thread that begins late cannot make it in a folder that is another run's by then.
-    pub(super) fn begin(path: PathBuf, schema: SchemaRef) -> Result<Self, EngineError> {
+    pub(super) fn begin(plan: &SpoolPlan, schema: SchemaRef) -> Result<Self, EngineError> {
+        let (path, room) = (plan.next_file(), Arc::clone(&plan.room));
         let writer = ParquetWriter::create(&path, schema, GROUP_ROWS, Layout::Passing)?;
         let (batches, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
-        let written = tokio::task::spawn_blocking(move || write_all(writer, receiver));
+        let written = tokio::task::spawn_blocking(move || write_all(writer, &room, receiver));
         Ok(Self { path: RemovedUnlessKept(Some(path)), batches, written })
     }
 
@@ -57,8 +61,13 @@ impl SpoolFile {
     }
 }
 
-fn write_all(mut writer: ParquetWriter, mut batches: mpsc::Receiver<RecordBatch>) -> Result<WrittenFile, EngineError> {
+fn write_all(
+    mut writer: ParquetWriter,
+    room: &Room,
+    mut batches: mpsc::Receiver<RecordBatch>,
+) -> Result<WrittenFile, EngineError> {
     while let Some(batch) = batches.blocking_recv() {
+        room.take(batch.get_array_memory_size())?;
         writer.write(&batch)?;
     }
     writer.finish()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use convoke_formats::parquet::ReadError;
+use convoke_formats::parquet::{BatchStream, ReadError};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -16,8 +16,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::{DataFrame, SessionContext};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 
 use super::pinned::PinnedSplit;
 use super::pruning;
@@ -57,22 +57,15 @@ impl Spool {
 
     fn pinned_groups(&self, context: &SessionContext, filter: Option<&Expr>) -> Result<Vec<Group>, DataFusionError> {
         let filter = filter.map(|filter| pruning::Filter::new(context, filter, &self.schema)).transpose()?;
+        let filter = filter.flatten().map(Arc::new);
         let budget_bytes = read_budget(context);
         let mut groups = Vec::new();
         for split in &self.splits {
             let Held::Pinned(pinned) = &split.held else { continue };
-            let kept = filter.as_ref().map(|filter| filter.groups_of(pinned, &self.schema));
             let mut position = split.first_position;
-            for (index, rows) in pinned.group_rows().enumerate() {
-                if rows > 0 && kept.as_ref().is_none_or(|kept| kept[index]) {
-                    groups.push(Group {
-                        split: Arc::clone(pinned),
-                        index,
-                        first_position: position,
-                        rows,
-                        budget_bytes,
-                    });
-                }
+            for (index, rows) in pinned.group_rows().iter().copied().enumerate().filter(|(_, rows)| *rows > 0) {
+                let (split, filter) = (Arc::clone(pinned), filter.clone());
+                groups.push(Group { split, index, first_position: position, rows, budget_bytes, filter });
                 position += rows;
             }
         }
@@ -80,7 +73,8 @@ impl Spool {
     }
 }
 
-/// A row group to be read.
+/// A row group to be read, unless the filter rules it out: that is seen when its turn comes, as its footer may have to be
+/// read for it.
 #[derive(Clone, Debug)]
 struct Group {
     split: Arc<PinnedSplit>,
@@ -88,6 +82,7 @@ struct Group {
     first_position: u64,
     rows: u64,
     budget_bytes: u64,
+    filter: Option<Arc<pruning::Filter>>,
 }
 
 /// Shares groups out so that all partitions have about as many rows; there is at least one partition.
@@ -123,10 +118,22 @@ impl PartitionStream for PinnedPartition {
 }
 
 impl Group {
+    async fn is_ruled_out(&self) -> Result<bool, ReadError> {
+        let Some(filter) = &self.filter else { return Ok(false) };
+        Ok(filter.rules_out(&self.split, &*self.split.footer().await?, self.index))
+    }
+
+    /// The records as the file has them.
+    async fn open(self, wanted: SchemaRef) -> Result<BatchStream, ReadError> {
+        Ok(match self.is_ruled_out().await? {
+            true => futures::stream::empty().boxed(),
+            false => self.split.group(self.index, &wanted, None, self.budget_bytes),
+        })
+    }
+
     fn batches(self, wanted: SchemaRef, schema: SchemaRef) -> BoxStream<'static, Result<RecordBatch, DataFusionError>> {
-        let Self { split, index, first_position, budget_bytes, .. } = self;
-        let batches = split.group(index, &wanted, None, budget_bytes);
-        let mut position = first_position.cast_signed();
+        let (split, mut position) = (Arc::clone(&self.split), self.first_position.cast_signed());
+        let batches = futures::stream::once(self.open(Arc::clone(&wanted))).try_flatten();
         let adapt = move |batch: Result<RecordBatch, ReadError>| {
             let adapted = batch.and_then(|batch| {
                 let columns = split.adapt(&batch, &wanted).map_err(ReadError::Source)?;

@@ -7,7 +7,8 @@ use convoke_core::hash::encode_part;
 use convoke_core::journal::Operation;
 use convoke_core::plan::PlanFile;
 use convoke_core::sink::{AttemptTag, KeyCell, ScannedRow};
-use convoke_core::spec::{SyncMode, SyncSpec};
+use convoke_core::source::Coverage;
+use convoke_core::spec::{Dedupe, Filter, Keep, SyncMode, SyncSpec};
 use convoke_core::{KeyHash, RowId, SinkError, SyncName};
 use convoke_engine::{
     AuditRequest, Audited, EngineError, FindRows, FoldRequest, MissingRows, PlanBatches, ledger_identity,
@@ -273,6 +274,26 @@ async fn rows_of_another_sync_are_counted_and_left_alone() {
     let expected =
         AuditCounts { rows: 3, ledger_rows: 4, other_syncs: 3, missing_of_other_syncs: 1, ..AuditCounts::default() };
     assert_eq!((audited.counts, audited.corrections), (expected, 0));
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_row_that_a_record_deleted_is_no_row() {
+    let sync = SyncSpec {
+        deleted: Some(Filter::Sql("name = 'gone'".to_owned())),
+        dedupe: Dedupe { keep: Keep::Latest, by: vec![by("updated_at")] },
+        ..spec(SyncMode::Upsert)
+    };
+    let (mut world, mut audience) = filled(&sync, 3).await;
+    world.coverage = Coverage::Delta;
+    world.settle(&sync, &[record(&[&email(1), "gone", "2"])]).await;
+    assert_eq!(world.manifest.as_ref().map(|manifest| manifest.segments[0].entries), Some(3));
+    audience.0.remove(&id(&email(1)));
+    let audited = audit(&world, &sync, &audience).await;
+    let expected = AuditCounts { rows: 2, ledger_rows: 2, in_step: 2, ..AuditCounts::default() };
+    assert_eq!((audited.counts, audited.corrections), (expected, 0));
+    // Somebody who adds that row adds one that is nobody's.
+    audience.add("added", None, &[&email(1), "Name"]);
+    assert_eq!(audit(&world, &sync, &audience).await.counts.extra_of_others, 1);
 }
 
 #[tokio::test]

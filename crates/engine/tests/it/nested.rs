@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, Int64Builder, ListBuilder, MapBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
+    Array, ArrayRef, Int64Array, Int64Builder, ListArray, ListBuilder, MapBuilder, RecordBatch, StringArray,
+    StringBuilder, StructArray, TimestampMillisecondArray, TimestampNanosecondArray,
 };
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType as ArrowType, Field, Schema};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use convoke_core::DataType;
 use convoke_core::rule::{Condition, Literal, Operator, Rule};
 use convoke_core::source::{PinnedParquet, SourceBatch, SplitContent, SplitItem};
@@ -156,4 +157,90 @@ async fn a_column_whose_name_looks_like_a_path_is_that_column() {
     sync.columns = vec![column("Email", "email", DataType::Email), named("B", "a.b")];
     assert_eq!(world.engine.check(&sync, &schema).await, []);
     assert!(world.engine.columns_read(&sync, &schema).contains("a.b"));
+}
+
+fn struct_of(parts: Vec<(&str, ArrayRef)>) -> ArrayRef {
+    let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+    Arc::new(StructArray::from(parts.into_iter().map(|(name, array)| (field(name, &array), array)).collect::<Vec<_>>()))
+}
+
+/// One record with its address, alone and in a list.
+fn person(email: &str, address: ArrayRef) -> RecordBatch {
+    let emails: ArrayRef = Arc::new(StringArray::from_iter_values([email]));
+    let item = Arc::new(Field::new("element", address.data_type().clone(), true));
+    let list: ArrayRef = Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1]), Arc::clone(&address), None));
+    RecordBatch::try_from_iter_with_nullable([
+        ("email", emails, true),
+        ("address", address, true),
+        ("addresses", list, true),
+    ])
+    .unwrap()
+}
+
+fn text(value: &str) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values([value]))
+}
+
+/// What the spool of these files, pinned and streamed, makes of a sync.
+async fn both_spools(world: &World, schema: &SchemaRef, files: &[RecordBatch]) -> [Result<Spool, EngineError>; 2] {
+    let mut spools = Vec::new();
+    for is_pinned in [true, false] {
+        let mut writer = SpoolWriter::create(&world.fresh("spool"), Arc::clone(schema)).unwrap();
+        let mut failed = None;
+        for batch in files {
+            let positions = (1..=batch.num_rows() as u64).collect();
+            let records = SplitItem::Records(SourceBatch { records: batch.clone(), positions, bytes_read: 0 });
+            let items = vec![Ok(records), Ok(SplitItem::End { fingerprint: "print".to_owned() })];
+            let content = match is_pinned {
+                true => SplitContent::Parquet(PinnedParquet { file: parquet_of(batch, 1), constants: vec![] }),
+                false => SplitContent::Stream(futures::stream::iter(items).boxed()),
+            };
+            failed = writer.split(&split("x"), content, &|_| {}).await.err().or(failed);
+        }
+        spools.push(match failed {
+            Some(error) => Err(error),
+            None => Ok(writer.finish().await.unwrap()),
+        });
+    }
+    spools.try_into().unwrap_or_else(|_| unreachable!())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_some_files_lack_is_null_in_their_records() {
+    let world = World::new();
+    let old = person("old@x.co", struct_of(vec![("city", text("Köln")), ("zip", text("50667"))]));
+    let new = struct_of(vec![("zip", text("1000")), ("country", text("BE")), ("city", text("Gent"))]);
+    let new = person("new@x.co", new);
+    let mut sync = spec(SyncMode::Upsert);
+    sync.columns = vec![
+        column("Email", "email", DataType::Email),
+        column("City", "address.city", DataType::Text),
+        column("Country", "address.country", DataType::Text),
+        named("Addresses", "addresses"),
+    ];
+    for spool in both_spools(&world, &new.schema(), &[old, new]).await {
+        let (planned, folder) = world.plan(&sync, &spool.unwrap(), None).await;
+        assert_eq!(
+            changes(&folder, &planned),
+            [
+                r#"Create Some("x:1") ["new@x.co", "Gent", "BE", "[{\"zip\":\"1000\",\"country\":\"BE\",\"city\":\"Gent\"}]"]"#,
+                r#"Create Some("x:1") ["old@x.co", "Köln", "", "[{\"zip\":\"50667\",\"city\":\"Köln\"}]"]"#,
+            ]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_does_not_fit_the_type_over_all_files_is_no_empty_cell() {
+    let world = World::new();
+    let far: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![253_402_214_400_000]));
+    let near: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![0]));
+    let [far, near] = [far, near].map(|until| person("a@x.co", struct_of(vec![("until", until)])));
+    let mut sync = spec(SyncMode::Upsert);
+    sync.columns = vec![column("Email", "email", DataType::Email), column("Until", "address.until", DataType::Text)];
+    let [pinned, streamed] = both_spools(&world, &near.schema(), &[far]).await;
+    let failed = world.try_plan(&sync, &pinned.unwrap(), None, &world.fresh("plan")).await.unwrap_err();
+    let EngineError::Source { cause, .. } = failed else { panic!("{failed:?}") };
+    assert!(cause.message.contains("`address`"), "{}", cause.message);
+    assert!(matches!(streamed, Err(EngineError::Source { .. })), "{:?}", streamed.err());
 }

@@ -67,6 +67,31 @@ async fn a_split_without_a_column_that_the_mapping_reads_is_refused_instead_of_e
 }
 
 #[tokio::test]
+async fn a_column_that_one_batch_has_is_not_told_as_missing() {
+    let world = World::new();
+    let read = world.engine.columns_read(&spec(SyncMode::Upsert), &columns());
+    let narrow = std::sync::Arc::new(columns().project(&[0]).unwrap());
+    let of = |wide: &[bool]| {
+        let batches = wide.iter().map(|is_wide| if *is_wide { columns() } else { std::sync::Arc::clone(&narrow) });
+        let mut all: Vec<SplitItem> = batches
+            .flat_map(|schema| items(&schema, &[record(&["a@b.co", "A", "1"][..schema.fields().len()])]))
+            .filter(|item| matches!(item, SplitItem::Records(_)))
+            .collect();
+        all.push(SplitItem::End { fingerprint: "print".to_owned() });
+        SplitContent::Stream(futures::stream::iter(all.into_iter().map(Ok)).boxed())
+    };
+    let writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
+    let mut writer = writer.needing(read, Lacking::Told);
+    let cases: [(&str, &[bool]); 4] =
+        [("none", &[]), ("never", &[false, false]), ("first", &[true, false]), ("last", &[false, true])];
+    for (name, wide) in cases {
+        writer.split(&split(name), of(wide), &|_| {}).await.unwrap();
+    }
+    let expected = ColumnGap { column: "name".to_owned(), splits: vec!["never".to_owned()] };
+    assert_eq!(writer.finish().await.unwrap().gaps(), [expected]);
+}
+
+#[tokio::test]
 async fn malformed_records_count_as_read_and_invalid_with_their_place() {
     let world = World::new();
     let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
@@ -228,4 +253,54 @@ async fn thousands_of_small_splits_share_a_few_files() {
     let (planned, folder) = world.plan(&spec(SyncMode::Upsert), &spool, None).await;
     let origins = created_origins(&folder, &planned);
     assert_eq!((origins.len(), origins[29_999].as_str()), (30_000, "9999.csv:4"));
+}
+
+/// Splits with more malformed records than are held in memory, and with few.
+#[tokio::test]
+async fn malformed_records_without_end_are_told_each_with_its_place_in_the_order_of_the_source() {
+    let world = World::new();
+    let folder = world.fresh("spool");
+    let mut writer = SpoolWriter::create(&folder, columns()).unwrap();
+    let counts = [3_u64, 10_000, 4_095, 2, 0];
+    let malformed = |count: u64| -> Vec<SplitItem> {
+        let record = |position| MalformedRecord { position, reason: format!("{position} fields") };
+        let records = (1..=count).map(|position| SplitItem::Malformed(record(position)));
+        records.chain([SplitItem::End { fingerprint: "print".to_owned() }]).collect()
+    };
+    for (number, count) in counts.iter().enumerate() {
+        writer.split(&split(&number.to_string()), stream_of(malformed(*count)), &|_| {}).await.unwrap();
+    }
+    let mut broken = malformed(10_000);
+    broken.pop();
+    broken.push(SplitItem::Broken { reason: "cut off".to_owned() });
+    let files = || std::fs::read_dir(&folder).unwrap().count();
+    let before = files();
+    writer.split(&split("broken"), stream_of(broken), &|_| {}).await.unwrap();
+    assert!(before > 0 && files() == before, "a broken split leaves nothing");
+    let spool = writer.finish().await.unwrap();
+    assert_eq!((spool.read(), spool.malformed()), (14_100, 14_100));
+    let spec = spec(SyncMode::Upsert);
+    let request = PreviewRequest { spec: &spec, spool: &spool, suppressions: &[], count: 20_000, now: Timestamp(0) };
+    let shown = world.engine.preview(request).await.unwrap();
+    let expected: Vec<_> = counts
+        .iter()
+        .enumerate()
+        .flat_map(|(number, count)| {
+            (1..=*count).map(move |line| (format!("{number}:{line}"), format!("{line} fields")))
+        })
+        .collect();
+    let found: Vec<_> = shown
+        .into_iter()
+        .map(|record| match record.outcome {
+            PreviewOutcome::Malformed { reason } => (record.origin, reason),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(found == expected, "{:?}", found.iter().zip(&expected).find(|(found, expected)| found != expected));
+    let (planned, folder) = world.plan(&spec, &spool, None).await;
+    assert_eq!((planned.counts.read, planned.counts.invalid), (14_100, 14_100));
+    assert!(planned.counts.is_balanced());
+    let file = planned.files.iter().find(|file| file.name == "invalid.parquet").unwrap();
+    let invalid = read_invalid(&folder, file).unwrap().map(Result::unwrap);
+    assert!(invalid.map(|invalid| invalid.origin).eq(expected.into_iter().map(|(origin, _)| origin)));
 }

@@ -10,7 +10,7 @@ use crate::suppressions::list;
 
 pub(crate) async fn trace(world: &World, spec: &SyncSpec, spool: &Spool, key: &str) -> Trace {
     let key = key_of(spec, &world.hash_key, &[key.to_owned()]).unwrap();
-    let entries = world.engine.look_up(&world.segments(), &[key]).await.unwrap();
+    let entries = world.engine.look_up_all(&world.segments(), &[key]).await.unwrap();
     let request = TraceRequest {
         spec,
         spool,

@@ -50,14 +50,16 @@ impl Column {
     pub(super) fn of(kind: &Kind) -> Self {
         match kind {
             Kind::Null => Self::Null(0),
-            Kind::Boolean => Self::Bool(BooleanBuilder::new()),
-            Kind::Int(data_type) => Self::Int(Int32Builder::new(), data_type.clone()),
-            Kind::Long(data_type) => Self::Long(Int64Builder::new(), data_type.clone()),
-            Kind::Float => Self::Float(Float32Builder::new()),
-            Kind::Double => Self::Double(Float64Builder::new()),
-            Kind::Bytes | Kind::Fixed(_) => Self::Bytes(BinaryBuilder::new()),
-            Kind::Text | Kind::Enum(_) | Kind::Uuid | Kind::Duration => Self::Text(StringBuilder::new()),
-            Kind::Decimal { .. } => Self::Decimal { builder: Decimal128Builder::new(), data_type: kind.to_arrow() },
+            Kind::Boolean => Self::Bool(BooleanBuilder::with_capacity(0)),
+            Kind::Int(data_type) => Self::Int(Int32Builder::with_capacity(0), data_type.clone()),
+            Kind::Long(data_type) => Self::Long(Int64Builder::with_capacity(0), data_type.clone()),
+            Kind::Float => Self::Float(Float32Builder::with_capacity(0)),
+            Kind::Double => Self::Double(Float64Builder::with_capacity(0)),
+            Kind::Bytes | Kind::Fixed(_) => Self::Bytes(BinaryBuilder::with_capacity(0, 0)),
+            Kind::Text | Kind::Enum(_) | Kind::Uuid | Kind::Duration => Self::Text(StringBuilder::with_capacity(0, 0)),
+            Kind::Decimal { .. } => {
+                Self::Decimal { builder: Decimal128Builder::with_capacity(0), data_type: kind.to_arrow() }
+            }
             Kind::Record(record) => Self::Struct {
                 fields: record.to_arrow(),
                 columns: record.fields.iter().map(|field| Self::of(&field.kind)).collect(),
@@ -71,7 +73,7 @@ impl Column {
             },
             Kind::Map(value) => Self::Map {
                 entries: Arc::new(entries(value.to_arrow())),
-                keys: StringBuilder::new(),
+                keys: StringBuilder::with_capacity(0, 0),
                 values: Box::new(Self::of(value)),
                 lengths: Vec::new(),
                 is_there: Vec::new(),
@@ -79,6 +81,14 @@ impl Column {
             Kind::Union(kinds) => {
                 kinds.iter().find(|kind| kind.to_arrow() != DataType::Null).map_or(Self::Null(0), Self::of)
             }
+        }
+    }
+
+    /// How many columns take a null of this one.
+    pub(super) fn places(&self) -> usize {
+        match self {
+            Self::Struct { columns, .. } => 1 + columns.iter().map(Self::places).sum::<usize>(),
+            _ => 1,
         }
     }
 

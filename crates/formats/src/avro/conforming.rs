@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatchOptions, new_null_array};
-use arrow::compute::{CastOptions, can_cast_types, cast_with_options, filter_record_batch};
+use arrow::array::{BooleanArray, RecordBatchOptions, new_null_array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use convoke_core::source::SourceBatch;
 
 use crate::csv::may_be_value;
+use crate::fitting::{can_fit, fit};
 use crate::outlet::{Outlet, Stop};
 
 pub(super) struct Conforming {
@@ -23,7 +25,7 @@ impl Conforming {
         for field in wanted.fields() {
             let found = own.column_with_name(field.name());
             if let Some((_, own)) = found
-                && !can_cast_types(own.data_type(), field.data_type())
+                && !can_fit(own.data_type(), field.data_type())
             {
                 let (from, to) = (own.data_type(), field.data_type());
                 return Err(Stop::Broken(format!("{} is {from}, and cannot be read as {to}", told(field.name()))));
@@ -42,12 +44,11 @@ impl Conforming {
             let array = match place {
                 None => new_null_array(field.data_type(), count),
                 Some(place) => {
-                    let own = batch.records.column(*place);
-                    let array = fitted(own, field.data_type())?;
-                    for row in lost(own, &array) {
+                    let fitted = fit(batch.records.column(*place), field.data_type()).map_err(impossible)?;
+                    for row in fitted.lost.iter().flat_map(BooleanBuffer::set_indices) {
                         misfits[row].get_or_insert_with(|| field.name().as_str());
                     }
-                    array
+                    fitted.column
                 }
             };
             arrays.push(array);
@@ -77,22 +78,6 @@ fn pass_fitting(batch: SourceBatch, misfits: &[Option<&str>], outlet: &mut Outle
         return Ok(());
     }
     outlet.batch(SourceBatch { records, positions, bytes_read: batch.bytes_read })
-}
-
-/// The values in another type; those that it does not hold are NULL.
-fn fitted(own: &ArrayRef, data_type: &arrow::datatypes::DataType) -> Result<ArrayRef, Stop> {
-    if own.data_type() == data_type {
-        return Ok(Arc::clone(own));
-    }
-    cast_with_options(own, data_type, &CastOptions { safe: true, ..CastOptions::default() }).map_err(impossible)
-}
-
-/// The rows whose value was there and is NULL now.
-fn lost(before: &ArrayRef, after: &ArrayRef) -> Vec<usize> {
-    let Some(nulls) = after.logical_nulls() else { return Vec::new() };
-    let own = before.logical_nulls();
-    let was_null = |row| own.as_ref().is_some_and(|own| own.is_null(row));
-    (0..after.len()).filter(|row| nulls.is_null(*row) && !was_null(*row)).collect()
 }
 
 fn told(name: &str) -> String {

@@ -3,9 +3,13 @@
 use super::column::Column;
 use super::container::zigzag;
 use super::types::Kind;
+use crate::cells::Cells;
 
 /// What is wrong with the bytes of a record.
 type Damage = &'static str;
+
+const TOO_MUCH: Damage = "has more than 64 MB of text in its symbols";
+const TOO_MANY: Damage = "has more than a million values, nested ones counted";
 
 /// Encoded values, from the next one on.
 pub(super) struct Encoded<'a>(&'a [u8]);
@@ -77,12 +81,18 @@ impl<'a> Encoded<'a> {
 }
 
 /// Decodes the next value into a column of its kind.
-pub(super) fn decode(kind: &Kind, encoded: &mut Encoded<'_>, column: &mut Column) -> Result<(), Damage> {
+pub(super) fn decode(
+    kind: &Kind,
+    encoded: &mut Encoded<'_>,
+    column: &mut Column,
+    cells: &mut Cells,
+) -> Result<(), Damage> {
+    cells.take(if matches!(kind, Kind::Null) { column.places() } else { 1 }).map_err(|_| TOO_MANY)?;
     match (kind, &mut *column) {
         (Kind::Null, _) => column.push_null(),
         (Kind::Union(kinds), _) => {
             let kind = kinds.get(encoded.index()?).ok_or("has a value that its union does not know")?;
-            return decode(kind, encoded, column);
+            return decode(kind, encoded, column, cells);
         }
         (Kind::Boolean, Column::Bool(builder)) => match encoded.array()? {
             [0] => builder.append_value(false),
@@ -97,7 +107,9 @@ pub(super) fn decode(kind: &Kind, encoded: &mut Encoded<'_>, column: &mut Column
         (Kind::Fixed(size), Column::Bytes(builder)) => builder.append_value(encoded.take(*size)?),
         (Kind::Text, Column::Text(builder)) => builder.append_value(encoded.text()?),
         (Kind::Enum(symbols), Column::Text(builder)) => {
-            builder.append_value(symbols.get(encoded.index()?).ok_or("has a value that its enum does not know")?);
+            let symbol = symbols.get(encoded.index()?).ok_or("has a value that its enum does not know")?;
+            cells.take_text(symbol.len()).map_err(|_| TOO_MUCH)?;
+            builder.append_value(symbol);
         }
         (Kind::Uuid, Column::Text(builder)) => builder.append_value(uuid(encoded.array()?)),
         (Kind::Duration, Column::Text(builder)) => builder.append_value(duration(encoded.array()?)),
@@ -109,27 +121,27 @@ pub(super) fn decode(kind: &Kind, encoded: &mut Encoded<'_>, column: &mut Column
             let number = decimal(bytes).filter(|number| number.unsigned_abs() < 10_u128.pow(u32::from(*precision)));
             builder.append_value(number.ok_or("has a decimal of more digits than its type")?);
         }
-        _ => return decode_nested(kind, encoded, column),
+        _ => return decode_nested(kind, encoded, column, cells),
     }
     Ok(())
 }
 
-fn decode_nested(kind: &Kind, encoded: &mut Encoded<'_>, column: &mut Column) -> Result<(), Damage> {
+fn decode_nested(kind: &Kind, encoded: &mut Encoded<'_>, column: &mut Column, cells: &mut Cells) -> Result<(), Damage> {
     match (kind, column) {
         (Kind::Record(record), Column::Struct { columns, is_there, .. }) => {
             for (field, column) in record.fields.iter().zip(columns) {
-                decode(&field.kind, encoded, column)?;
+                decode(&field.kind, encoded, column, cells)?;
             }
             is_there.push(true);
         }
         (Kind::Array(item), Column::List { values, lengths, is_there, .. }) => {
-            lengths.push(decode_parts(encoded, |encoded| decode(item, encoded, values))?);
+            lengths.push(decode_parts(encoded, |encoded| decode(item, encoded, values, cells))?);
             is_there.push(true);
         }
         (Kind::Map(value), Column::Map { keys, values, lengths, is_there, .. }) => {
             lengths.push(decode_parts(encoded, |encoded| {
                 keys.append_value(encoded.text()?);
-                decode(value, encoded, values)
+                decode(value, encoded, values, cells)
             })?);
             is_there.push(true);
         }

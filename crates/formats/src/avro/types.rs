@@ -11,6 +11,8 @@ use crate::outlet::Stop;
 
 /// Types that are named twice count twice: a small schema can stand for very many columns.
 const MOST_FIELDS: usize = 1 << 16;
+/// The same for their names.
+const MOST_NAME_BYTES: usize = 16 << 20;
 const DEEPEST: usize = 64;
 /// The digits that 128 bits hold.
 const MOST_DIGITS: u64 = 38;
@@ -29,7 +31,8 @@ pub(super) enum Kind {
     Bytes,
     Text,
     Fixed(usize),
-    Enum(Vec<String>),
+    /// Its symbols, which all references to one type share.
+    Enum(Arc<[String]>),
     /// Sixteen bytes.
     Uuid,
     /// Months, days and milliseconds.
@@ -62,11 +65,6 @@ impl Record {
     pub(super) fn to_arrow(&self) -> Fields {
         self.fields.iter().map(|field| Field::new(&field.name, field.kind.to_arrow(), true)).collect()
     }
-
-    /// How many cells a record has, also those within others.
-    pub(super) fn width(&self) -> usize {
-        self.fields.iter().map(|field| field.kind.width()).sum()
-    }
 }
 
 impl Kind {
@@ -97,15 +95,6 @@ impl Kind {
             _ => false,
         }
     }
-
-    fn width(&self) -> usize {
-        match self {
-            Self::Record(record) => 1 + record.width(),
-            Self::Array(kind) | Self::Map(kind) => 1 + kind.width(),
-            Self::Union(kinds) => kinds.iter().map(Self::width).max().unwrap_or(1),
-            _ => 1,
-        }
-    }
 }
 
 /// What a map consists of.
@@ -116,7 +105,7 @@ pub(super) fn entries(value: DataType) -> Field {
 
 /// The records of a file with this schema.
 pub(super) fn record_of(schema: &Value) -> Result<Record, Stop> {
-    let mut parser = Parser { named: HashMap::new(), fields: 0, depth: 0 };
+    let mut parser = Parser { named: HashMap::new(), fields: 0, name_bytes: 0, depth: 0 };
     let broken = |reason: String| Stop::Broken(format!("the schema in the head of the file {reason}"));
     match parser.kind(schema, "").map_err(broken)? {
         Kind::Record(record) => Ok(record),
@@ -124,13 +113,21 @@ pub(super) fn record_of(schema: &Value) -> Result<Record, Stop> {
     }
 }
 
-/// A type that has a name, and the namespace that it stands in.
-type Named<'a> = (&'a Map<String, Value>, String);
+/// A type that has a name.
+#[derive(Clone)]
+struct Named<'a> {
+    object: &'a Map<String, Value>,
+    /// That it stands in.
+    namespace: String,
+    /// Of an enum.
+    symbols: Option<Arc<[String]>>,
+}
 
 struct Parser<'a> {
     /// Types by their full names; none while one is being parsed.
     named: HashMap<String, Option<Named<'a>>>,
     fields: usize,
+    name_bytes: usize,
     depth: usize,
 }
 
@@ -156,7 +153,8 @@ impl<'a> Parser<'a> {
         }
         let full = full_name(name, namespace);
         match self.named.get(&full) {
-            Some(Some((object, namespace))) => {
+            Some(Some(Named { symbols: Some(symbols), .. })) => Ok(Kind::Enum(Arc::clone(symbols))),
+            Some(Some(Named { object, namespace, .. })) => {
                 let (object, namespace) = (*object, namespace.clone());
                 self.named_type(object, full, &namespace)
             }
@@ -214,7 +212,8 @@ impl<'a> Parser<'a> {
             Some("fixed") => fixed(object),
             _ => self.record(object, namespace),
         }?;
-        self.named.insert(full, Some((object, namespace.to_owned())));
+        let symbols = if let Kind::Enum(symbols) = &kind { Some(Arc::clone(symbols)) } else { None };
+        self.named.insert(full, Some(Named { object, namespace: namespace.to_owned(), symbols }));
         Ok(kind)
     }
 
@@ -227,6 +226,10 @@ impl<'a> Parser<'a> {
         let mut parsed: Vec<RecordField> = Vec::with_capacity(fields.len());
         for field in fields {
             let name = field.get("name").and_then(Value::as_str).ok_or("has a field without a name")?;
+            self.name_bytes += name.len();
+            if self.name_bytes > MOST_NAME_BYTES {
+                return Err(format!("has fields whose names take more than {} MB", MOST_NAME_BYTES >> 20));
+            }
             let schema = field.get("type").ok_or("has a field without a type")?;
             let is_named = self.depth == 1 && !may_be_value(name);
             let kind = self.kind(schema, namespace).map_err(|reason| match is_named {
@@ -275,7 +278,7 @@ fn logical_kind(name: &str, logical: &str) -> Option<Kind> {
     })
 }
 
-fn symbols(object: &Map<String, Value>) -> Result<Vec<String>, String> {
+fn symbols(object: &Map<String, Value>) -> Result<Arc<[String]>, String> {
     let symbols = object.get("symbols").and_then(Value::as_array).ok_or("has an enum without `symbols`")?;
     let texts = symbols.iter().map(|symbol| symbol.as_str().map(str::to_owned));
     texts.collect::<Option<_>>().ok_or_else(|| "has an enum whose symbols are not all text".to_owned())

@@ -33,7 +33,7 @@ impl Batch {
         let is_wanted = |name: &String| wanted.is_none_or(|schema| schema.column_with_name(name).is_some());
         Self {
             schema: schema_of(columns.iter().filter(|name| is_wanted(name))),
-            builders: columns.iter().map(|name| is_wanted(name).then(StringBuilder::new)).collect(),
+            builders: columns.iter().map(|name| is_wanted(name).then(|| StringBuilder::with_capacity(0, 0))).collect(),
             positions: Vec::new(),
             bytes: 0,
         }

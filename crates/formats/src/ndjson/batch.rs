@@ -8,12 +8,13 @@ use arrow::array::{
     StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, FieldRef, Fields, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use convoke_core::source::SourceBatch;
 
 use super::object::Object;
-use super::value::Value;
+use super::value::{Value, places};
+use crate::cells::Cells;
 use crate::csv::may_be_value;
 use crate::outlet::Stop;
 
@@ -21,38 +22,51 @@ use crate::outlet::Stop;
 const BATCH_BYTES: usize = 1 << 20;
 /// … or it has this many records …
 const BATCH_RECORDS: usize = 16_384;
-/// … or this many cells, most of which may be NULL.
+/// … or this many cells, nested ones and NULL counted.
 const BATCH_CELLS: usize = 1 << 20;
 
 pub(super) struct Batch {
     schema: SchemaRef,
     places: HashMap<String, usize>,
     columns: Vec<Column>,
+    /// Of each column, whether a record of the batch has the field.
+    is_met: Vec<bool>,
     positions: Vec<u64>,
     bytes: usize,
+    cells: usize,
+    /// How many cells a record has of which no field is given.
+    empty_cells: usize,
 }
 
 impl Batch {
     pub(super) fn new(schema: &SchemaRef) -> Result<Self, Stop> {
         let places = schema.fields().iter().enumerate().map(|(place, field)| (field.name().clone(), place)).collect();
         let columns = columns_of(schema.fields())?;
-        Ok(Self { schema: Arc::clone(schema), places, columns, positions: Vec::new(), bytes: 0 })
+        let empty_cells = schema.fields().iter().map(|field| self::places(field.data_type())).sum();
+        let (schema, is_met) = (Arc::clone(schema), vec![false; columns.len()]);
+        Ok(Self { schema, places, columns, is_met, positions: Vec::new(), bytes: 0, cells: 0, empty_cells })
     }
 
     /// Appends the record on a line; the error says what is wrong with it and never shows a value.
     pub(super) fn push(&mut self, text: &str, line: u64) -> Result<(), String> {
         let object = Object::parse(text)?;
-        let mut values: Vec<Value<'_>> = self.columns.iter().map(|_| Value::Null).collect();
+        let mut cells = Cells::of_record();
+        let mut values: Vec<Option<Value<'_>>> = self.columns.iter().map(|_| None).collect();
         for (name, value) in &object.fields {
             let Some(&place) = self.places.get(name.as_ref()) else { continue };
             let data_type = self.schema.field(place).data_type();
-            values[place] = Value::of(value, data_type).map_err(|reason| match may_be_value(name) {
+            let value = Value::of(value, data_type, &mut cells).map_err(|reason| match may_be_value(name) {
                 true => format!("a field has {reason}"),
                 false => format!("`{name}` has {reason}"),
             })?;
+            values[place] = Some(value);
         }
-        self.columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+        for ((column, is_met), value) in self.columns.iter_mut().zip(&mut self.is_met).zip(values) {
+            *is_met |= value.is_some();
+            column.push(value.unwrap_or(Value::Null));
+        }
         self.bytes += text.len();
+        self.cells += self.empty_cells + cells.taken();
         self.positions.push(line);
         Ok(())
     }
@@ -62,16 +76,20 @@ impl Batch {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let records = self.positions.len();
-        self.bytes >= BATCH_BYTES || records >= BATCH_RECORDS || records * self.columns.len() >= BATCH_CELLS
+        self.bytes >= BATCH_BYTES || self.positions.len() >= BATCH_RECORDS || self.cells >= BATCH_CELLS
     }
 
+    /// The records, without the columns that none of them has.
     pub(super) fn take(&mut self, bytes_read: u64) -> SourceBatch {
-        let arrays = self.columns.iter_mut().map(Column::finish).collect();
+        let arrays = self.columns.iter_mut().map(Column::finish);
+        let columns = self.schema.fields().iter().zip(arrays).zip(&mut self.is_met);
+        let met = columns.filter_map(|(column, is_met)| std::mem::take(is_met).then_some(column));
+        let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) =
+            met.map(|(field, array)| (Arc::clone(field), array)).unzip();
         let options = RecordBatchOptions::new().with_row_count(Some(self.positions.len()));
-        let records = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+        let records = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
             .expect("each record puts one value into every column");
-        self.bytes = 0;
+        (self.bytes, self.cells) = (0, 0);
         SourceBatch { records, positions: std::mem::take(&mut self.positions), bytes_read }
     }
 }
@@ -80,7 +98,7 @@ fn columns_of(fields: &Fields) -> Result<Vec<Column>, Stop> {
     fields.iter().map(Column::of).collect()
 }
 
-/// A column under way.
+/// A column under way. There may be tens of thousands, so none sets memory aside.
 enum Column {
     Null(usize),
     Bool(BooleanBuilder),
@@ -95,10 +113,10 @@ impl Column {
     fn of(field: &FieldRef) -> Result<Self, Stop> {
         Ok(match field.data_type() {
             DataType::Null => Self::Null(0),
-            DataType::Boolean => Self::Bool(BooleanBuilder::new()),
-            DataType::Int64 => Self::Int(Int64Builder::new()),
-            DataType::Float64 => Self::Float(Float64Builder::new()),
-            DataType::Utf8 => Self::Text(StringBuilder::new()),
+            DataType::Boolean => Self::Bool(BooleanBuilder::with_capacity(0)),
+            DataType::Int64 => Self::Int(Int64Builder::with_capacity(0)),
+            DataType::Float64 => Self::Float(Float64Builder::with_capacity(0)),
+            DataType::Utf8 => Self::Text(StringBuilder::with_capacity(0, 0)),
             DataType::Struct(fields) => {
                 Self::Struct { fields: fields.clone(), columns: columns_of(fields)?, is_there: Vec::new() }
             }

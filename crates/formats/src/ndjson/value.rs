@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::number::exact_float;
 use super::object::{Kind, Object, Text};
+use crate::cells::Cells;
 
 /// A value that fits its field.
 pub(super) enum Value<'a> {
@@ -21,8 +22,9 @@ pub(super) enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// The error says what is wrong, and shows neither the value nor a name.
-    pub(super) fn of(value: &'a RawValue, data_type: &DataType) -> Result<Self, String> {
+    pub(super) fn of(value: &'a RawValue, data_type: &DataType, cells: &mut Cells) -> Result<Self, String> {
         let kind = Kind::of(value);
+        cells.take(if kind == Kind::Null { places(data_type) } else { 1 })?;
         let misfit = || format!("a value that is not {}", told(data_type));
         Ok(match (data_type, kind) {
             (_, Kind::Null) => Self::Null,
@@ -35,24 +37,37 @@ impl<'a> Value<'a> {
             (DataType::Boolean, Kind::Bool(value)) => Self::Bool(value),
             (DataType::Int64, Kind::Number) => Self::Int(value.get().parse().map_err(|_| misfit())?),
             (DataType::Float64, Kind::Number) => Self::Float(exact_float(value.get()).ok_or_else(misfit)?),
-            (DataType::Struct(_), Kind::Object) => Self::of_object(value, data_type)?,
+            // An object without fields holds nothing either.
+            (DataType::Null, Kind::Object) if Object::parse(value.get())?.fields.is_empty() => Self::Null,
+            (DataType::Struct(_), Kind::Object) => Self::of_object(value, data_type, cells)?,
             (DataType::List(item), Kind::Array) => {
                 let values: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| misfit())?;
-                let values = values.into_iter().map(|value| Self::of(value, item.data_type()));
+                let values = values.into_iter().map(|value| Self::of(value, item.data_type(), cells));
                 Self::List(values.collect::<Result<_, _>>()?)
             }
             _ => return Err(misfit()),
         })
     }
 
-    fn of_object(value: &'a RawValue, data_type: &DataType) -> Result<Self, String> {
+    fn of_object(value: &'a RawValue, data_type: &DataType, cells: &mut Cells) -> Result<Self, String> {
         let DataType::Struct(fields) = data_type else { return Ok(Self::Null) };
         let object = Object::parse(value.get())?;
         let values = fields.iter().map(|field| {
             let found = object.fields.iter().find(|(name, _)| name == field.name());
-            found.map_or(Ok(Self::Null), |(_, value)| Self::of(value, field.data_type()))
+            match found {
+                Some((_, value)) => Self::of(value, field.data_type(), cells),
+                None => cells.take(places(field.data_type())).map(|()| Self::Null).map_err(str::to_owned),
+            }
         });
         Ok(Self::Struct(values.collect::<Result<_, _>>()?))
+    }
+}
+
+/// How many columns take a null of this type.
+pub(super) fn places(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => 1 + fields.iter().map(|field| places(field.data_type())).sum::<usize>(),
+        _ => 1,
     }
 }
 

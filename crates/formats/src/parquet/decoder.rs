@@ -1,6 +1,8 @@
 //! Decodes a row group, and tells damage from a source that failed.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -27,11 +29,14 @@ impl ReadError {
 
 /// Why the source failed: it does not pass through Parquet's errors.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failure(Arc<Mutex<Option<SourceError>>>);
+pub(super) struct Failure {
+    source: Arc<Mutex<Option<SourceError>>>,
+    is_overflow: Arc<AtomicBool>,
+}
 
 impl Failure {
     pub(super) fn note(&self, cause: SourceError) -> ParquetError {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
         ParquetError::General("the source failed".to_owned())
     }
 
@@ -40,17 +45,29 @@ impl Failure {
     }
 
     pub(super) fn outside_contract(&self) -> ParquetError {
-        self.note(SourceError::new(Origin::Internal, "the connector gave other bytes than it was asked for"))
+        self.note(outside_contract())
     }
 
     pub(super) fn take(&self) -> Option<SourceError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the texts of a batch were too long for one array, which is no damage.
+    pub(super) fn is_overflow(&self) -> bool {
+        self.is_overflow.load(Ordering::Relaxed)
     }
 
     /// What an error of Parquet's reader comes from.
     pub(super) fn explain(&self, what: &str) -> ReadError {
+        if what.contains(OVERFLOW) {
+            self.is_overflow.store(true, Ordering::Relaxed);
+        }
         self.take().map_or_else(|| ReadError::damaged(what), ReadError::Source)
     }
+}
+
+pub(super) fn outside_contract() -> SourceError {
+    SourceError::new(Origin::Internal, "the connector gave other bytes than it was asked for")
 }
 
 /// Yields the batches of a row group. Ends after an error.
@@ -68,7 +85,7 @@ impl Decoder {
         match catch_unwind(AssertUnwindSafe(make)) {
             Ok(Ok(reader)) => Ok(Self { reader: Some(reader), failure }),
             Ok(Err(error)) => Err(failure.explain(&what_is_wrong(&error))),
-            Err(_) => Err(failure.explain(STUMBLED)),
+            Err(panic) => Err(failure.explain(stumbled(&*panic))),
         }
     }
 
@@ -83,14 +100,23 @@ impl Decoder {
                 return None;
             }
             Ok(Some(Err(error))) => self.failure.explain(&what_arrow_says(&error)),
-            Err(_) => self.failure.explain(STUMBLED),
+            Err(panic) => self.failure.explain(stumbled(&*panic)),
         };
         self.reader = None;
         Some(Err(error))
     }
 }
 
+/// How Parquet's reader says, in an error or a panic, that texts or bytes pass the 2 GiB that one array holds.
+const OVERFLOW: &str = "index overflow decoding byte array";
+
 const STUMBLED: &str = "the decoder stumbled over it";
+
+/// What a panic of Parquet's reader means.
+fn stumbled(panic: &(dyn Any + Send)) -> &'static str {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    if text.is_some_and(|text| text.contains(OVERFLOW)) { OVERFLOW } else { STUMBLED }
+}
 
 /// What the reader says of a footer or a page is about its structure; there are no values in it.
 pub(super) fn what_is_wrong(error: &ParquetError) -> String {

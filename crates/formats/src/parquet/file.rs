@@ -1,5 +1,6 @@
 //! A file whose footer was read.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -25,16 +26,15 @@ pub struct ParquetFile {
 impl ParquetFile {
     /// Reads the footer. The inner error says what is wrong with the file; it holds no values.
     pub async fn open(file: Arc<dyn PinnedFile>) -> Result<Result<Self, String>, SourceError> {
-        let failure = Failure::default();
-        let read = footer::read(&file, &failure).await;
-        if let Some(cause) = failure.take() {
-            return Err(cause);
-        }
-        let opened = read.map_err(|error| what_is_wrong(&error)).and_then(|metadata| {
+        let read = footer::read(&file).await?;
+        Ok(read.and_then(|metadata| {
             footer::check(&metadata, file.size())?;
-            Self::new(Arc::clone(&file), metadata).map_err(|error| what_is_wrong(&error))
-        });
-        Ok(opened)
+            // A schema may be one that the reader did not expect.
+            match catch_unwind(AssertUnwindSafe(|| Self::new(file, metadata))) {
+                Ok(opened) => opened.map_err(|error| what_is_wrong(&error)),
+                Err(_) => Err("its schema cannot be read".to_owned()),
+            }
+        }))
     }
 
     fn new(file: Arc<dyn PinnedFile>, metadata: ParquetMetaData) -> Result<Self, ParquetError> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
@@ -16,8 +16,9 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::batching::{Batching, rows_at_once};
 use super::chunks::{Chunk, GroupChunks};
-use super::decoder::{Decoder, Failure, ReadError};
+use super::decoder::{Decoder, Failure, ReadError, outside_contract};
 use super::file::ParquetFile;
 use super::footer::range_of;
 use super::window::{Feed, Piece, Window};
@@ -40,6 +41,7 @@ pub struct GroupRequest {
     pub columns: Vec<String>,
     /// The records; none for all.
     pub selection: Option<RowSelection>,
+    /// Records of a batch at most; there are fewer in it where they are long.
     pub batch_rows: usize,
     /// Bytes of the file that are held at once, beside the pages that are being decoded.
     pub budget_bytes: u64,
@@ -53,11 +55,16 @@ impl ParquetFile {
     /// Reads a row group. The stream has to be polled within a runtime; a group that exceeds the budget is decoded on a
     /// thread of its own.
     pub fn read_group(self: &Arc<Self>, request: GroupRequest) -> BatchStream {
-        let file = Arc::clone(self);
-        futures::stream::once(async move { file.open_group(request).await }).try_flatten().boxed()
+        let group = self.metadata().row_group(request.group);
+        let batch_rows = request.batch_rows.min(rows_at_once(group, &self.mask_of(&request.columns)));
+        Batching::new(Arc::clone(self), GroupRequest { batch_rows, ..request }).batches()
     }
 
-    async fn open_group(self: Arc<Self>, request: GroupRequest) -> Result<BatchStream, ReadError> {
+    pub(super) async fn open_group(
+        self: Arc<Self>,
+        request: GroupRequest,
+        failure: Failure,
+    ) -> Result<BatchStream, ReadError> {
         let group = self.metadata().row_group(request.group);
         let rows = match &request.selection {
             Some(selection) => selection.row_count(),
@@ -71,7 +78,6 @@ impl ParquetFile {
             _ => None,
         };
         let wanted = wanted_columns(group, &mask, request.selection.as_ref(), places.as_ref());
-        let failure = Failure::default();
         let total: u64 = wanted.iter().map(Wanted::bytes).sum();
         let fits = total <= request.budget_bytes;
         let chunks = if fits {
@@ -130,9 +136,7 @@ impl ParquetFile {
         let read = self.file.read(ranges).await.map_err(ReadError::Source)?;
         let fits = |(range, bytes): (&Range<u64>, &Bytes)| range.end - range.start == bytes.len() as u64;
         if read.len() != ranges.len() || !ranges.iter().zip(&read).all(fits) {
-            let failure = Failure::default();
-            failure.outside_contract();
-            return Err(failure.explain(""));
+            return Err(ReadError::Source(outside_contract()));
         }
         Ok(ranges.iter().zip(read).map(|(range, bytes)| Piece { start: range.start, bytes }).collect())
     }

@@ -1,5 +1,6 @@
 //! Files in memory, and what all tests do with them.
 
+mod claims;
 mod damage;
 mod reading;
 mod told;

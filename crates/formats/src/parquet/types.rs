@@ -33,7 +33,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 const UUID_BYTES: i32 = 16;
 
 /// The columns of a file, in the types in which they are told.
-pub fn told_fields(schema: &SchemaDescriptor) -> Result<Fields, ParquetError> {
+pub(super) fn told_fields(schema: &SchemaDescriptor) -> Result<Fields, ParquetError> {
     Ok(with_leaves(&read_fields(schema)?, schema, told_leaf))
 }
 

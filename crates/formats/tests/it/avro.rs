@@ -1,10 +1,12 @@
 //! Avro container files, written by another implementation.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use apache_avro::types::Value;
 use apache_avro::{Codec, Days, Decimal, DeflateSettings, Duration, Millis, Months, Writer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use convoke_core::source::SplitItem;
 use convoke_formats::{FileFormat, FileReader};
 use proptest::prelude::*;
 
@@ -226,8 +228,8 @@ fn the_schema_given_is_what_comes_out_and_what_does_not_fit_is_malformed() {
     let bytes = file(&schema, Codec::Null, vec![row("1", 1), row("secret", 2), row("3", 3)]);
     let fields = wanted(&[("id", DataType::Int64), ("more", DataType::Utf8), ("n", DataType::Int32)]);
     let contents = Contents::with(READER, bytes.as_slice(), Some(&fields));
-    assert_eq!(contents.columns, ["id", "more", "n"]);
-    assert_eq!(contents.records, [cells(&["1", "", "1"]), cells(&["3", "", "3"])]);
+    assert_eq!(contents.columns, ["id", "n"], "what the file does not have is no column of it");
+    assert_eq!(contents.records, [cells(&["1", "1"]), cells(&["3", "3"])]);
     assert_eq!(contents.positions, [1, 3]);
     assert_eq!(contents.told(), [(2, "`n` has a value that does not fit its type")]);
     let fields = wanted(&[("n", DataType::Struct(vec![Field::new("a", DataType::Utf8, true)].into()))]);
@@ -261,4 +263,135 @@ proptest! {
         prop_assert_eq!(contents.broken, None);
         prop_assert_eq!(contents.records, expected);
     }
+}
+
+/// A byte of such a file is a thousand values.
+#[test]
+fn a_record_of_more_than_a_million_values_is_refused() {
+    let fields: Vec<String> =
+        (0..1_000).map(|number| format!(r#"{{"name":"f{number}","type":["null","int"]}}"#)).collect();
+    let item = format!(r#"["null",{{"type":"record","name":"wide","fields":[{}]}}]"#, fields.join(","));
+    let array = format!(r#"{{"type":"array","items":{item}}}"#);
+    let nulls = |count: usize| one(&array, Value::Array(vec![Value::Union(0, Box::new(Value::Null)); count]));
+    let refused = read(&nulls(2_000));
+    assert_eq!(
+        refused.broken.as_deref(),
+        Some("block 1 of the file cannot be read: record 1 has more than a million values, nested ones counted")
+    );
+    assert_eq!(read(&nulls(900)).broken, None);
+}
+
+/// Fields of which each may be NULL.
+fn fields(fields: &[(&str, DataType)]) -> Vec<Field> {
+    fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect()
+}
+
+#[test]
+fn a_field_within_a_field_that_one_file_lacks_is_null_and_no_record_is_lost() {
+    let address =
+        r#"{"type":"record","name":"a","fields":[{"name":"city","type":"string"},{"name":"zip","type":"int"}]}"#;
+    let old = || Value::Record(vec![("city".into(), Value::String("Köln".into())), ("zip".into(), Value::Int(5))]);
+    let merged = fields(&[("city", DataType::Utf8), ("country", DataType::Utf8), ("zip", DataType::Int64)]);
+    let merged = DataType::Struct(merged.into());
+    let item = Arc::new(Field::new_list_field(merged.clone(), true));
+    let entries = fields(&[("value", merged.clone())]).remove(0);
+    let entries = DataType::Struct(vec![Field::new("key", DataType::Utf8, false), entries].into());
+    let entries = Arc::new(Field::new("entries", entries, false));
+    for (field_type, value, wanted, shown) in [
+        (address.to_owned(), old(), merged, "{city: Köln, country: , zip: 5}"),
+        (
+            format!(r#"{{"type":"array","items":{address}}}"#),
+            Value::Array(vec![old()]),
+            DataType::List(item),
+            "[{city: Köln, country: , zip: 5}]",
+        ),
+        (
+            format!(r#"{{"type":"map","values":{address}}}"#),
+            Value::Map([("home".to_owned(), old())].into()),
+            DataType::Map(entries, false),
+            "{home: {city: Köln, country: , zip: 5}}",
+        ),
+    ] {
+        let wanted: SchemaRef = Arc::new(Schema::new(fields(&[("x", wanted)])));
+        let contents = Contents::with(READER, one(&field_type, value).as_slice(), Some(&wanted));
+        assert_eq!((contents.broken.as_deref(), contents.told()), (None, vec![]), "{field_type}");
+        assert_eq!(contents.records, [cells(&[shown])], "{field_type}");
+    }
+}
+
+#[test]
+fn a_value_within_a_field_that_does_not_fit_makes_its_record_malformed() {
+    let until = r#"{"name":"until","type":{"type":"long","logicalType":"timestamp-millis"}}"#;
+    let schema = record(&format!(r#"{{"name":"x","type":{{"type":"record","name":"a","fields":[{until}]}}}}"#));
+    let row = |millis| vec![("x", Value::Record(vec![("until".into(), Value::TimestampMillis(millis))]))];
+    let bytes = file(&schema, Codec::Null, vec![row(0), row(253_402_214_400_000)]);
+    let nanos = DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, Some("+00:00".into()));
+    let wanted = DataType::Struct(fields(&[("until", nanos)]).into());
+    let wanted: SchemaRef = Arc::new(Schema::new(fields(&[("x", wanted)])));
+    let contents = Contents::with(READER, bytes.as_slice(), Some(&wanted));
+    assert_eq!(contents.positions, [1]);
+    assert_eq!(contents.told(), [(2, "`x` has a value that does not fit its type")]);
+}
+
+/// A block of records that were encoded already.
+fn block(record_count: usize, data: &[u8]) -> Vec<u8> {
+    let number = |mut number: usize| {
+        number <<= 1;
+        let mut bytes = Vec::new();
+        while number > 0x7f {
+            bytes.push((number & 0x7f | 0x80) as u8);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    };
+    [&number(record_count), &number(data.len()), data, &[7; 16]].concat()
+}
+
+#[test]
+fn symbols_that_many_fields_share_take_memory_once() {
+    let symbols: Vec<_> = (0..20_000).map(|symbol| format!(r#""S{symbol}""#)).collect();
+    let first = format!(r#"{{"name":"f0","type":{{"type":"enum","name":"e","symbols":[{}]}}}}"#, symbols.join(","));
+    let rest = (1..50_000).map(|number| format!(r#"{{"name":"f{number}","type":"e"}}"#));
+    let schema = record(&std::iter::once(first).chain(rest).collect::<Vec<_>>().join(","));
+    let contents = Contents::of(&FileFormat::Avro, [head(&schema, "null"), block(1, &[2; 50_000])].concat().as_slice());
+    assert_eq!(contents.broken, None);
+    assert!(contents.records[0].iter().all(|cell| cell.as_deref() == Some("S1")));
+}
+
+#[test]
+fn long_names_of_a_type_that_is_named_often_are_refused() {
+    let long =
+        format!(r#"{{"type":"record","name":"t","fields":[{{"name":"{}","type":"int"}}]}}"#, "n".repeat(1 << 20));
+    let rest = (1..100).map(|number| format!(r#",{{"name":"f{number}","type":"t"}}"#));
+    let schema = record(&format!(r#"{{"name":"f0","type":{long}}}{}"#, rest.collect::<String>()));
+    let reason = read(&head(&schema, "null")).broken.unwrap_or_default();
+    assert!(reason.contains("names take more than 16 MB"), "{reason}");
+}
+
+/// The letters of a symbol stand in the head of a file once, and each record names it in a byte.
+#[test]
+fn long_symbols_make_batches_of_few_records_and_a_record_has_no_end_of_them() {
+    let symbol = "s".repeat(1 << 20);
+    let kind = format!(r#"{{"type":"enum","name":"e","symbols":["{symbol}"]}}"#);
+    let bytes =
+        [head(&record(&format!(r#"{{"name":"x","type":{kind}}}"#)), "null"), block(2_100, &[0; 2_100])].concat();
+    let (mut records, mut most) = (0, 0);
+    let mut take = |item| {
+        match item {
+            SplitItem::Records(batch) => {
+                records += batch.positions.len();
+                most = most.max(batch.positions.len());
+            }
+            SplitItem::End { .. } => {}
+            other => panic!("{other:?}"),
+        }
+        ControlFlow::Continue(())
+    };
+    READER.read(bytes.as_slice(), None, &mut take).unwrap();
+    assert_eq!((records, most), (2_100, 1));
+    let items = format!(r#"{{"name":"x","type":{{"type":"array","items":{kind}}}}}"#);
+    let data = [&[200, 1][..], &[0; 100], &[0]].concat();
+    let reason = read(&[head(&record(&items), "null"), block(1, &data)].concat()).broken.unwrap_or_default();
+    assert!(reason.contains("record 1 has more than 64 MB of text in its symbols"), "{reason}");
 }

@@ -18,6 +18,8 @@ pub(crate) struct Contents {
     pub(crate) malformed: Vec<MalformedRecord>,
     pub(crate) fingerprint: Option<String>,
     pub(crate) broken: Option<String>,
+    /// How many records were passed on together.
+    pub(crate) most_at_once: usize,
 }
 
 impl Contents {
@@ -44,6 +46,7 @@ impl Contents {
                 self.columns = fields.fields().iter().map(|field| field.name().clone()).collect();
                 assert_eq!(batch.records.num_rows(), batch.positions.len());
                 self.records.extend(shown(&batch.records));
+                self.most_at_once = self.most_at_once.max(batch.positions.len());
                 self.positions.extend(batch.positions);
             }
             SplitItem::Malformed(record) => self.malformed.push(record),

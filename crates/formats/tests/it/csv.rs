@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
+use convoke_core::source::SplitItem;
 use convoke_formats::{CsvFormat, Delimiter, Encoding, FileFormat, FileReader, InputError};
 use proptest::prelude::*;
 
@@ -230,4 +231,22 @@ proptest! {
             line += 1 + record.iter().map(|cell| cell.matches('\n').count() as u64).sum::<u64>();
         }
     }
+}
+
+/// Thousands of small files are read at once, or held until there are enough of them.
+#[test]
+fn a_batch_of_one_record_takes_no_memory_for_thousands() {
+    let line = vec!["x"; 1_000].join(",");
+    let header = (0..1_000).map(|column| format!("c{column}")).collect::<Vec<_>>().join(",");
+    let format = FileFormat::Csv(CsvFormat::default());
+    let mut bytes = 0;
+    let mut take = |item| {
+        if let SplitItem::Records(batch) = item {
+            bytes += batch.records.get_array_memory_size();
+        }
+        ControlFlow::Continue(())
+    };
+    let reader = FileReader { format: &format, max_malformed: 0.0 };
+    reader.read(format!("{header}\n{line}\n").as_bytes(), None, &mut take).unwrap();
+    assert!((1..1_000_000).contains(&bytes), "{bytes}");
 }

@@ -47,7 +47,10 @@ fn fields_have_the_type_that_holds_all_their_values_as_written() {
         (&["true", "0"], DataType::Utf8),
         (&["\"a\""], DataType::Utf8),
         (&[r#"{"city":"Rom"}"#, r#"{}"#], nested.clone()),
-        (&["{}"], DataType::Utf8),
+        (&["{}"], DataType::Null),
+        (&["{}", "null"], DataType::Null),
+        (&["{}", "1"], DataType::Utf8),
+        (&["[{}]"], list(DataType::Null)),
         (&[r#"{"city":"Rom"}"#, r#""Rom""#], DataType::Utf8),
         (&["[1]", "[]", "[null,2]"], list(DataType::Int64)),
         (&["[1]", "[\"a\"]"], list(DataType::Utf8)),
@@ -252,4 +255,64 @@ fn without_nulls(value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// Two bytes of such a line are a thousand values, most of them NULL.
+#[test]
+fn a_line_of_more_than_a_million_values_is_malformed() {
+    let fields: Vec<String> = (0..1_000).map(|number| format!("\"f{number}\":1")).collect();
+    let wide = format!("{{\"x\":[{{{}}}]}}\n", fields.join(","));
+    for hollow in ["{}", "null"] {
+        let line = format!("{{\"x\":[{}]}}\n", vec![hollow; 2_000].join(","));
+        let contents = read([wide.clone(), line].concat());
+        assert_eq!(contents.told(), [(2, "`x` has more than a million values, nested ones counted")], "{hollow}");
+    }
+    let fits = format!("{{\"x\":[{}]}}\n", vec!["{}"; 900].join(","));
+    assert!(read([wide, fits].concat()).malformed.is_empty());
+}
+
+#[test]
+fn records_of_many_values_are_passed_on_few_at_a_time() {
+    let fields: Vec<String> = (0..1_000).map(|number| format!("\"f{number}\":1")).collect();
+    let wide = format!("{{\"x\":{{{}}}}}\n", fields.join(","));
+    let contents = read(wide + &"{}\n".repeat(5_000));
+    assert_eq!(contents.records.len(), 5_001);
+    assert!(contents.most_at_once < 1_100, "{}", contents.most_at_once);
+}
+
+/// Names are values there; each would be a column.
+#[test]
+fn fields_of_nested_objects_count_among_those_that_a_file_may_have() {
+    let object = |number: u32| {
+        let names: Vec<String> = (0..900).map(|name| format!("\"n{number}_{name}\":1")).collect();
+        format!("{{\"o{number}\":{{{}}}}}\n", names.join(","))
+    };
+    let lines: String = (0..100).map(object).collect();
+    let error = READER.schema(lines.as_bytes());
+    assert!(format!("{error:?}").contains("more than 65536 different fields"), "{error:?}");
+    // What has so many that it is text has none.
+    let text: String = (0..200_u32)
+        .map(|number| {
+            let names: Vec<String> = (0..1_001).map(|name| format!("\"n{name}\":1")).collect();
+            format!("{{\"o{number}\":{{{}}}}}\n", names.join(","))
+        })
+        .collect();
+    assert_eq!(schema(text).fields().len(), 200);
+}
+
+#[test]
+fn an_object_without_fields_is_empty_where_nothing_is_known_of_any() {
+    let contents = read("{\"x\":{},\"y\":1}\n{\"y\":2}\n");
+    assert_eq!(contents.records, [cells(&["", "1"]), cells(&["", "2"])]);
+    let nothing = of(&[("x", DataType::Null)]);
+    let told = Contents::with(READER, &b"{\"x\":{\"a\":1}}\n"[..], Some(&nothing));
+    assert_eq!(told.told(), [(1, "`x` has a value that is not null")]);
+}
+
+#[test]
+fn a_field_that_no_record_of_a_batch_has_is_no_column_of_it() {
+    let wanted = of(&[("a", DataType::Int64), ("b", DataType::Utf8), ("c", DataType::Utf8)]);
+    let columns = |lines: &str| Contents::with(READER, lines.as_bytes(), Some(&wanted)).columns;
+    assert_eq!(columns("{\"a\":1}\n{\"c\":null}\n"), ["a", "c"]);
+    assert!(columns("{}\n").is_empty());
 }

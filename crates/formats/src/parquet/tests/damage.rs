@@ -1,7 +1,8 @@
 //! Whatever stands before a good footer, the process goes on, and no record is lost or made up in silence.
 
 use arrow::array::{Int32Array, StringArray};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::arrow::arrow_reader::RowSelector;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::metadata::ParquetMetaDataReader;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,6 +21,12 @@ fn file_of(compression: Compression) -> Vec<u8> {
     written(&batch(), properties.set_write_batch_size(100).build())
 }
 
+/// All that pages may be packed with, but Brotli and LZO, which are refused.
+fn compressions() -> [Compression; 6] {
+    let (gzip, zstd) = (Compression::GZIP(GzipLevel::default()), Compression::ZSTD(ZstdLevel::default()));
+    [Compression::UNCOMPRESSED, Compression::SNAPPY, gzip, zstd, Compression::LZ4, Compression::LZ4_RAW]
+}
+
 /// Where the pages end and the indexes and the footer begin.
 fn end_of_pages(contents: &[u8]) -> usize {
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::copy_from_slice(contents)).unwrap();
@@ -31,7 +38,7 @@ fn end_of_pages(contents: &[u8]) -> usize {
 async fn any_byte_may_be_another_and_nothing_ends_but_the_file() {
     let mut random = StdRng::seed_from_u64(11);
     let mut damaged = 0;
-    for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())] {
+    for compression in compressions() {
         let whole = file_of(compression);
         let end = end_of_pages(&whole);
         for _ in 0..300 {
@@ -97,5 +104,51 @@ async fn any_byte_of_the_footer_may_be_another_and_the_process_goes_on() {
         let Ok(file) = opened else { continue };
         let file = Arc::new(file);
         drop(read_all(&file, PLENTY).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_read_however_they_are_packed() {
+    for compression in compressions() {
+        let file = MemoryFile::of(file_of(compression)).open().await;
+        for budget in [PLENTY, 1] {
+            assert_eq!(read_group(&file, 0, None, budget).await.unwrap(), Some(batch()), "{compression}");
+        }
+    }
+}
+
+/// PyArrow wrote it, as `pq.write_table(…, write_page_checksum=True, compression="none", use_dictionary=False)`: `number`
+/// from 0 to 199, and `text`. The writer in use here writes no checksums.
+const CHECKSUMMED: &[u8] = include_bytes!("data/checksummed.parquet");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_does_not_fit_its_checksum_is_damage() {
+    let file = MemoryFile::of(CHECKSUMMED).open().await;
+    let whole = read_group(&file, 0, None, PLENTY).await.unwrap().unwrap();
+    assert_eq!(whole.column(0).as_ref(), &Int32Array::from_iter_values(0..200));
+    // The number 100, which stands there once, becomes 101: nothing but the checksum tells.
+    let number = 100_i32.to_le_bytes();
+    let neighbours = [&99_i32.to_le_bytes()[..], &number].concat();
+    let at = CHECKSUMMED.windows(neighbours.len()).position(|bytes| bytes == neighbours).unwrap() + number.len();
+    let mut contents = CHECKSUMMED.to_vec();
+    contents[at] += 1;
+    let file = MemoryFile::of(contents).open().await;
+    for budget in [PLENTY, 1] {
+        let failed = read_group(&file, 0, None, budget).await.unwrap_err();
+        assert!(matches!(&failed, ReadError::Damaged(reason) if reason.contains("damaged")), "{failed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_groups_and_files_without_records_are_read_as_such() {
+    let empty = RecordBatch::new_empty(batch().schema());
+    let file = MemoryFile::of(written(&empty, WriterProperties::default())).open().await;
+    assert!(read_all(&file, PLENTY).await.unwrap().is_empty());
+    // A selection of nothing leaves nothing, too.
+    let file = MemoryFile::of(file_of(Compression::SNAPPY)).open().await;
+    let nothing = RowSelection::from(vec![RowSelector::skip(ROWS as usize)]);
+    for budget in [PLENTY, 1] {
+        let read = read_group(&file, 0, Some(nothing.clone()), budget).await.unwrap();
+        assert_eq!(read.map_or(0, |batch| batch.num_rows()), 0);
     }
 }

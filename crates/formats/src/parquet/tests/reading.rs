@@ -1,10 +1,14 @@
 //! Windows, whole groups and selections give the same records, with few requests and bounded pieces.
 
-use arrow::array::{Int64Array, ListBuilder, StringArray, StringBuilder, StructArray, UInt32Array};
+use arrow::array::{
+    AsArray, DictionaryArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructArray, UInt32Array,
+};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Int32Type};
 use convoke_core::error::SourceErrorKind;
+use futures::StreamExt;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::{ParquetMetaDataBuilder, ParquetMetaDataReader, ParquetMetaDataWriter};
 use parquet::file::properties::{EnabledStatistics, WriterVersion};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -168,4 +172,59 @@ async fn columns_that_a_file_lacks_are_passed_over_and_records_without_any_are_c
     let none = read(&["nowhere"]).await;
     assert_eq!(none.iter().map(RecordBatch::num_rows).sum::<usize>(), 2_500);
     assert_eq!(none[0].num_columns(), 0);
+}
+
+/// Long texts that the footer tells of, and one that stands in a dictionary once and in all records.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_do_not_fit_into_one_array_come_in_several_batches() {
+    const ROWS: usize = 5_000;
+    let long = "x".repeat(500_000);
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&long, 20)));
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).build();
+    let file = MemoryFile::of(written(&batch_of(vec![("text", texts)]), properties)).open().await;
+    let request = |budget_bytes| GroupRequest {
+        group: 0,
+        columns: columns_of(&file),
+        selection: None,
+        batch_rows: 8_192,
+        budget_bytes,
+    };
+    for budget in [PLENTY, 1] {
+        let batches: Vec<_> = file.read_group(request(budget)).try_collect().await.unwrap();
+        assert!(batches.iter().all(|batch| batch.get_array_memory_size() < 80 << 20));
+    }
+    let numbers: ArrayRef = Arc::new(Int32Array::from_iter_values(0..ROWS as i32));
+    let keys = Int32Array::from_iter_values(std::iter::repeat_n(0, ROWS));
+    let values: ArrayRef = Arc::new(StringArray::from_iter_values([&long]));
+    let texts: ArrayRef = Arc::new(DictionaryArray::new(keys, values));
+    let properties = WriterProperties::builder().set_dictionary_page_size_limit(4 << 20).build();
+    let contents = without_size_statistics(&written(&batch_of(vec![("number", numbers), ("text", texts)]), properties));
+    let file = MemoryFile::of(contents).open().await;
+    let mut batches = file.read_group(GroupRequest { columns: columns_of(&file), ..request(PLENTY) });
+    let mut row = 0;
+    while let Some(batch) = batches.next().await {
+        let batch = batch.unwrap();
+        let numbers = batch.column(0).as_primitive::<Int32Type>().values();
+        assert!(numbers.iter().copied().eq(row..row + numbers.len() as i32));
+        assert!(batch.column(1).as_string::<i32>().iter().all(|text| text == Some(&long)));
+        row += numbers.len() as i32;
+    }
+    assert_eq!(row, ROWS as i32);
+}
+
+/// The same file with a footer that does not tell how long texts are, as most writers write it.
+fn without_size_statistics(whole: &[u8]) -> Vec<u8> {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::copy_from_slice(whole)).unwrap();
+    let mut groups = Vec::new();
+    for group in metadata.row_groups() {
+        let columns = group
+            .columns()
+            .iter()
+            .map(|column| column.clone().into_builder().set_unencoded_byte_array_data_bytes(None).build().unwrap());
+        groups.push(group.clone().into_builder().set_column_metadata(columns.collect()).build().unwrap());
+    }
+    let metadata = ParquetMetaDataBuilder::new(metadata.file_metadata().clone()).set_row_groups(groups).build();
+    let mut contents = whole.to_vec();
+    ParquetMetaDataWriter::new(&mut contents, &metadata).finish().unwrap();
+    contents
 }

@@ -1,5 +1,5 @@
 //! Reads a CSV file to its end as a run would, keeps nothing, and prints how many records it had and how many bytes their
-//! cells: `read FILE [COLUMN …]`. With columns, only these are read. The benchmark in `tests/bench` compares this with
+//! cells: `read_csv FILE [COLUMN …]`. With columns, only these are read. The benchmark in `tests/bench` compares this with
 //! DuckDB.
 
 use std::env;
@@ -14,9 +14,13 @@ use arrow::datatypes::{DataType, Field, Schema};
 use convoke_core::source::SplitItem;
 use convoke_formats::{CsvFormat, FileFormat, FileReader};
 
+/// The allocator of `convoke`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let path = arguments.next().ok_or("usage: read FILE [COLUMN …]")?;
+    let path = arguments.next().ok_or("usage: read_csv FILE [COLUMN …]")?;
     let columns: Vec<Field> = arguments.map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let wanted = (!columns.is_empty()).then(|| Arc::new(Schema::new(columns)));
     let (mut count, mut bytes, mut trouble) = (0, 0, None);
