@@ -170,7 +170,7 @@ impl<'a> Sieve<'a> {
             return;
         }
         match self.location.standing(name) {
-            Standing::Named if is_folder_marker(name, meta.size) => {}
+            Standing::Named if self.location.has_folder_marks() && is_folder_marker(name, meta.size) => {}
             Standing::Named => {
                 let name = name.to_owned();
                 (self.take)(ListedObject::new(&name, meta));

@@ -62,6 +62,8 @@ impl Scheme {
 enum Names {
     One(String),
     Matching(Pattern),
+    /// All that lies in the root itself, whatever it is called.
+    Level,
 }
 
 /// How an object stands to the URL.
@@ -80,29 +82,54 @@ impl Location {
     ///
     /// A URL that names no objects; the message tells how to write one.
     pub fn parse(url: &str) -> Result<Self, SourceError> {
-        let (word, rest) = url.split_once("://").ok_or_else(|| refused(url, "is no URL"))?;
+        let (word, rest) = url.split_once("://").ok_or_else(|| refused("is no URL"))?;
         let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.word() == word);
         let scheme = scheme.ok_or_else(|| match word {
-            "s3a" | "s3n" => refused(url, "has another program's name for S3; begin it with `s3://`"),
-            "gcs" => refused(url, "has another program's name for Google Cloud Storage; begin it with `gs://`"),
+            "s3a" | "s3n" => refused("has another program's name for S3; begin it with `s3://`"),
+            "gcs" => refused("has another program's name for Google Cloud Storage; begin it with `gs://`"),
             "abfs" | "abfss" | "adl" | "azure" | "wasb" | "wasbs" => {
-                refused(url, "has another program's name for Azure Blob Storage; begin it with `az://CONTAINER/`")
+                refused("has another program's name for Azure Blob Storage; begin it with `az://CONTAINER/`")
             }
-            _ => refused(url, "is on a store that is not supported"),
+            _ => refused("is on a store that is not supported"),
         })?;
         let (bucket, path) = match scheme {
             Scheme::File => {
                 let path = rest.strip_prefix('/');
-                (None, path.ok_or_else(|| refused(url, "names no absolute path; write it with three slashes"))?)
+                (None, path.ok_or_else(|| refused("names no absolute path; write it with three slashes"))?)
             }
-            Scheme::Http | Scheme::Https => split_host(url, rest)?,
-            Scheme::S3 | Scheme::Gs | Scheme::Az => split_bucket(url, rest)?,
+            Scheme::Http | Scheme::Https => split_host(rest)?,
+            Scheme::S3 | Scheme::Gs | Scheme::Az => split_bucket(rest)?,
         };
-        let (root, names) = split_root(url, path)?;
+        let (root, names) = split_root(path)?;
         if !scheme.has_buckets() && scheme != Scheme::File && matches!(names, Names::Matching(_)) {
-            return Err(refused(url, "holds wildcards, and a web server cannot be listed; name one object"));
+            return Err(refused("holds wildcards, and a web server cannot be listed; name one object"));
         }
         Ok(Self { url: url.to_owned(), scheme, bucket: bucket.map(str::to_owned), root, names })
+    }
+
+    /// A folder of a bucket, taken as it is written: nothing in it is a wildcard. All objects right beneath it are named, also
+    /// those whose names writers elsewhere give to what is not to be read, and empty ones.
+    ///
+    /// # Errors
+    ///
+    /// A URL that names no folder of a bucket; the message tells how to write one.
+    pub fn folder(url: &str) -> Result<Self, SourceError> {
+        // The URL is not shown: there may be a key in it.
+        let no_folder = |what: &str| {
+            let message = format!("`url` of the source {what}; write `s3://bucket/folder/`");
+            SourceError::new(Origin::User, message)
+        };
+        let (word, rest) = url.split_once("://").ok_or_else(|| no_folder("is no URL"))?;
+        let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.word() == word && scheme.has_buckets());
+        let scheme = scheme.ok_or_else(|| no_folder("is no folder of a bucket"))?;
+        let (bucket, path) = split_bucket(rest)?;
+        let folders = path.strip_suffix('/').unwrap_or(path);
+        if !path.is_empty() && folders.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(no_folder("has an empty part, `.` or `..` in its path"));
+        }
+        let root = if path.is_empty() { String::new() } else { format!("{folders}/") };
+        let bucket = bucket.map(str::to_owned);
+        Ok(Self { url: url.to_owned(), scheme, bucket, root, names: Names::Level })
     }
 
     /// The URL as it was written.
@@ -142,7 +169,7 @@ impl Location {
     pub fn only_key(&self) -> Option<String> {
         match &self.names {
             Names::One(name) => Some(format!("{}{name}", self.root)),
-            Names::Matching(_) => None,
+            Names::Matching(_) | Names::Level => None,
         }
     }
 
@@ -151,6 +178,7 @@ impl Location {
         let name = match &self.names {
             Names::One(name) => name.as_str(),
             Names::Matching(pattern) => pattern.as_str().split(is_wildcard).next().unwrap_or_default(),
+            Names::Level => "",
         };
         format!("{}{name}", self.root)
     }
@@ -158,7 +186,7 @@ impl Location {
     /// Whether all objects that match lie in the root itself, and not in folders beneath.
     pub fn is_flat(&self) -> bool {
         match &self.names {
-            Names::One(_) => true,
+            Names::One(_) | Names::Level => true,
             Names::Matching(pattern) => !pattern.as_str().contains('/') && !pattern.as_str().contains("**"),
         }
     }
@@ -168,10 +196,16 @@ impl Location {
         key.strip_prefix(&self.root).filter(|name| !name.is_empty())
     }
 
+    /// Whether an empty object without an ending is taken for the mark of a folder.
+    pub(crate) fn has_folder_marks(&self) -> bool {
+        !matches!(self.names, Names::Level)
+    }
+
     /// How an object of this name stands to the URL.
     pub fn standing(&self, name: &str) -> Standing {
         match &self.names {
             Names::One(only) if only == name => Standing::Named,
+            Names::Level if !name.contains('/') => Standing::Named,
             Names::Matching(pattern) if pattern.matches_with(name, PATH_MATCHING) => {
                 if is_hidden(name, pattern) {
                     Standing::Hidden
@@ -197,24 +231,24 @@ pub fn name_pattern(glob: &str) -> Result<impl Fn(&str) -> bool, SourceError> {
     Ok(move |name: &str| pattern.matches_with(name, PATH_MATCHING))
 }
 
-fn split_bucket<'u>(url: &str, rest: &'u str) -> Result<(Option<&'u str>, &'u str), SourceError> {
+fn split_bucket(rest: &str) -> Result<(Option<&str>, &str), SourceError> {
     let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains(['@', ':']) {
         return Err(hides_something());
     }
     if bucket.is_empty() || bucket.contains(is_wildcard) {
-        return Err(refused(url, "names no bucket"));
+        return Err(refused("names no bucket"));
     }
     Ok((Some(bucket), path))
 }
 
-fn split_host<'u>(url: &str, rest: &'u str) -> Result<(Option<&'u str>, &'u str), SourceError> {
+fn split_host(rest: &str) -> Result<(Option<&str>, &str), SourceError> {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     if host.contains('@') {
         return Err(hides_something());
     }
     if host.is_empty() || host.contains(is_wildcard) {
-        return Err(refused(url, "names no server"));
+        return Err(refused("names no server"));
     }
     Ok((Some(host), path))
 }
@@ -227,13 +261,13 @@ fn hides_something() -> SourceError {
 }
 
 /// Cuts a path before the first part that holds a wildcard, or before its last part.
-fn split_root(url: &str, path: &str) -> Result<(String, Names), SourceError> {
+fn split_root(path: &str) -> Result<(String, Names), SourceError> {
     let parts: Vec<&str> = path.split('/').collect();
     if parts.last().is_some_and(|last| last.is_empty()) {
-        return Err(refused(url, "names a folder; say which objects in it are meant"));
+        return Err(refused("names a folder; say which objects in it are meant"));
     }
     if parts.iter().any(|part| matches!(*part, "" | "." | "..")) {
-        return Err(refused(url, "has an empty part, `.` or `..` in its path"));
+        return Err(refused("has an empty part, `.` or `..` in its path"));
     }
     let first_wild = parts.iter().position(|part| part.contains(is_wildcard));
     let (folders, rest) = parts.split_at(first_wild.unwrap_or(parts.len() - 1));
@@ -243,7 +277,7 @@ fn split_root(url: &str, path: &str) -> Result<(String, Names), SourceError> {
         return Ok((root, Names::One(rest)));
     }
     let pattern =
-        Pattern::new(&rest).map_err(|error| refused(url, "has a wildcard that is not understood").caused_by(error))?;
+        Pattern::new(&rest).map_err(|error| refused("has a wildcard that is not understood").caused_by(error))?;
     Ok((root, Names::Matching(pattern)))
 }
 
@@ -259,8 +293,10 @@ fn is_hidden(name: &str, pattern: &Pattern) -> bool {
     name.split('/').any(|part| begins(part, '.') || (begins(part, '_') && !part.contains('=')))
 }
 
-fn refused(url: &str, what: &str) -> SourceError {
-    let message = format!("`url: {url}` {what}; write `s3://bucket/folder/*.parquet` or `file:///folder/*.parquet`");
+/// The URL is not shown: what was not understood may hold a key or a signature.
+fn refused(what: &str) -> SourceError {
+    let message =
+        format!("`url` of the source {what}; write `s3://bucket/folder/*.parquet` or `file:///folder/*.parquet`");
     SourceError::new(Origin::User, message)
 }
 
@@ -295,6 +331,22 @@ mod tests {
         assert_eq!(location("gs://b/in/*.parquet").root_url(), "gs://b/in/");
         assert_eq!(location("s3://b/in/a.parquet").only_key().as_deref(), Some("in/a.parquet"));
         assert_eq!(location("s3://b/in/?.parquet").only_key(), None);
+    }
+
+    #[test]
+    fn a_folder_is_taken_as_it_is_written_and_all_in_it_is_named() {
+        for (url, root) in [("s3://b/in*/[x]/", "in*/[x]/"), ("gs://b/in", "in/"), ("az://b/", ""), ("az://b", "")] {
+            let folder = Location::folder(url).unwrap();
+            assert_eq!((folder.root(), folder.key_start().as_str(), folder.is_flat()), (root, root, true), "{url}");
+            for name in ["_people.csv", ".a", "people_DONE", "*"] {
+                assert_eq!(folder.standing(name), Standing::Named, "{name}");
+            }
+            assert_eq!(folder.standing("processed/a.csv"), Standing::Other);
+        }
+        for url in ["s3://b/in//x", "s3://b/../x", "s3://b/.", "file:///in", "https://b/in", "s3://", "in", "s3://b//"]
+        {
+            assert!(Location::folder(url).is_err(), "{url}");
+        }
     }
 
     #[test]
@@ -364,6 +416,17 @@ mod tests {
                 error.contains("into a connection") && !error.contains("hush") && !error.contains("AKID"),
                 "{error}"
             );
+        }
+        for url in [
+            "s3n://AKID:hush@b/a",
+            "https://data.example/a.parquet?sig=hush",
+            "hush/a",
+            "s3://b/hush/",
+            "s3://b/hush[/a",
+        ] {
+            let error = Location::parse(url).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(told.contains("`url` of the source") && !told.contains("hush") && !told.contains("AKID"), "{told}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Small writes, and moving objects: each of them says what it must not overwrite.
 
 use bytes::Bytes;
-use convoke_core::SourceError;
 use convoke_core::error::SourceErrorKind;
+use convoke_core::{Origin, SourceError};
 use object_store::{Error, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use crate::fault::{Attempt, explained};
@@ -13,6 +13,9 @@ use crate::store::Store;
 /// Up to this size an object is moved through this process: what is written is then what was pinned, whatever becomes of
 /// the original meanwhile, and no store has a limit below it.
 const CARRIED_BYTES: u64 = 4 << 20;
+
+/// Up to this size S3 copies an object in one request, and there is no other way that replaces nothing.
+const LARGEST_COPY: u64 = 5 << 30;
 
 /// How moving an object ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +82,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The store refuses, or cannot be reached.
+    /// The store refuses, or cannot be reached, or the object is larger than what it moves.
     pub async fn move_unless_there(&self, pin: &Pin, to: &str) -> Result<Moved, SourceError> {
+        self.can_move(pin)?;
         if pin.size > CARRIED_BYTES || self.backend().is_local() {
             if !self.copy_new(&pin.key, to).await? {
                 return Ok(Moved::Taken);
@@ -97,6 +101,23 @@ impl Store {
         }
         self.delete_if(pin).await?;
         Ok(Moved::Done)
+    }
+
+    /// Whether an object could be given another name, as far as its size tells.
+    ///
+    /// # Errors
+    ///
+    /// It is larger than what the store moves.
+    pub fn can_move(&self, pin: &Pin) -> Result<(), SourceError> {
+        if self.scheme() != Scheme::S3 || pin.size <= LARGEST_COPY {
+            return Ok(());
+        }
+        let message = format!(
+            "{} has {} bytes, and S3 moves no object of more than {LARGEST_COPY} (5 GiB); write it in smaller parts, or pack it",
+            self.place().object(&pin.key),
+            pin.size
+        );
+        Err(SourceError::new(Origin::User, message))
     }
 
     /// All of a small object; none if it is no longer what was pinned. Of nothing no range can be asked for.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
 use convoke_core::source::SourceSchema;
-use convoke_core::spec::SchemaPolicy;
+use convoke_core::spec::{ObjectsMode, SchemaPolicy};
 use convoke_core::{Origin, SourceError};
 use convoke_objects::{ListedObject, Pin};
 use futures::{StreamExt, TryStreamExt};
@@ -33,7 +33,11 @@ impl ObjectSource {
         let mut first_reason = None;
         for object in listing.objects.iter().rev().take(TRIED_FOR_COLUMNS) {
             match self.fields_of(object).await? {
-                Ok(fields) => return Ok(self.merged(&[(object.clone(), fields)], None)?.schema),
+                Ok(fields) => {
+                    let mut merging = Merging::since(None);
+                    merging.add(self, object, &fields)?;
+                    return Ok(merging.end(self).schema);
+                }
                 Err(reason) => drop(first_reason.get_or_insert_with(|| self.unreadable(object, &reason))),
             }
         }
@@ -41,12 +45,13 @@ impl ObjectSource {
     }
 
     /// The columns of these objects together, the newest first. Those that are broken are left out: who reads them is told.
+    /// Of a snapshot one at least has to be whole.
     pub(crate) async fn schema_of(
         &self,
         objects: &[ListedObject],
         known: Option<&[KnownColumn]>,
     ) -> Result<Described, SourceError> {
-        let (mut readable, mut first_reason) = (Vec::new(), None);
+        let (mut merging, mut first_reason) = (Merging::since(known), None);
         let newest_first = futures::stream::iter(objects.iter().rev());
         let mut read = newest_first
             .map(|object| async move { Ok((object, self.fields_of(object).await?)) })
@@ -54,13 +59,13 @@ impl ObjectSource {
             .boxed();
         while let Some((object, fields)) = read.try_next().await? {
             match fields {
-                Ok(fields) => readable.push((object.clone(), fields)),
+                Ok(fields) => merging.add(self, object, &fields)?,
                 Err(reason) => drop(first_reason.get_or_insert_with(|| self.unreadable(object, &reason))),
             }
         }
         match first_reason {
-            Some(error) if readable.is_empty() => Err(error),
-            _ => self.merged(&readable, known),
+            Some(error) if merging.count == 0 && self.spec.mode == ObjectsMode::Snapshot => Err(error),
+            _ => Ok(merging.end(self)),
         }
     }
 
@@ -101,44 +106,72 @@ impl ObjectSource {
         )
     }
 
-    fn merged(
-        &self,
-        objects: &[(ListedObject, Fields)],
-        known: Option<&[KnownColumn]>,
-    ) -> Result<Described, SourceError> {
-        let policy = self.spec.schema;
-        let mut columns = Columns::default();
-        let mut expected = known.map(|known| (known.to_vec(), "what was read before".to_owned()));
-        for (object, own) in objects {
-            let all = self.with_partitions(object, own);
-            if policy == SchemaPolicy::Strict {
-                let of_newest =
-                    || (all.iter().map(|field| KnownColumn::of(field)).collect(), format!("`{}`", object.name));
-                let (known, known_from) = expected.get_or_insert_with(of_newest);
-                drift::refuse_difference(known, known_from, &object.name, &all)?;
-            }
-            columns.add(&object.name, &all)?;
-        }
-        let drift = drift::since(known, columns.all(), policy);
-        let schema = SourceSchema { schema: drift.schema, origin: self.origin(objects) };
-        Ok(Described { schema, notices: drift.notices })
-    }
-
-    fn with_partitions(&self, object: &ListedObject, own: &Fields) -> Fields {
+    fn with_partitions(&self, object: &ListedObject, own: &Fields) -> Result<Fields, SourceError> {
         let mut all: Vec<_> = own.iter().cloned().collect();
-        let partitions = self.partitions(&object.pin).into_iter().map(|(name, _)| name);
-        // A column of the file goes before a partition of the same name: it is what the writer put there.
-        let added = partitions.filter(|name| own.find(name).is_none());
-        all.extend(added.map(|name| Arc::new(Field::new(name, DataType::Utf8, true))));
-        all.into()
+        for (name, _) in self.partitions(&object.pin) {
+            match own.find(&name) {
+                None => all.push(Arc::new(Field::new(name, DataType::Utf8, true))),
+                Some(_) if self.pruning.as_ref().is_some_and(|pruning| pruning.is_about(&name)) => {
+                    return Err(told_twice(&object.name, &name));
+                }
+                // A column of the file goes before a partition of the same name: it is what the writer put there.
+                Some(_) => {}
+            }
+        }
+        Ok(all.into())
     }
 
-    fn origin(&self, objects: &[(ListedObject, Fields)]) -> String {
-        let newest = objects.first().map(|(object, _)| self.location.url_of(&object.pin.key));
-        match (newest, objects.len()) {
+    fn origin(&self, newest: Option<&ListedObject>, count: usize) -> String {
+        let newest = newest.map(|object| self.location.url_of(&object.pin.key));
+        match (newest, count) {
             (None, _) => format!("{} (without objects)", self.location.url()),
             (Some(url), 1) => url,
             (Some(url), count) => format!("{url} and {} more objects", count - 1),
         }
     }
+}
+
+/// The columns of the objects so far, the newest first. What each of them has is not kept.
+struct Merging<'k> {
+    known: Option<&'k [KnownColumn]>,
+    /// What every object has to have under `schema: strict`, and where it was met.
+    expected: Option<(Vec<KnownColumn>, String)>,
+    columns: Columns,
+    newest: Option<ListedObject>,
+    count: usize,
+}
+
+impl<'k> Merging<'k> {
+    fn since(known: Option<&'k [KnownColumn]>) -> Self {
+        let expected = known.map(|known| (known.to_vec(), "what was read before".to_owned()));
+        Self { known, expected, columns: Columns::default(), newest: None, count: 0 }
+    }
+
+    fn add(&mut self, source: &ObjectSource, object: &ListedObject, own: &Fields) -> Result<(), SourceError> {
+        let all = source.with_partitions(object, own)?;
+        if source.spec.schema == SchemaPolicy::Strict {
+            let of_newest = || (all.iter().map(|field| KnownColumn::of(field)).collect(), format!("`{}`", object.name));
+            let (known, known_from) = self.expected.get_or_insert_with(of_newest);
+            drift::refuse_difference(known, known_from, &object.name, &all)?;
+        }
+        self.columns.add(&object.name, &all)?;
+        self.newest.get_or_insert_with(|| object.clone());
+        self.count += 1;
+        Ok(())
+    }
+
+    fn end(self, source: &ObjectSource) -> Described {
+        let drift = drift::since(self.known, self.columns.all(), source.spec.schema);
+        let origin = source.origin(self.newest.as_ref(), self.count);
+        Described { schema: SourceSchema { schema: drift.schema, origin }, notices: drift.notices }
+    }
+}
+
+/// Folders are left out by a column that the object has itself: what the folders that were left out hold is not known then.
+fn told_twice(object: &str, column: &str) -> SourceError {
+    let message = format!(
+        "`{object}` has a column `{column}` of its own and lies in a folder `{column}=…`, and `where` is about that column; \
+         set `hive_partitions: false`, or write the objects without the column"
+    );
+    SourceError::new(Origin::User, message)
 }

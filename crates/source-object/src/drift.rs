@@ -9,6 +9,9 @@
 //!   from what was known are told, and known from then on.
 //! - `ignore_new`: as `widen`, but columns that were not known are left out, and told, with each run until they are taken
 //!   in by a run with `schema: widen`. What is known stays known.
+//!
+//! A backfill is held against nothing that was read before: for it every column is known, and `strict` compares the objects
+//! of a window with each other.
 
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use convoke_core::spec::SchemaPolicy;

@@ -29,7 +29,8 @@ impl ObjectSource {
     async fn list_each(&self, take: impl FnMut(ListedObject) + Send) -> Result<Vec<String>, SourceError> {
         match &self.pruning {
             Some(pruning) => {
-                let enters = |folder: &str| pruning.entering(folder);
+                let root = self.location.root();
+                let enters = |folder: &str| pruning.entering(&format!("{root}{folder}"));
                 self.store.list_each(&self.location, Some(&enters), take).await
             }
             None => self.store.list_each(&self.location, None, take).await,
@@ -42,6 +43,13 @@ impl ObjectSource {
         let settle = self.spec.settle;
         let age = Duration::from_millis(u64::try_from(now.0.saturating_sub(object.modified.0)).unwrap_or(0));
         settle.saturating_sub(age)
+    }
+
+    /// Takes out the objects that do not count yet; tells which.
+    pub(crate) fn leave_young(&self, objects: &mut Vec<ListedObject>) -> Option<String> {
+        let now = self.clock.now();
+        let young: Vec<_> = objects.extract_if(.., |object| !self.time_to_settle(object, now).is_zero()).collect();
+        left_young(&young)
     }
 
     /// What a snapshot would wait for.
@@ -123,7 +131,7 @@ impl ObjectSource {
             is_empty = false;
             if !self.time_to_settle(&object, now).is_zero() {
                 // What it was before is not forgotten: it counts as it is once it has settled.
-                sift.note(&mark_of(&self.location, &object.pin));
+                sift.put_off(&mark_of(&self.location, &object.pin));
                 young.push(object);
             } else if !sift.is_settled(mark_of(&self.location, &object.pin)) || request.reread {
                 objects.push(object);
@@ -133,10 +141,7 @@ impl ObjectSource {
         if is_empty && known.is_none() {
             return Err(self.nothing_there(&notices));
         }
-        if !young.is_empty() {
-            let young: Vec<&ListedObject> = young.iter().collect();
-            notices.push(format!("left for the next run: {}, written less than `settle` ago", named(&young)));
-        }
+        notices.extend(left_young(&young));
         objects.sort_by(|one, other| one.age_order().cmp(&other.age_order()));
         let splits: Vec<Split> = objects.iter().map(ListedObject::split).collect();
         let unchanged = splits.is_empty();
@@ -164,6 +169,12 @@ impl ObjectSource {
         self.run().schema = Some(described.schema);
         described.notices
     }
+}
+
+fn left_young(young: &[ListedObject]) -> Option<String> {
+    let young: Vec<&ListedObject> = young.iter().collect();
+    let told = || format!("left for the next run: {}, written less than `settle` ago", named(&young));
+    (!young.is_empty()).then(told)
 }
 
 /// Names for a notice: `` `a`, `b` and 3 more ``.

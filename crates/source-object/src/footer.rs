@@ -3,10 +3,8 @@
 use arrow::datatypes::Fields;
 use bytes::{Bytes, BytesMut};
 use convoke_core::SourceError;
-use convoke_formats::parquet::told_fields;
+use convoke_formats::parquet::{footer_fields, footer_length};
 use convoke_objects::{Pin, Store};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{FooterTail, ParquetMetaDataReader};
 
 /// Read from the end of an object in the hope that the whole footer is among it. The engine reads as much.
 const TAIL_SIZE: u64 = 64 << 10;
@@ -16,9 +14,6 @@ const END_SIZE: usize = 8;
 
 /// The shortest file: the mark, an empty footer, its end.
 const SHORTEST_FILE: u64 = 12;
-
-/// A footer that is said to be longer than this is none: its length was read from anything but a footer.
-const LONGEST_FOOTER: u64 = 256 << 20;
 
 /// What was read of the end of an object.
 #[derive(Clone)]
@@ -60,30 +55,13 @@ pub(crate) async fn read_footer(
             Tail { start, bytes: store.get(pin, start..pin.size).await? }
         }
     };
-    let length = match footer_length(&tail, pin.size) {
+    let length = match footer_length(&tail.bytes, pin.size) {
         Ok(length) => length,
         Err(reason) => return Ok(Err(reason)),
     };
     let tail = whole_tail(store, pin, tail, pin.size - length).await?;
     let footer = tail.bytes.slice(tail.bytes.len() - usize::try_from(length).unwrap_or(0)..tail.bytes.len() - END_SIZE);
-    Ok(match fields_of(&footer) {
-        Ok(fields) => Ok(Footer { fields, tail }),
-        Err(error) => Err(what_is_wrong(error)),
-    })
-}
-
-/// The length of the footer with its end.
-fn footer_length(tail: &Tail, file_size: u64) -> Result<u64, String> {
-    let end: &[u8; END_SIZE] = tail.bytes.last_chunk().ok_or("its end is missing")?;
-    let end = FooterTail::try_new(end).map_err(|_| "it does not end as a Parquet file does, so a part is missing")?;
-    if end.is_encrypted_footer() {
-        return Err("its footer is encrypted".to_owned());
-    }
-    let length = (end.metadata_length() + END_SIZE) as u64;
-    if length > file_size.min(LONGEST_FOOTER) {
-        return Err("its footer is said to be longer than it can be".to_owned());
-    }
-    Ok(length)
+    Ok(footer_fields(&footer).map(|fields| Footer { fields, tail }))
 }
 
 /// The tail with what lies before it from `start` on.
@@ -94,17 +72,4 @@ async fn whole_tail(store: &Store, pin: &Pin, tail: Tail, start: u64) -> Result<
     let mut bytes = BytesMut::from(store.get(pin, start..tail.start).await?);
     bytes.extend_from_slice(&tail.bytes);
     Ok(Tail { start, bytes: bytes.freeze() })
-}
-
-fn fields_of(footer: &[u8]) -> Result<Fields, ParquetError> {
-    // In the types in which the engine reads them, without the writer's notes on Arrow types.
-    told_fields(ParquetMetaDataReader::decode_schema(footer)?.as_ref())
-}
-
-/// What the reader says of a footer is about its structure; there are no values in it.
-fn what_is_wrong(error: ParquetError) -> String {
-    match error {
-        ParquetError::General(text) | ParquetError::EOF(text) | ParquetError::NYI(text) => text,
-        other => other.to_string(),
-    }
 }

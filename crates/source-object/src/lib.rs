@@ -7,9 +7,9 @@
 //!
 //! Promises: an object is pinned as it was listed, and what is read of it is of that object or an error of kind
 //! [`Changed`](convoke_core::error::SourceErrorKind::Changed), never a mixture; objects that count only together are listed
-//! again once they are read, and waited for while one of them is younger than `settle`; schemas that drift are merged so
-//! that values stay as they are, or refused, as the policy has it, with both objects named; an object that is broken does
-//! not hide the others; no message shows a key, a token or a request.
+//! again once they are read, Parquet also once its rows were, and waited for while one of them is younger than `settle`;
+//! schemas that drift are merged so that values stay as they are, or refused, as the policy has it, with both objects named;
+//! an object that is broken does not hide the others; no message shows a key, a token or a request.
 //!
 //! Parquet is read where it is, by the engine; the other formats from front to back, in memory that is bounded by a few
 //! parts and batches. NDJSON has no schema, so its objects are read twice: once for their columns.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use convoke_core::rule::Rule;
 use convoke_core::source::{
     Coverage, Discover, Discovery, PinnedParquet, Selection, Settling, Source, SourcePosition, SourceSchema, Split,
     SplitContent, SplitOutcome,
@@ -14,12 +15,12 @@ use convoke_core::{Origin, SourceError};
 use convoke_objects::{ListedObject, Listing, Location, Pin, Store, name_pattern};
 
 use crate::drift::known_after;
-use crate::footer::{Tail, read_footer};
+use crate::footer::read_footer;
 use crate::partitions::pruning::Pruning;
 use crate::partitions::{Partition, partitions_of};
 use crate::pinned::PinnedObject;
 use crate::position::Position;
-use crate::run::Run;
+use crate::run::{KeptTail, Run};
 use crate::stream::StreamFormat;
 
 /// Objects that a URL names.
@@ -56,11 +57,16 @@ impl ObjectSource {
         Ok(Self { spec, location, store, clock, stream_format, pruning: None, run: Mutex::default() })
     }
 
-    /// Lets folders be left out whose records this filter would not let through. Only a rule tells that.
+    /// Lets folders be left out whose records this filter would not let through. Only a rule tells that. A record that says
+    /// it is deleted passes every filter.
     #[must_use]
-    pub fn filtered(self, filter: Option<&Filter>) -> Self {
-        let pruning = match filter {
-            Some(Filter::Rule(rule)) if self.spec.hive_partitions => Pruning::of(rule),
+    pub fn filtered(self, filter: Option<&Filter>, deleted: Option<&Filter>) -> Self {
+        let pruning = match (filter, deleted) {
+            _ if !self.spec.hive_partitions => None,
+            (Some(Filter::Rule(rule)), None) => Pruning::of(rule),
+            (Some(Filter::Rule(rule)), Some(Filter::Rule(deleted))) => {
+                Pruning::of(&Rule::Any(vec![rule.clone(), deleted.clone()]))
+            }
             _ => None,
         };
         Self { pruning, ..self }
@@ -94,19 +100,20 @@ impl ObjectSource {
     }
 
     /// The partitions that do not stand in the file, and what was read of the file to know that.
-    async fn constants(&self, pin: &Pin) -> Result<(Vec<Partition>, Option<Tail>), SourceError> {
-        let tail = self.run().take_tail(pin);
+    async fn constants(&self, pin: &Pin) -> Result<(Vec<Partition>, Option<KeptTail>), SourceError> {
+        let kept = self.run().take_tail(pin);
         let mut partitions = self.partitions(pin);
         if partitions.is_empty() {
-            return Ok((partitions, tail));
+            return Ok((partitions, kept));
         }
-        match read_footer(&self.store, pin, tail.clone()).await? {
+        match read_footer(&self.store, pin, kept.as_ref().map(|kept| kept.tail.clone())).await? {
             Ok(footer) => {
                 partitions.retain(|(name, _)| footer.fields.find(name).is_none());
-                Ok((partitions, Some(footer.tail)))
+                let kept = kept.unwrap_or_else(|| self.run().kept(footer.tail));
+                Ok((partitions, Some(kept)))
             }
             // Who reads the file finds the same, and tells.
-            Err(_) => Ok((partitions, tail)),
+            Err(_) => Ok((partitions, kept)),
         }
     }
 
@@ -169,7 +176,10 @@ impl Source for ObjectSource {
             Selection::Between { from, to } => objects.retain(|object| {
                 from.is_none_or(|from| object.modified >= from) && to.is_none_or(|to| object.modified < to)
             }),
+            // Each object tells when it was written.
+            Selection::Untimed => objects.clear(),
         }
+        notices.extend(self.leave_young(&mut objects));
         if objects.is_empty() {
             notices.push(format!("no object of `{}` is of the kind that was asked for", self.location.url()));
         }
@@ -190,6 +200,11 @@ impl Source for ObjectSource {
         let (constants, tail) = self.constants(&pin).await?;
         let file = Arc::new(PinnedObject::new(self.store.clone(), pin, tail));
         Ok(SplitContent::Parquet(PinnedParquet { file, constants }))
+    }
+
+    /// The policy for columns that differ has judged them.
+    fn columns_may_lack(&self) -> bool {
+        true
     }
 
     /// Objects that are the truth together only are listed again.
@@ -219,6 +234,10 @@ impl Source for ObjectSource {
             ObjectsMode::Append => before.after_additions(&self.location, outcomes, kept.as_deref()),
         };
         position.knowing(columns).store()
+    }
+
+    fn puts_away(&self) -> bool {
+        false
     }
 
     /// Nothing moves.

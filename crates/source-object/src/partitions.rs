@@ -8,16 +8,18 @@ const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 /// A column's name, and its value for all records beneath the folder.
 pub(crate) type Partition = (String, Option<String>);
 
-/// The partitions of a key, outermost first. Of two with the same name the inner one counts.
+/// The partitions of a key, outermost first. Of two with the same name the outer one counts: so a folder tells of everything
+/// beneath it, whatever folders there are.
 pub(crate) fn partitions_of(key: &str) -> Vec<Partition> {
     let folders = key.rsplit_once('/').map_or("", |(folders, _)| folders);
     let mut partitions: Vec<Partition> = Vec::new();
     for folder in folders.split('/') {
         let Some((name, value)) = folder.split_once('=').filter(|(name, _)| !name.is_empty()) else { continue };
         let name = decoded(name);
-        let value = (value != NULL_VALUE && !value.is_empty()).then(|| decoded(value));
-        partitions.retain(|(known, _)| *known != name);
-        partitions.push((name, value));
+        if partitions.iter().all(|(known, _)| *known != name) {
+            let value = (value != NULL_VALUE && !value.is_empty()).then(|| decoded(value));
+            partitions.push((name, value));
+        }
     }
     partitions
 }
@@ -61,7 +63,7 @@ mod tests {
             ("c=__HIVE_DEFAULT_PARTITION__/d=/a.parquet", vec![partition("c", None), partition("d", None)]),
             ("t=12%3A30%20Z/p%25=50%/a.parquet", vec![partition("t", "12:30 Z"), partition("p%", "50%")]),
             ("n=%ff/m=%C3%A4%2/=x/a.parquet", vec![partition("n", "%ff"), partition("m", "ä%2")]),
-            ("x=1/y=2/x=3/a.parquet", vec![partition("y", "2"), partition("x", "3")]),
+            ("x=1/y=2/x=3/a.parquet", vec![partition("x", "1"), partition("y", "2")]),
         ];
         for (key, expected) in cases {
             assert_eq!(partitions_of(key), expected, "{key}");

@@ -186,14 +186,20 @@ impl<'p> Sift<'p> {
         is_settled
     }
 
+    /// Takes note that an object of this URL is listed, but not to be judged yet: what is settled of it stays so.
+    pub(crate) fn put_off(&mut self, mark: &Mark) {
+        let settled = self.note(mark);
+        self.kept.extend(settled);
+    }
+
     /// Takes note that an object of this URL is listed; gives back what is settled of it.
-    pub(crate) fn note(&mut self, mark: &Mark) -> Option<Mark> {
+    fn note(&mut self, mark: &Mark) -> Option<Mark> {
         let index = self.marks.binary_search_by(|known| known[..URL_BYTES].cmp(&mark[..URL_BYTES])).ok()?;
         self.is_there[index] = true;
         Some(self.marks[index])
     }
 
-    /// What is settled and listed as it was, and how many settled objects are not listed in any form.
+    /// What is settled and listed as it was or not to be judged yet, and how many settled objects are not listed in any form.
     pub(crate) fn finish(self) -> (Vec<Mark>, usize) {
         (self.kept, self.is_there.into_iter().filter(|is_there| !is_there).count())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType::Struct;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 /// The narrowest type into which the values of both can be cast and are still written alike; none if there is no such type.
@@ -11,7 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 /// numbers in one object is most likely a mistake there. Of timestamps the finer unit counts, though it spans fewer years:
 /// who casts a moment that lies outside of them has to fail.
 pub(crate) fn common_type(one: &DataType, other: &DataType) -> Option<DataType> {
-    use DataType::{Decimal128, Decimal256, List, Map, Null, Struct, Timestamp};
+    use DataType::{Decimal128, Decimal256, List, Map, Null, Timestamp};
     match (one, other) {
         _ if one == other => Some(one.clone()),
         // A column in which a writer has met no value.
@@ -31,7 +32,7 @@ pub(crate) fn common_type(one: &DataType, other: &DataType) -> Option<DataType> 
         (Struct(fields), Struct(other_fields)) => Some(Struct(common_fields(fields, other_fields)?)),
         (List(item), List(other_item)) => Some(List(common_item(item, other_item)?)),
         (Map(entries, sorted), Map(other_entries, other_sorted)) => {
-            Some(Map(common_item(entries, other_entries)?, *sorted && *other_sorted))
+            Some(Map(common_entries(entries, other_entries)?, *sorted && *other_sorted))
         }
         _ => common_integer(one, other),
     }
@@ -64,6 +65,14 @@ fn common_field(one: &Field, other: &Field) -> Option<FieldRef> {
 /// The items of a list may be called anything.
 fn common_item(one: &Field, other: &Field) -> Option<FieldRef> {
     common_field(one, other)
+}
+
+/// Key and value of a map may be called anything, too.
+fn common_entries(one: &Field, other: &Field) -> Option<FieldRef> {
+    let (Struct(pair), Struct(other_pair)) = (one.data_type(), other.data_type()) else { return None };
+    let ([key, value], [other_key, other_value]) = (pair.as_ref(), other_pair.as_ref()) else { return None };
+    let pair = vec![common_item(key, other_key)?, common_item(value, other_value)?];
+    Some(Arc::new(Field::new(one.name(), Struct(pair.into()), one.is_nullable() || other.is_nullable())))
 }
 
 /// The same type without what files note beside it and without how values are held in memory, at any depth.
@@ -207,6 +216,12 @@ mod tests {
         assert_eq!(common_type(&one, &other), Some(expected.clone()));
         let list = |item: DataType| List(Arc::new(Field::new("element", item, true)));
         assert_eq!(common_type(&list(one.clone()), &list(other)), Some(list(expected)));
+        let map = |names: [&str; 2], value: DataType| {
+            let pair = vec![field(names[0], Utf8), Field::new(names[1], value, true)];
+            Map(Arc::new(field("entries", of(pair))), false)
+        };
+        let named_otherwise = common_type(&map(["key", "value"], Int32), &map(["k", "v"], Int64));
+        assert_eq!(named_otherwise, Some(map(["key", "value"], Int64)));
         for unfit in [of(vec![field("zip", Utf8)]), of(vec![field("City", Utf8)])] {
             assert_eq!(common_type(&one, &unfit), None, "{unfit}");
         }

@@ -55,13 +55,21 @@ pub(super) fn of(trouble: &Trouble, attempt: &Attempt<'_>, remote: &Remote) -> (
         Trouble::NobodyPays => user(format!(
             "{a_bucket} lets its readers pay, which is not supported; copy the objects into a bucket of your own"
         )),
-        Trouble::InvalidKey => user("a key has an empty part (`//`), `.` or `..` in it; narrow `url`".to_owned()),
+        Trouble::InvalidKey(key) => {
+            let key = key.as_ref().map_or_else(|| "a key".to_owned(), |key| format!("the key `{key}`"));
+            user(format!(
+                "{key} has an empty part (`//`), `.`, `..` or a control character in it, and no listing goes past it; \
+                 remove or rename what lies there, or narrow `url`"
+            ))
+        }
         Trouble::Unreachable => outside(unreachable(remote)),
         Trouble::Slow => outside(format!("{address} did not answer in time; try again, or raise `request_timeout`")),
         Trouble::CutOff => outside(format!("the connection to {address} broke off; try again")),
         Trouble::Busy => outside(format!("{address} is overloaded or failing; try again later")),
-        Trouble::Other => {
-            outside(format!("{address} gave an answer that is not understood; check {}", what_leads_there(remote)))
+        Trouble::Other(code) => {
+            let code = code.as_ref().map(|code| format!(" (code `{code}`)")).unwrap_or_default();
+            let leads_there = what_leads_there(remote);
+            outside(format!("{address} gave an answer that is not understood{code}; check {leads_there}"))
         }
     }
 }

@@ -120,7 +120,20 @@ fn refusals_of_azure_are_told_in_its_words() {
 fn a_bucket_in_another_region_is_told_with_the_region() {
     let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
     assert!(told("400 Bad Request", body).contains("set `region: eu-west-1` in connection `lake`"));
-    assert!(told("301 Moved Permanently", "").contains("may be in another region"));
+    for status in ["301 Moved Permanently", "400 Bad Request"] {
+        assert!(told(status, "").contains("may be in another region"), "{status}");
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_with_a_code_of_its_own_is_not_told_as_one_to_another_region() {
+    for code in ["KeyTooLongError", "EntityTooLarge"] {
+        let told = told("400 Bad Request", &format!("<Error><Code>{code}</Code></Error>"));
+        assert!(
+            told.contains(&format!("that is not understood (code `{code}`)")) && !told.contains("region"),
+            "{told}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is wrong, as far as the store lets on.
 
 use object_store::client::{HttpError, HttpErrorKind};
+use object_store::path;
 
 use super::find;
 
@@ -23,18 +24,27 @@ pub(super) enum Trouble {
     OtherRegion(Option<String>),
     /// Whoever reads has to say who pays.
     NobodyPays,
-    InvalidKey,
+    /// With the key, if it is known.
+    InvalidKey(Option<String>),
     Unreachable,
     Slow,
     CutOff,
     Busy,
-    Other,
+    /// With the code, if one was told.
+    Other(Option<String>),
+}
+
+/// The key that cannot be addressed, with what cannot be shown of it written out.
+fn key_of(error: &path::Error) -> Option<String> {
+    let (path::Error::EmptySegment { path } | path::Error::BadSegment { path, .. }) = error else { return None };
+    Some(path.chars().map(|one| if one.is_control() { one.escape_default().to_string() } else { one.into() }).collect())
 }
 
 impl Trouble {
     pub(super) fn of(error: &object_store::Error) -> Self {
         let text = error.to_string();
-        if let Some(trouble) = code_of(&text).and_then(|code| Self::of_code(code, &text)) {
+        let code = code_of(&text);
+        if let Some(trouble) = code.and_then(|code| Self::of_code(code, &text)) {
             return trouble;
         }
         // The machine's own credentials are asked for at these addresses, when there are no others.
@@ -46,18 +56,20 @@ impl Trouble {
         }
         match status_of(&text) {
             Some(403 | 401) => return Self::Denied,
-            Some(301 | 307 | 400) => return Self::OtherRegion(None),
+            Some(301 | 307) => return Self::OtherRegion(None),
+            // A store of another region refuses a look at an object in an answer without a body.
+            Some(400) if code.is_none() => return Self::OtherRegion(None),
             Some(416) => return Self::Shortened,
             Some(429 | 500..=599) => return Self::Busy,
             _ => {}
         }
         match (error, find::<HttpError>(error).map(HttpError::kind)) {
             (object_store::Error::NotFound { .. }, _) => Self::NoObject,
-            (object_store::Error::InvalidPath { .. }, _) => Self::InvalidKey,
+            (object_store::Error::InvalidPath { .. }, _) => Self::InvalidKey(find(error).and_then(key_of)),
             (_, Some(HttpErrorKind::Connect)) => Self::Unreachable,
             (_, Some(HttpErrorKind::Timeout)) => Self::Slow,
             (_, Some(_)) => Self::CutOff,
-            _ => Self::Other,
+            _ => Self::Other(code.map(str::to_owned)),
         }
     }
 

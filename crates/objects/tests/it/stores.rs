@@ -104,6 +104,15 @@ async fn google_cloud_storage_is_written_to_on_the_condition_of_a_version() {
     assert_eq!(conditions, ["0", "0", "7"]);
 }
 
+#[tokio::test]
+async fn a_key_that_cannot_be_addressed_is_named() {
+    let server = ScriptedHttp::start().await;
+    server.then(gcs_page("in//people.csv", None).into());
+    let (store, location) = open("gs://lake/in/*.csv", &gcs(&server));
+    let error = store.list(&location).await.unwrap_err().to_string();
+    assert!(error.contains("the key `in//people.csv` has an empty part") && error.contains("rename"), "{error}");
+}
+
 fn azure_page(name: &str, next: &str) -> HttpAnswer {
     HttpAnswer::new(
         200,

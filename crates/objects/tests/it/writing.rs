@@ -1,7 +1,7 @@
 //! Writing on conditions, and moving.
 
 use bytes::Bytes;
-use convoke_objects::Moved;
+use convoke_objects::{Moved, Pin};
 
 use crate::fixture::TestStore;
 
@@ -88,4 +88,20 @@ async fn rights_to_write_that_are_missing_are_named() {
     store.server().deny("DeleteObjects");
     let error = store.store.delete_if(&pin).await.unwrap_err().to_string();
     assert!(error.contains("`s3:DeleteObject` on `lake/*`"), "{error}");
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_to_be_moved_is_refused_before_anything_is_asked_for() {
+    let store = TestStore::on_s3().await;
+    store.place("in/a.csv", b"x");
+    let pin = Pin { size: 5 << 30, ..store.pin("in/a.csv").await };
+    store.store.can_move(&pin).unwrap();
+    store.server().forget_requests();
+    let large = Pin { size: pin.size + 1, ..pin };
+    let error = store.store.move_unless_there(&large, &store.key("processed/a.csv")).await.unwrap_err().to_string();
+    assert!(error.contains("`s3://lake/in/a.csv` has 5368709121 bytes") && error.contains("5 GiB"), "{error}");
+    for request in ["HeadObject", "CreateMultipartUpload", "GetObject"] {
+        assert_eq!(store.server().requests(request), 0, "{request}");
+    }
+    assert!(store.contents("in/a.csv").is_some());
 }

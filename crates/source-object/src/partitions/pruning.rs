@@ -1,8 +1,8 @@
 //! Folders that a rule rules out before they are listed.
 //!
 //! A rule over the columns of partitions is decided by a folder's name as far as that tells them; what it does not tell may
-//! be anything. A folder is ruled out only if the rule is false whatever stands in its files. Where a file has a column of
-//! its own by the name of a partition, the folder's value is believed for this.
+//! be anything. A folder is ruled out only if the rule is false whatever stands in its files. That takes a file that has no
+//! column of its own by the name of a partition: where the rule is about it, such a file is refused.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,12 @@ impl Pruning {
         (!columns.is_empty()).then(|| Self { rule: rule.clone(), columns })
     }
 
-    /// What is done about a folder, told by its name with those around it.
+    /// Whether folders are left out by the values of this column.
+    pub(crate) fn is_about(&self, column: &str) -> bool {
+        self.columns.contains(column)
+    }
+
+    /// What is done about a folder, told by its key, without a final `/`.
     pub(crate) fn entering(&self, folder: &str) -> Entering {
         let partitions = partitions_of(&format!("{folder}/"));
         if may_hold(&self.rule, &partitions) == Some(false) {
@@ -126,6 +131,10 @@ mod tests {
         assert_eq!(entering(either, "dt=2"), Entering::Stepwise);
         let both = Rule::All(vec![condition("dt", Equals, "1"), of_country]);
         assert_eq!(entering(both, "dt=2"), Entering::No);
+        // The outer folder counts, as for the records.
+        let of_day = condition("dt", Equals, "3");
+        assert_eq!(entering(of_day.clone(), "dt=3/country=DE/dt=1"), Entering::Whole);
+        assert_eq!(entering(of_day, "dt=1/country=DE/dt=3"), Entering::No);
         assert!(Pruning::of(&Rule::All(Vec::new())).is_none());
     }
 }

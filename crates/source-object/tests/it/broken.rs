@@ -69,3 +69,24 @@ async fn objects_none_of_which_can_be_read_are_an_error_with_the_reason() {
         }
     }
 }
+
+#[tokio::test]
+async fn additions_none_of_which_can_be_read_have_no_columns_and_are_settled_as_broken() {
+    let objects = TestObjects::on_s3(ObjectsMode::Append, "*.parquet").await;
+    objects.put_at(1, "whole.parquet", &small_file("id", "1"));
+    let stored = objects.run(None, &[]).await;
+    for (name, contents) in broken_files() {
+        objects.put_at(2, name, &contents);
+    }
+    let discovery = objects.discover(Some(&stored)).await;
+    assert_eq!(discovery.splits.len(), 6);
+    assert!(objects.columns().await.is_empty());
+    let broken: Vec<&str> = names(&discovery);
+    let stored = objects.run(Some(&stored), &broken).await;
+    assert!(objects.discover(Some(&stored)).await.unchanged);
+    // Before a discovery, somebody asks what a mapping may name.
+    objects.remove("whole.parquet");
+    objects.settled(Some(&stored), &discovery).await;
+    let error = objects.source().describe().await.unwrap_err().to_string();
+    assert!(error.contains("is no whole Parquet file"), "{error}");
+}

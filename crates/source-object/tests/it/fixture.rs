@@ -94,8 +94,8 @@ impl TestObjects {
     }
 
     /// The same objects, read by a rule.
-    pub(crate) fn filtered(self, filter: Filter) -> Self {
-        Self { source: self.source.filtered(Some(&filter)), ..self }
+    pub(crate) fn filtered(self, filter: Filter, deleted: Option<Filter>) -> Self {
+        Self { source: self.source.filtered(Some(&filter), deleted.as_ref()), ..self }
     }
 
     pub(crate) fn clock(&self) -> &TestClock {

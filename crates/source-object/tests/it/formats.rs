@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
+use apache_avro::types::Value;
 use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Field, Fields};
+use arrow::util::display::array_value_to_string;
 use convoke_core::SourceError;
 use convoke_core::error::SourceErrorKind;
 use convoke_core::source::{Split, SplitContent, SplitItem};
@@ -126,4 +129,57 @@ async fn a_fingerprint_is_of_the_pin_and_of_the_contents() {
     let Some(SplitItem::End { fingerprint }) = read.last() else { panic!("{read:?}") };
     let (pin, contents) = fingerprint.split_once(' ').unwrap();
     assert_eq!((pin.len(), contents.len()), (32, 64), "an MD5 and a BLAKE3");
+}
+
+#[tokio::test]
+async fn an_object_without_fields_fits_one_with_any() {
+    let format = ObjectFormat::Ndjson { max_malformed: 0.0 };
+    let objects = TestObjects::in_folder_as(ObjectsMode::Snapshot, "*.ndjson", |spec| spec.format = format.clone());
+    objects.put_at(1, "a.ndjson", b"{\"id\":1,\"address\":{}}\n{\"id\":2,\"address\":{}}\n");
+    objects.put_at(2, "b.ndjson", b"{\"id\":3,\"address\":{\"city\":\"Rom\"}}\n");
+    let discovery = objects.discover(None).await;
+    let city = Fields::from(vec![Field::new("city", DataType::Utf8, true)]);
+    let expected = [("id", DataType::Int64), ("address", DataType::Struct(city))];
+    assert_eq!(objects.columns().await, expected.map(|(name, data_type)| (name.to_owned(), data_type)));
+    for split in &discovery.splits {
+        let read = items(&objects, split).await.unwrap();
+        assert!(matches!(read.as_slice(), [SplitItem::Records(_), SplitItem::End { .. }]), "{read:?}");
+    }
+}
+
+/// An Avro file of one person with an address of these parts.
+fn of_address(parts: &[(&str, &str)]) -> Vec<u8> {
+    let fields = parts.iter().map(|(name, _)| format!(r#"{{"name":"{name}","type":"string"}}"#));
+    let fields = fields.collect::<Vec<_>>().join(",");
+    let schema = format!(
+        r#"{{"type":"record","name":"p","fields":[{{"name":"address","type":{{"type":"record","name":"a","fields":[{fields}]}}}}]}}"#
+    );
+    let schema = apache_avro::Schema::parse_str(&schema).unwrap();
+    let mut writer = apache_avro::Writer::new(&schema, Vec::new()).unwrap();
+    let parts = parts.iter().map(|(name, text)| ((*name).to_owned(), Value::String((*text).to_owned())));
+    writer.append_value(Value::Record(vec![("address".to_owned(), Value::Record(parts.collect()))])).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_part_that_only_newer_objects_have_is_null_in_the_records_of_older_ones() {
+    let format = ObjectFormat::Avro { max_malformed: 0.0 };
+    let objects = TestObjects::in_folder_as(ObjectsMode::Snapshot, "*.avro", |spec| spec.format = format);
+    objects.put_at(1, "older.avro", &of_address(&[("city", "Köln")]));
+    objects.put_at(2, "newer.avro", &of_address(&[("country", "BE"), ("city", "Gent")]));
+    let mut found = Vec::new();
+    for split in objects.discover(None).await.splits {
+        for item in items(&objects, &split).await.unwrap() {
+            match item {
+                SplitItem::Records(batch) => {
+                    let address = array_value_to_string(batch.records.column(0), 0).unwrap();
+                    found.push(format!("{}: {address}", split.name));
+                }
+                SplitItem::End { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, ["newer.avro: {country: BE, city: Gent}", "older.avro: {country: , city: Köln}"]);
 }

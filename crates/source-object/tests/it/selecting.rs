@@ -1,5 +1,7 @@
 //! What a backfill reads.
 
+use std::time::Duration;
+
 use convoke_core::Timestamp;
 use convoke_core::source::{Coverage, Discovery, Selection, Source};
 use convoke_core::spec::ObjectsMode;
@@ -65,4 +67,20 @@ async fn a_selection_of_nothing_is_noticed_and_a_pattern_that_is_none_is_refused
     assert!(found.notices[0].contains("is of the kind that was asked for"), "{:?}", found.notices);
     let error = objects.source().select(&Selection::Objects("a[".to_owned())).await.unwrap_err().to_string();
     assert!(error.contains("`a[` is no pattern of names"), "{error}");
+}
+
+#[tokio::test]
+async fn an_object_that_has_not_settled_is_not_selected_but_told() {
+    let settle = Duration::from_secs(60);
+    for mode in [ObjectsMode::Snapshot, ObjectsMode::Append] {
+        let objects = TestObjects::in_folder_as(mode, "*.parquet", |spec| spec.settle = settle);
+        objects.put_ago(settle * 2, "old.parquet", &small_file("id", "1"));
+        objects.put_ago(settle / 2, "young.parquet", &small_file("id", "2"));
+        let named = Selection::Named(vec!["old.parquet".to_owned(), "young.parquet".to_owned()]);
+        for selection in [Selection::All, Selection::Objects("*".to_owned()), named] {
+            let found = select(&objects, selection).await;
+            assert_eq!(names(&found), ["old.parquet"]);
+            assert!(found.notices[0].contains("left for the next run: `young.parquet`"), "{:?}", found.notices);
+        }
+    }
 }

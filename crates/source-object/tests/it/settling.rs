@@ -103,3 +103,23 @@ async fn objects_that_are_gone_are_told_once_and_forgotten() {
         assert!(objects.discover(Some(&after)).await.notices.is_empty());
     }
 }
+
+#[tokio::test]
+async fn an_object_that_was_put_again_as_it_was_is_neither_read_again_nor_forgotten_while_it_is_young() {
+    let [_, objects] = both(ObjectsMode::Append).await;
+    objects.put_ago(seconds(120), "a.parquet", &small_file("id", "1"));
+    let stored = objects.run(None, &[]).await;
+    objects.put_ago(seconds(10), "a.parquet", &small_file("id", "1"));
+    objects.put_ago(seconds(120), "b.parquet", &small_file("id", "2"));
+    assert_eq!(names(&objects.discover(Some(&stored)).await), ["b.parquet"]);
+    let stored = objects.run(Some(&stored), &[]).await;
+    objects.clock().advance(SETTLE);
+    let settled = objects.discover(Some(&stored)).await;
+    assert!(settled.unchanged, "{:?}", names(&settled));
+    // One that was replaced is read once it has settled.
+    objects.put_ago(seconds(10), "a.parquet", &small_file("id", "3"));
+    objects.put_ago(seconds(120), "c.parquet", &small_file("id", "4"));
+    let stored = objects.run(Some(&stored), &[]).await;
+    objects.clock().advance(SETTLE);
+    assert_eq!(names(&objects.discover(Some(&stored)).await), ["a.parquet"]);
+}
