@@ -24,6 +24,8 @@ pub(crate) enum Misread {
     Framing,
     /// The number of the column.
     Field(usize),
+    /// A text in another encoding; the number of the column.
+    NotUtf8(usize),
     /// A value that the column's type has no place for; the number of the column.
     OutOfRange(usize),
     /// No value in the column that tells changes.
@@ -111,7 +113,7 @@ impl Batch {
     /// Gives the records so far, and begins anew.
     pub(crate) fn take(&mut self) -> Result<SourceBatch, Misread> {
         let arrays = self.cells.iter_mut().enumerate();
-        let arrays = arrays.map(|(index, cells)| cells.finish().map_err(|_| Misread::Field(index)));
+        let arrays = arrays.map(|(index, cells)| cells.finish().map_err(|_| Misread::NotUtf8(index)));
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>()?;
         let records = RecordBatch::try_new(Arc::clone(&self.schema), arrays)
             .expect("each record puts one cell of its column's type into every column");

@@ -8,7 +8,7 @@ use convoke_core::SourceError;
 use convoke_core::spec::{OutOfRange, PostgresSpec, Relation, UnsupportedTypes};
 use sqlx::postgres::PgColumn;
 use sqlx::postgres::types::Oid;
-use sqlx::{AssertSqlSafe, Column as _, Executor, PgConnection, SqlSafeStr, Statement};
+use sqlx::{AssertSqlSafe, Column as _, Connection as _, Executor, PgConnection, SqlSafeStr, Statement};
 
 use crate::cells::Cells;
 use crate::failure::Failures;
@@ -102,6 +102,8 @@ impl Columns {
         let failed = |error| failures.asking(error);
         let select = AssertSqlSafe(select_of(&spec.relation)).into_sql_str();
         let statement = connection.prepare(select).await.map_err(failed)?;
+        // The driver would tell the columns of now when it is asked again later.
+        connection.clear_cached_statements().await.map_err(failed)?;
         let described = statement.columns();
         let mut names = HashSet::new();
         if let Some(twice) = described.iter().find(|column| !names.insert(column.name())) {

@@ -1,7 +1,6 @@
 //! What goes wrong with a database, in words that say what to do.
 //!
-//! PostgreSQL's own words are passed on only where they speak of names and syntax: those of an error in a value would
-//! show the value.
+//! PostgreSQL's own words are passed on only where they do not speak of values, see `failure/answers.rs`.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -17,6 +16,8 @@ use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 use crate::batch::Misread;
 use crate::columns::Columns;
 use crate::relation::{label_of, quoted};
+
+mod answers;
 
 /// Turns errors into a source's, for one relation of one database.
 #[derive(Clone)]
@@ -253,77 +254,6 @@ impl Failures {
         self.failed(error, None)
     }
 
-    fn failed(&self, error: sqlx::Error, place: Option<String>) -> SourceError {
-        let sqlx::Error::Database(failure) = &error else {
-            return match error {
-                sqlx::Error::Io(_) => self.cut().caused_by(error),
-                _ => SourceError::new(
-                    Origin::Internal,
-                    format!("PostgreSQL's answer about {} is not understood", self.relation()),
-                )
-                .caused_by(error),
-            };
-        };
-        let code = failure.code().unwrap_or_default();
-        match self.explained(&code, place) {
-            Some((_, message)) if is_passing(&code) => SourceError::interrupted(message).caused_by(told_once(error)),
-            Some((origin, message)) => SourceError::new(origin, message).caused_by(told_once(error)),
-            // The words of the server may hold a value here.
-            None => SourceError::new(
-                Origin::User,
-                format!(
-                    "PostgreSQL fails at a value of {} (SQLSTATE {code}); its log says at which; mend the query or the \
-                     row",
-                    self.relation()
-                ),
-            ),
-        }
-    }
-
-    /// Says what a code means, if PostgreSQL's own words may stand behind it.
-    fn explained(&self, code: &str, place: Option<String>) -> Option<(Origin, String)> {
-        let Setting { user, relation, statement_timeout, .. } = self.setting.as_ref();
-        let what = self.relation();
-        let message = match code {
-            "42P01" => match relation {
-                Relation::Table { .. } => format!(
-                    "there is no {what}, or user `{user}` does not see it; names are taken as they stand, upper and \
-                     lower case apart, and without a schema the user's `search_path` decides: write `schema.table`"
-                ),
-                Relation::Query(_) => format!(
-                    "{what} names a table that is not there{}; check its name, and its schema against the \
-                     `search_path` of user `{user}`",
-                    place.unwrap_or_default()
-                ),
-            },
-            "42501" => self.forbidden(),
-            "25001" | "25006" => format!("{what} writes, and the session may only read; take the write out of it"),
-            "57014" => format!(
-                "reading {what} took longer than `statement_timeout` ({statement_timeout:?}), or somebody cancelled \
-                 it; nothing was planned; raise the time-out or read less"
-            ),
-            "55P03" => format!(
-                "somebody holds a table of {what} exclusively; nothing was planned; run again when they are done"
-            ),
-            "40001" | "40P01" => format!(
-                "the replica gave up reading {what} in favour of what came from its primary; nothing was planned; run \
-                 again, or raise its `max_standby_streaming_delay`"
-            ),
-            "25P03" | "25P04" => return Some((Origin::User, self.held_too_long().message)),
-            "57P01" | "57P02" | "57P03" => return Some((Origin::External, self.cut().message)),
-            _ if code.starts_with("08") => return Some((Origin::External, self.cut().message)),
-            _ if code.starts_with("42") => {
-                format!("PostgreSQL does not understand {what}{}; mend it", place.unwrap_or_default())
-            }
-            _ if code.starts_with("53") => {
-                format!("PostgreSQL has not what it needs to read {what} (SQLSTATE {code}); nothing was planned")
-            }
-            _ => return None,
-        };
-        let is_external = matches!(code, "57014" | "55P03" | "40001" | "40P01") || code.starts_with("53");
-        Some((if is_external { Origin::External } else { Origin::User }, message))
-    }
-
     fn forbidden(&self) -> String {
         let user = quoted(&self.setting.user);
         let (table, schema) = match &self.setting.relation {
@@ -365,6 +295,17 @@ impl Failures {
         SourceError::new(Origin::External, message)
     }
 
+    /// Nobody waits for an answer any more, nor for this error.
+    pub(crate) fn unheard(&self) -> SourceError {
+        let message = format!("nobody waits any more for what {} holds", self.relation());
+        SourceError::new(Origin::Internal, message)
+    }
+
+    /// A thread ended without a word.
+    pub(crate) fn thread_ended(&self) -> SourceError {
+        SourceError::new(Origin::Internal, format!("the thread that reads {} ended early", self.relation()))
+    }
+
     /// The relation has other columns than when it was discovered.
     pub(crate) fn reshaped(&self) -> SourceError {
         SourceError::changed(format!(
@@ -388,10 +329,21 @@ impl Failures {
         let what = match misread {
             Misread::OutOfRange(index) => return self.out_of_range(name_of(index)),
             Misread::WithoutCursor(index) => return self.without_cursor(name_of(index)),
+            Misread::NotUtf8(index) => return self.not_utf8(name_of(index)),
             Misread::Framing => "records".to_owned(),
             Misread::Field(index) => format!("column `{}`", name_of(index)),
         };
         SourceError::new(Origin::Internal, format!("PostgreSQL sent {what} of {} in an unknown form", self.relation()))
+    }
+
+    fn not_utf8(&self, column: &str) -> SourceError {
+        let name = quoted(column);
+        let message = format!(
+            "column `{column}` of {} holds a text that is not UTF-8; nothing was planned; mend the row, or convert the \
+             column in a query: `convert_from({name}::bytea, 'LATIN1') AS {name}`, with the encoding that its texts have",
+            self.relation()
+        );
+        SourceError::new(Origin::User, message)
     }
 
     fn out_of_range(&self, column: &str) -> SourceError {
@@ -516,12 +468,6 @@ impl Failures {
         );
         SourceError::new(Origin::User, message)
     }
-}
-
-/// Whether what a code tells of passes by itself: a server that stops, starts or is taken over by another, and a standby
-/// that puts what comes from its primary before us.
-fn is_passing(code: &str) -> bool {
-    matches!(code, "57P01" | "57P02" | "57P03" | "40001" | "40P01") || code.starts_with("08")
 }
 
 /// Whether the other side has closed the connection.

@@ -17,7 +17,7 @@ use crate::session::Session;
 use crate::tracker::{Seen, Tracker};
 
 /// A server that is out of reach cannot keep its own time-out; we wait this much longer for it.
-const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// Bytes that are digested together: the digest is quick over long pieces, and a COPY comes row by row.
 const DIGEST_BYTES: usize = 64 * 1024;

@@ -234,7 +234,11 @@ fn write_float(value: impl std::fmt::Debug, text: &mut Vec<u8>) {
 }
 
 fn write_json_string(field: &[u8], json: &mut Vec<u8>) -> Result<Written, BadForm> {
-    let text = std::str::from_utf8(field).map_err(|_| BadForm)?;
+    let Ok(text) = std::str::from_utf8(field) else {
+        // Told when all of the column is checked.
+        json.extend_from_slice(field);
+        return Ok(Written::Kept);
+    };
     serde_json::to_writer(json, text).map_err(|_| BadForm)?;
     Ok(Written::Kept)
 }

@@ -74,7 +74,7 @@ impl Connected {
         let deadline = Instant::now() + terms.max_snapshot;
         let begin = begin_statements(terms, connection.server_version_num());
         sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection).await.map_err(failed)?;
-        // Within the transaction: a pooler may give each transaction another process.
+        // Within the transaction, so that it is this one's process whatever stands between.
         let backend = sqlx::query_as(
             "SELECT pid, backend_start::text FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()",
         );
@@ -93,7 +93,15 @@ impl Session {
         &mut self.connection
     }
 
-    /// Lets go of the snapshot.
+    /// Lets go of the snapshot and keeps the connection.
+    pub(crate) async fn leave(self, failures: &Failures) -> Result<Connected, SourceError> {
+        let Self { mut connection, options, connect_timeout, .. } = self;
+        let left = sqlx::raw_sql("COMMIT").execute(&mut connection).await;
+        left.map_err(|error| failures.asking(error))?;
+        Ok(Connected { connection, options, connect_timeout })
+    }
+
+    /// Lets go of the snapshot and of the connection.
     pub(crate) async fn end(self) {
         // Nothing was written: a connection that breaks now has lost nothing.
         let _ = tokio::time::timeout(PARTING_TIMEOUT, self.connection.close()).await;

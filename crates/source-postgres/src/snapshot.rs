@@ -18,15 +18,14 @@ pub(crate) struct Snapshot {
     pub(crate) opened_at: i64,
     /// What ran just before; looked at only where a column tells changes.
     pub(crate) running: Option<Running>,
-    /// The greatest number in the column that tells changes, and when it was known; before all else, where the column is
-    /// of numbers.
+    /// The greatest number in the column that tells changes; asked for before all else, where the column is of numbers.
     pub(crate) number: Option<Numbered>,
 }
 
 /// The greatest of the numbers that were given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Numbered {
-    /// Microseconds since 1970, by the server's clock.
+    /// When it was known. Microseconds since 1970, by the server's clock.
     pub(crate) at: i64,
     /// None if there is no row with one.
     pub(crate) greatest: Option<i64>,

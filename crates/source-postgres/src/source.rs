@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use convoke_core::source::{
     Coverage, Discover, Discovery, Selection, Source, SourcePosition, SourceSchema, Split, SplitContent, SplitOutcome,
+    TimeSpan,
 };
 use convoke_core::spec::{PostgresConnection, PostgresSpec, Relation};
 use convoke_core::{Origin, SourceError};
@@ -129,7 +130,8 @@ impl Source for PostgresSource {
     async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError> {
         let between = match selection {
             Selection::All => None,
-            Selection::Between { from, to } => Some(Bounds { from: *from, to: *to }),
+            Selection::Between { from, to } => Some(Bounds::Between { from: *from, to: *to }),
+            Selection::Untimed => Some(Bounds::Untimed),
             Selection::Objects(_) | Selection::Named(_) => {
                 let message = "a PostgreSQL source has no objects to choose from; backfill with --all, or with --from \
                                and --to";
@@ -145,6 +147,15 @@ impl Source for PostgresSource {
         self.sessions.ranges.begin(&splits, None).await;
         let notices = looked.notice.into_iter().collect();
         Ok(Discovery { splits, coverage: Coverage::Delta, unchanged: false, settled: Vec::new(), notices })
+    }
+
+    async fn time_span(&self, selection: &Selection) -> Result<Option<TimeSpan>, SourceError> {
+        match selection {
+            Selection::All if self.spec().time_column.is_none() => Ok(None),
+            Selection::All => self.sessions.span(None).await,
+            Selection::Between { from: None, to } => self.sessions.span(*to).await,
+            _ => Ok(None),
+        }
     }
 
     async fn read(&self, split: &Split) -> Result<SplitContent, SourceError> {

@@ -59,11 +59,14 @@ impl Blocks {
 /// Below this a range is read before a session for it is open: 4 MB in blocks of 8 kB.
 const MIN_BLOCKS: u64 = 512;
 
-/// A span of time: from the first on, before the second.
+/// Which rows a backfill reads, by their times.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Bounds {
-    pub(crate) from: Option<Timestamp>,
-    pub(crate) to: Option<Timestamp>,
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Bounds {
+    /// A span of time: from the first on, before the second.
+    Between { from: Option<Timestamp>, to: Option<Timestamp> },
+    /// Without a time.
+    Untimed,
 }
 
 impl SplitDetail {
@@ -101,8 +104,9 @@ impl Bounds {
                 ));
             }
         };
+        let Self::Between { from, to } = *self else { return Ok(format!("{} IS NULL", quoted(time_column))) };
         let mut parts = Vec::new();
-        for (operator, time) in [(">=", self.from), ("<", self.to)] {
+        for (operator, time) in [(">=", from), ("<", to)] {
             let Some(time) = time else { continue };
             let Some(text) = written(time) else {
                 return wrong("a time of a backfill lies outside the years 1 to 9999".to_owned());

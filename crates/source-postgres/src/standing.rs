@@ -12,7 +12,8 @@ use crate::relation::from_of;
 const PARTS: &str = "WITH RECURSIVE parts(oid) AS ( \
      SELECT pg_catalog.to_regclass($1)::oid \
      UNION SELECT inhrelid FROM pg_catalog.pg_inherits JOIN parts ON inhparent = parts.oid) \
-     SELECT pg_class.oid, relkind::text, coalesce(amname::text, ''), \
+     SELECT pg_class.oid, coalesce(pg_catalog.pg_relation_filenode(pg_class.oid), 0::oid), relkind::text, \
+     coalesce(amname::text, ''), \
      coalesce(pg_catalog.pg_relation_size(pg_class.oid), 0) / current_setting('block_size')::int8 \
      FROM parts JOIN pg_catalog.pg_class USING (oid) LEFT JOIN pg_catalog.pg_am ON pg_am.oid = relam ORDER BY 1";
 
@@ -32,6 +33,8 @@ const RANGES_SINCE: u32 = 140_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) oid: u32,
+    /// Number of its file, which another takes the place of when the table is emptied.
+    pub(crate) file: u32,
     kind: String,
     access: String,
     blocks: i64,
@@ -53,8 +56,14 @@ pub(crate) async fn parts_of(
         return Ok(Vec::new());
     }
     let asked = sqlx::query_as(PARTS).persistent(false).bind(from_of(relation)).fetch_all(connection).await;
-    let rows: Vec<(Oid, String, String, i64)> = asked.map_err(|error| failures.asking(error))?;
-    let part = |(oid, kind, access, blocks): (Oid, _, _, _)| Part { oid: oid.0, kind, access, blocks };
+    let rows: Vec<(Oid, Oid, String, String, i64)> = asked.map_err(|error| failures.asking(error))?;
+    let part = |(oid, file, kind, access, blocks): (Oid, Oid, _, _, _)| Part {
+        oid: oid.0,
+        file: file.0,
+        kind,
+        access,
+        blocks,
+    };
     Ok(rows.into_iter().map(part).collect())
 }
 

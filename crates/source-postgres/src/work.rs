@@ -4,28 +4,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoke_core::SourceError;
 use convoke_core::source::SplitItem;
 use convoke_core::spec::{ChangeSign, NullCursors, PostgresConnection, PostgresSpec};
-use convoke_core::{Origin, SourceError};
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::columns::{Columns, ColumnsRead};
 use crate::coordinator::Coordinator;
 use crate::failure::Failures;
-use crate::incremental::{Kind, Standing};
+use crate::incremental::{Kind, PartId, Standing};
+use crate::opening::InSnapshot;
 use crate::ranges::{Ranges, Sight};
 use crate::reading::Reading;
-use crate::relation::{copy_of, from_of, label_of, quoted};
-use crate::running::Running;
+use crate::relation::{copy_of, label_of};
 use crate::session::{Connected, Session, Terms};
-use crate::snapshot::{Numbered, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::split::{Blocks, SplitDetail};
 use crate::standing::{self, Part, are_heaps};
 use crate::tracker::{Seen, Tracker};
-
-/// The greatest number, and when it is known. Before the look at what runs.
-const GREATEST: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000000)::int8";
 
 /// What all sessions of a source are made from.
 pub(crate) struct Sessions {
@@ -33,7 +30,8 @@ pub(crate) struct Sessions {
     pub(crate) connection: PostgresConnection,
     pub(crate) failures: Failures,
     pub(crate) columns_read: Option<ColumnsRead>,
-    /// How long everything before the first record may take: no time-out of the server ends what a frozen network holds.
+    /// How long what is quickly answered before the first record may take: no time-out of the server ends what a frozen
+    /// network holds.
     pub(crate) look_timeout: Duration,
     pub(crate) ranges: Ranges,
 }
@@ -106,14 +104,17 @@ impl Sessions {
     }
 
     /// Ends what takes longer than it may.
-    async fn in_time<T>(&self, looked: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
+    pub(crate) async fn in_time<T>(
+        &self,
+        looked: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
         match tokio::time::timeout(self.look_timeout, looked).await {
             Ok(looked) => looked,
             Err(_) => Err(self.failures.frozen(self.look_timeout)),
         }
     }
 
-    fn terms<'a>(&self, snapshot: Option<&'a str>) -> Terms<'a> {
+    pub(crate) fn terms<'a>(&self, snapshot: Option<&'a str>) -> Terms<'a> {
         Terms { statement_timeout: self.connection.statement_timeout, max_snapshot: self.spec.max_snapshot, snapshot }
     }
 
@@ -133,12 +134,15 @@ impl Sessions {
             return Err(self.failures.unidentified());
         }
         let (now, next_transaction) = standing::now_of(connection, &self.failures).await?;
-        let parts = if are_heaps(parts) { parts.iter().map(|part| part.oid).collect() } else { Vec::new() };
-        Ok(Standing { kind, shape: columns.shape(&self.spec.relation), database, parts, now, next_transaction })
+        // Numbers may be counted anew when a table is emptied; nothing else depends on its file.
+        let id = |part: &Part| PartId(part.oid, if kind == Kind::Number { part.file } else { 0 });
+        let parts = if are_heaps(parts) { parts.iter().map(id).collect() } else { Vec::new() };
+        let (column, shape) = (self.cursor().map(str::to_owned), columns.shape(&self.spec.relation));
+        Ok(Standing { kind, column, shape, database, parts, now, next_transaction })
     }
 
     /// The column that tells changes.
-    fn cursor(&self) -> Option<&str> {
+    pub(crate) fn cursor(&self) -> Option<&str> {
         match &self.spec.incremental.as_ref()?.by {
             ChangeSign::Column { name, .. } => Some(name),
             ChangeSign::RowVersions => None,
@@ -157,98 +161,6 @@ impl Sessions {
         }
     }
 
-    /// Opens the snapshot of a read. Whatever has to be known from before it is asked first.
-    async fn open_snapshot(&self) -> Result<(Session, Option<Snapshot>), SourceError> {
-        let mut connected = Connected::open(&self.connection, &self.failures).await?;
-        let before = match &self.spec.incremental {
-            None => (None, None),
-            Some(incremental) => self.look_before(connected.connection(), &incremental.by).await?,
-        };
-        let mut session = connected.begin(self.terms(None), &self.failures).await?;
-        let needs_snapshot = self.spec.incremental.is_some() || self.spec.parallel.get() > 1;
-        let snapshot = match needs_snapshot {
-            true => Some(Snapshot::of(session.connection(), before, &self.failures).await?),
-            false => None,
-        };
-        Ok((session, snapshot))
-    }
-
-    async fn look_before(
-        &self,
-        connection: &mut PgConnection,
-        by: &ChangeSign,
-    ) -> Result<(Option<Running>, Option<Numbered>), SourceError> {
-        let ChangeSign::Column { name, .. } = by else { return Ok((None, None)) };
-        let greatest = self.greatest_number(connection, name).await?;
-        Ok((Some(Running::look(connection, &self.failures).await?), greatest))
-    }
-
-    /// The greatest number, if the column is of numbers; asked in a statement of its own. A number that was drawn before
-    /// is not behind it.
-    async fn greatest_number(
-        &self,
-        connection: &mut PgConnection,
-        column: &str,
-    ) -> Result<Option<Numbered>, SourceError> {
-        let failed = |error| self.failures.asking(error);
-        let described = Columns::describe(connection, &self.spec, &self.failures).await?;
-        if described.find(column).and_then(|(_, scalar)| Kind::of(scalar)) != Some(Kind::Number) {
-            return Ok(None);
-        }
-        let greatest = format!("SELECT max({})::int8 FROM {}", quoted(column), from_of(&self.spec.relation));
-        let greatest = sqlx::query_scalar(sqlx::AssertSqlSafe(greatest)).persistent(false);
-        let greatest = greatest.fetch_one(&mut *connection).await.map_err(failed)?;
-        let at = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT {GREATEST}"))).persistent(false);
-        let at = at.fetch_one(connection).await.map_err(failed)?;
-        Ok(Some(Numbered { at, greatest }))
-    }
-
-    /// The session of a split: in a snapshot of its own, or in the one of all ranges.
-    async fn session_of(
-        self: &Arc<Self>,
-        detail: &SplitDetail,
-    ) -> Result<(Session, Option<Snapshot>, Option<Coordinator>), SourceError> {
-        if detail.blocks.is_none() {
-            let (session, snapshot) = self.open_snapshot().await?;
-            return Ok((session, snapshot, None));
-        }
-        let coordinator = self.coordinator().await?;
-        let connected = Connected::open(&self.connection, &self.failures).await?;
-        let session = connected.begin(self.terms(Some(coordinator.exported())), &self.failures).await?;
-        Ok((session, Some(*coordinator.snapshot()), Some(coordinator)))
-    }
-
-    /// The snapshot of all ranges; opened by the first that asks, and never again for the same discovery.
-    async fn coordinator(self: &Arc<Self>) -> Result<Coordinator, SourceError> {
-        let mut held = self.ranges.coordinator.lock().await;
-        if let Some(coordinator) = held.as_ref() {
-            return match coordinator.is_alive().await {
-                true => Ok(coordinator.clone()),
-                false => Err(self.failures.snapshot_gone()),
-            };
-        }
-        let (opened, is_open) = oneshot::channel();
-        let sessions = Arc::clone(self);
-        on_own_thread(&self.failures, async move {
-            let exported = async {
-                let (session, snapshot) = sessions.open_snapshot().await?;
-                let snapshot = snapshot.ok_or_else(|| sessions.failures.snapshot_gone())?;
-                Coordinator::export(session, snapshot, &sessions.failures).await
-            };
-            match exported.await {
-                Ok((coordinator, keeper)) => {
-                    // Whoever asked may have gone, and then it ends at once.
-                    let _ = opened.send(Ok(coordinator));
-                    keeper.run().await;
-                }
-                Err(error) => drop(opened.send(Err(error))),
-            }
-        })?;
-        let coordinator = is_open.await.map_err(|_| self.failures.snapshot_gone())??;
-        *held = Some(coordinator.clone());
-        Ok(coordinator)
-    }
-
     /// Opens a split and starts to read it.
     pub(crate) async fn read(
         self: &Arc<Self>,
@@ -256,10 +168,10 @@ impl Sessions {
         detail: SplitDetail,
         items: mpsc::Sender<Result<SplitItem, SourceError>>,
     ) -> Result<(), SourceError> {
-        let (opened, is_open) = oneshot::channel();
+        let (mut opened, is_open) = oneshot::channel();
         let sessions = Arc::clone(self);
         on_own_thread(&self.failures, async move {
-            match sessions.in_time(sessions.open(&detail)).await {
+            match sessions.open(&detail, opened.closed()).await {
                 Ok(Opened { reading, snapshot, coordinator }) => {
                     // Whoever asked may have gone: then nobody listens, and the read ends at once.
                     let _ = opened.send(Ok(()));
@@ -274,14 +186,24 @@ impl Sessions {
                 Err(error) => drop(opened.send(Err(error))),
             }
         })?;
-        is_open.await.map_err(|_| {
-            let message = format!("the thread that reads {} ended early", self.failures.relation());
-            SourceError::new(Origin::Internal, message)
-        })?
+        is_open.await.map_err(|_| self.failures.thread_ended())?
     }
 
-    async fn open(self: &Arc<Self>, detail: &SplitDetail) -> Result<Opened, SourceError> {
-        let (session, snapshot, coordinator) = self.session_of(detail).await?;
+    /// `gone` comes true when nobody waits any more.
+    async fn open(
+        self: &Arc<Self>,
+        detail: &SplitDetail,
+        gone: impl Future<Output = ()> + Send,
+    ) -> Result<Opened, SourceError> {
+        let in_snapshot = self.session_of(detail, gone).await?;
+        self.in_time(self.begin_reading(detail, in_snapshot)).await
+    }
+
+    async fn begin_reading(
+        &self,
+        detail: &SplitDetail,
+        (session, snapshot, coordinator): InSnapshot,
+    ) -> Result<Opened, SourceError> {
         let deadline = coordinator.as_ref().map_or(session.deadline(), Coordinator::deadline);
         let Described { session, described, columns } = self.describe(session).await?;
         if columns.shape(&self.spec.relation) != detail.shape {
@@ -339,7 +261,10 @@ impl Sessions {
 }
 
 /// Runs this to its end on a thread of its own.
-fn on_own_thread(failures: &Failures, work: impl Future<Output = ()> + Send + 'static) -> Result<(), SourceError> {
+pub(crate) fn on_own_thread(
+    failures: &Failures,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), SourceError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failures.no_thread().caused_by(error))?;
     let thread = std::thread::Builder::new().name("postgres".to_owned());

@@ -6,7 +6,7 @@ pub(super) const POSTGRES: &[Key] = &[
     Key::required(
         "host",
         Shape::Text,
-        "Name or address of the server, or the folder of its socket, `/run/postgresql`.",
+        "Name or address of the server, or the folder of its socket, `/run/postgresql`; not that of a pooler, unless it keeps sessions (`pool_mode = session`).",
     ),
     Key::optional("port", Shape::Count { min: 1, max: 65_535 }, "Its port."),
     Key::required("database", Shape::Text, "Name of the database."),

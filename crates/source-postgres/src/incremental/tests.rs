@@ -4,7 +4,9 @@ const SECOND: i64 = 1_000_000;
 
 fn standing(kind: Kind) -> Standing {
     let (shape, database) = ("columns".to_owned(), Some("here".to_owned()));
-    Standing { kind, shape, database, parts: vec![1], now: 1_000 * SECOND, next_transaction: 500 }
+    let column = (kind != Kind::Version).then(|| "at".to_owned());
+    let parts = vec![PartId(1, 0)];
+    Standing { kind, column, shape, database, parts, now: 1_000 * SECOND, next_transaction: 500 }
 }
 
 fn by_column() -> Incremental {
@@ -14,8 +16,8 @@ fn by_column() -> Incremental {
 }
 
 /// Times are seconds since 1970.
-fn arrival(kind: Kind, since: i64, prepared: i64, greatest: Option<i64>) -> Arrival {
-    let running = Some(Running { since: since * SECOND, prepared });
+fn arrival(kind: Kind, since: i64, undated: i64, greatest: Option<i64>) -> Arrival {
+    let running = Some(Running { since: since * SECOND, undated });
     let snapshot = Snapshot { first_running: 400, opened_at: 1_000 * SECOND, running, number: None };
     let greatest = greatest.map(|greatest| postgres_micros(greatest * SECOND));
     Arrival { standing: standing(kind), is_whole: true, snapshot, seen: Seen { greatest, nulls: 0 } }
@@ -46,12 +48,17 @@ fn a_bound_that_is_known_stays_while_nothing_better_is() {
     assert_eq!(bound(Some(&stored), &arrival(kind, 990, 0, Some(980))), Some(930));
 }
 
+/// A read of what has changed that finds this greatest number at this time.
+fn counted(since: i64, undated: i64, (at, greatest): (i64, i64)) -> Arrival {
+    let mut arrival = Arrival { is_whole: false, ..arrival(Kind::Number, since, undated, None) };
+    arrival.snapshot.number = Some(Numbered { at: at * SECOND, greatest: Some(greatest) });
+    arrival
+}
+
 #[test]
 fn numbers_are_bounded_by_a_moment_before_the_start_of_what_runs() {
     let read = |stored: Option<&Mark>, since: i64, at: i64, greatest: i64| {
-        let mut arrival = arrival(Kind::Number, since, 0, None);
-        arrival.snapshot.number = Some(Numbered { at: at * SECOND, greatest: Some(greatest) });
-        Mark::after(stored, &arrival, &by_column())
+        Mark::after(stored, &counted(since, 0, (at, greatest)), &by_column())
     };
     let first = read(None, 105, 100, 10);
     assert_eq!(first.bound, Some(10), "what runs began after that was the greatest");
@@ -68,6 +75,97 @@ fn numbers_are_bounded_by_a_moment_before_the_start_of_what_runs() {
     }
     assert!(mark.numbers.len() <= MAX_NUMBERS);
     assert_eq!(read(Some(&mark), 1_000, 999, 999).bound, Some(999));
+}
+
+#[test]
+fn a_bound_by_numbers_does_not_survive_another_column_table_or_count() {
+    let stored = Mark::after(None, &counted(105, 0, (100, 1_000_000)), &by_column());
+    assert_eq!(stored.bound, Some(1_000_000));
+    let read = |undated: i64, change: &dyn Fn(&mut Arrival)| {
+        let mut arrival = counted(205, undated, (200, 500));
+        arrival.is_whole = true;
+        change(&mut arrival);
+        Mark::after(Some(&stored), &arrival, &by_column())
+    };
+    let changes: [&dyn Fn(&mut Arrival); 5] = [
+        &|arrival| arrival.standing.column = Some("rev".to_owned()),
+        &|arrival| arrival.standing.shape = "others".to_owned(),
+        &|arrival| arrival.standing.database = Some("there".to_owned()),
+        &|arrival| arrival.standing.parts = vec![PartId(1, 7)],
+        &|_| {},
+    ];
+    for change in changes {
+        assert_eq!(read(0, change).bound, Some(500));
+        assert_eq!(read(1, change).bound, None, "nor beside a prepared transaction");
+    }
+    // Also where the new greatest number is the greater one.
+    for change in &changes[..4] {
+        let greater = |arrival: &mut Arrival| {
+            change(arrival);
+            arrival.snapshot.number = Some(Numbered { at: 200 * SECOND, greatest: Some(2_000_000) });
+            arrival.snapshot.running = Some(Running { since: 150 * SECOND, undated: 0 });
+        };
+        assert_eq!(read(0, &greater).bound, None, "what began at 150 may have drawn anything");
+    }
+}
+
+#[test]
+fn a_greatest_number_that_falls_makes_the_next_read_a_whole_one_and_that_one_begins_anew() {
+    let stored = Mark::after(None, &counted(105, 0, (100, 1_000)), &by_column());
+    let fallen = Mark::after(Some(&stored), &counted(205, 0, (200, 500)), &by_column());
+    assert_eq!(since(Some(&fallen), &standing(Kind::Number), None), Err(Whole::Fallen));
+    let whole = Mark::after(Some(&fallen), &Arrival { is_whole: true, ..counted(305, 0, (300, 600)) }, &by_column());
+    assert_eq!((whole.bound, whole.has_fallen), (Some(600), false));
+    // A whole read for another reason says the same.
+    let due = Mark::after(Some(&stored), &Arrival { is_whole: true, ..counted(205, 0, (200, 500)) }, &by_column());
+    assert_eq!(due.bound, Some(500));
+    let next = Mark::after(Some(&due), &counted(205, 0, (300, 600)), &by_column());
+    assert_eq!(next.bound, Some(500), "what goes on began after that was the greatest");
+}
+
+#[test]
+fn a_whole_read_does_not_forget_moments_that_still_hold() {
+    let stored = Mark::after(None, &counted(105, 0, (100, 10)), &by_column());
+    let due = Mark::after(Some(&stored), &Arrival { is_whole: true, ..counted(150, 0, (200, 20)) }, &by_column());
+    assert_eq!(due.bound, Some(10), "something goes on that began after it was the greatest");
+}
+
+#[test]
+fn moments_are_few_however_long_a_transaction_stays_prepared() {
+    let mut mark = Mark::after(None, &counted(105, 0, (100, 10)), &by_column());
+    for run in 0..200 {
+        mark = Mark::after(Some(&mark), &counted(300 + run, 1, (300 + run, 20 + run)), &by_column());
+        assert!(mark.numbers.len() <= MAX_NUMBERS);
+        assert_eq!(mark.bound, Some(10));
+    }
+    let ended = Mark::after(Some(&mark), &counted(499, 0, (600, 999)), &by_column());
+    assert_eq!(ended.bound, Some(219));
+}
+
+#[test]
+fn a_bound_by_time_is_not_taken_over_for_another_column() {
+    let kind = Kind::TimestampTz;
+    let stored = Mark::after(None, &arrival(kind, 900, 0, Some(950)), &by_column());
+    let mut other = arrival(kind, 990, 1, Some(980));
+    assert_eq!(bound(Some(&stored), &other), Some(840));
+    other.standing.column = Some("created_at".to_owned());
+    assert_eq!(bound(Some(&stored), &other), None);
+    assert_eq!(since(Some(&stored), &other.standing, None), Err(Whole::OtherColumns));
+}
+
+#[test]
+fn parts_that_are_new_are_read_whole_and_where_all_are_everything_is() {
+    let stored = Mark::after(None, &counted(105, 0, (100, 10)), &by_column());
+    let with = |parts: &[(u32, u32)]| {
+        let parts = parts.iter().map(|(oid, file)| PartId(*oid, *file)).collect();
+        since(Some(&stored), &Standing { parts, ..standing(Kind::Number) }, None).map(|since| since.new_parts)
+    };
+    assert_eq!(with(&[(1, 0)]), Ok(vec![]));
+    assert_eq!(with(&[(1, 0), (2, 5)]), Ok(vec![2]));
+    let others: [&[(u32, u32)]; 3] = [&[(2, 0)], &[(1, 6)], &[]];
+    for replaced in others {
+        assert_eq!(with(replaced), Err(Whole::OtherTable), "{replaced:?}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod any_rows;
 mod incremental;
 mod interruptions;
+mod numbers;
 mod parallel;
 mod policies;
 mod refusals;

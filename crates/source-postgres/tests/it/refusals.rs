@@ -157,6 +157,53 @@ async fn an_error_in_a_value_does_not_show_it() {
 }
 
 #[tokio::test]
+async fn what_the_server_says_of_itself_is_passed_on_and_what_a_function_raises_is_not() {
+    let database = database().await;
+    let raising = |code: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION raising(email text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION \
+             'no such thing as %', email USING ERRCODE = '{code}'; END $$"
+        )
+    };
+    for (code, origin, is_passed_on, says) in [
+        ("0A000", Origin::User, true, "PostgreSQL does not read"),
+        ("54001", Origin::User, true, "PostgreSQL does not read"),
+        ("58030", Origin::External, true, "is damaged or at fault"),
+        ("XX001", Origin::External, true, "is damaged or at fault"),
+        ("22P02", Origin::User, false, "fails at a value"),
+        ("23505", Origin::User, false, "fails at a value"),
+        ("P0001", Origin::User, false, "fails at a value"),
+        ("45000", Origin::User, false, "its log says at what"),
+        ("26000", Origin::User, true, "`pool_mode = session`"),
+        ("42P05", Origin::User, true, "`pool_mode = session`"),
+    ] {
+        database.execute(&raising(code)).await;
+        let error = database.query("SELECT raising(email) AS email FROM contacts").error().await;
+        assert_says(&error, origin, &[says]);
+        assert_eq!(chain(&error).contains("no such thing as"), is_passed_on, "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_utf8_is_told_with_the_query_that_converts_it() {
+    let database = database().await;
+    let name = format!("{}_ascii", database.connection().database);
+    let create = format!("CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    database.execute(&create).await;
+    let connection = PostgresConnection { database: name.clone(), ..database.connection() };
+    let bytes = "convert_from('\\x4a6f73e9', 'SQL_ASCII')";
+    let error = TestSource::new(connection.clone(), Relation::Query(format!("SELECT {bytes} AS name"))).error().await;
+    assert_says(&error, Origin::User, &["holds a text that is not UTF-8", "`convert_from(column::bytea, 'LATIN1')`"]);
+    assert!(!chain(&error).contains("e9"), "{}", chain(&error));
+    // PostgreSQL passes a single byte on as it is.
+    for query in ["SELECT 'é'::\"char\" AS initial", "SELECT ARRAY['é'::\"char\"] AS initial"] {
+        let error = database.query(query).error().await;
+        assert_says(&error, Origin::User, &["column `initial`", "a text that is not UTF-8", "convert_from("]);
+    }
+    database.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+}
+
+#[tokio::test]
 async fn a_read_that_takes_too_long_is_ended() {
     let database = database().await;
     let connection = PostgresConnection { statement_timeout: Duration::from_millis(300), ..database.connection() };

@@ -1,7 +1,10 @@
 //! What backfills ask for.
 
-use convoke_core::source::{Coverage, Selection, Source};
-use convoke_core::spec::Relation;
+use std::time::Duration;
+
+use convoke_core::backfill::cut_span;
+use convoke_core::source::{Coverage, Selection, Source, TimeSpan};
+use convoke_core::spec::{OutOfRange, Relation};
 use convoke_core::{Origin, SourceError, Timestamp};
 use convoke_testkit::postgres::{PostgresServer, TestDatabase};
 
@@ -99,4 +102,50 @@ async fn a_selection_of_all_is_the_whole_relation() {
         assert_eq!(selected.coverage, Coverage::Delta);
         assert_eq!(source.try_read(&selected.splits[0]).await.unwrap().records.num_rows(), 8);
     }
+}
+
+#[tokio::test]
+async fn the_times_of_a_selection_and_the_rows_without_one_are_told() {
+    let database = database().await;
+    database
+        .execute("INSERT INTO scans VALUES ('old', '-infinity', '0001-01-01', '1900-01-01'), ('to come', 'infinity', '2999-01-01', 'infinity')")
+        .await;
+    let at = |hours: i64| Timestamp(MONDAY.0 + hours * HOUR);
+    for (time_column, first, last) in [("Moment", -3, 3), ("local", -3, 3), ("day", -24, 0)] {
+        for source in source(&database, time_column) {
+            let span = async |selection| source.source.time_span(&selection).await.unwrap();
+            let until = |hours| Selection::Between { from: None, to: Some(at(hours)) };
+            let expected = TimeSpan { first: at(first), last: at(last) };
+            assert_eq!(span(Selection::All).await, Some(expected), "{time_column}");
+            assert_eq!(span(until(1_000)).await, Some(expected), "{time_column}");
+            let last = if time_column == "day" { -24 } else { -1 };
+            assert_eq!(span(until(0)).await, Some(TimeSpan { first: at(first), last: at(last) }), "{time_column}");
+            assert_eq!(span(until(-1_000)).await, None, "{time_column}");
+            let untimed = source.source.select(&Selection::Untimed).await.unwrap();
+            let untimed = source.try_read(&untimed.splits[0]).await.unwrap();
+            assert_eq!(untimed.texts("id"), [Some("never".to_owned())], "{time_column}");
+        }
+    }
+    let untimed = database.table("scans");
+    assert_eq!(untimed.source.time_span(&Selection::All).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn windows_by_the_times_of_a_table_hold_each_row_once() {
+    let database = database().await;
+    database.execute("INSERT INTO scans VALUES ('old', '-infinity'), ('to come', 'infinity')").await;
+    let source = TestSource::with(database.connection(), table("scans"), |spec| {
+        spec.time_column = Some("Moment".to_owned());
+        spec.out_of_range = OutOfRange::Text;
+    });
+    let span = source.source.time_span(&Selection::All).await.unwrap().unwrap();
+    let windows = cut_span(&Selection::All, span, Some(Duration::from_millis(HOUR.unsigned_abs() * 2)));
+    assert_eq!(windows.len(), 4);
+    let mut ids = Vec::new();
+    for window in windows {
+        let selected = source.source.select(&window).await.unwrap();
+        ids.extend(source.try_read(&selected.splits[0]).await.unwrap().texts("id").into_iter().flatten());
+    }
+    ids.sort();
+    assert_eq!(ids, ["-1", "-2", "-3", "0", "1", "2", "3", "never", "old", "to come"]);
 }

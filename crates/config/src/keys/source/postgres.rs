@@ -10,7 +10,11 @@ pub(super) const POSTGRES: &[Key] = &[
         "A table or view, `name` or `schema.name`, each as PostgreSQL stores it; what is not a plain name stands in double quotes. Either this or `query`.",
     ),
     Key::optional("query", Shape::Text, "One SELECT. Either this or `table`."),
-    Key::optional("time_column", Shape::Text, "The column that `--from` and `--to` of a backfill are about."),
+    Key::optional(
+        "time_column",
+        Shape::Text,
+        "The column that `--from` and `--to` of a backfill are about, and by which `--all` is cut into windows; without it a backfill is one window. Rows without a value in it are read by `--all` alone.",
+    ),
     Key::optional(
         "incremental",
         Shape::Object(INCREMENTAL),
@@ -42,7 +46,7 @@ const INCREMENTAL: &[Key] = &[
     Key::optional(
         "column",
         Shape::Text,
-        "A column that each change sets to a later value: a timestamp, a date or a whole number. Either this or `row_versions`.",
+        "A column that each change sets to a later value: a timestamp, a date or a whole number, whose greatest is asked for before each read and should be found by an index. Either this or `row_versions`.",
     ),
     Key::optional(
         "row_versions",
@@ -62,6 +66,6 @@ const INCREMENTAL: &[Key] = &[
     Key::optional(
         "full_every",
         Shape::Timeout,
-        "After this time a run reads everything again. With `mode: mirror` this is what finds rows that are gone.",
+        "After this time a run reads everything again. With `mode: mirror` this is what finds rows that are gone, and rows that `where` or the query keeps no longer; until then, and in other modes for good, they stay, unless `deleted` names them.",
     ),
 ];

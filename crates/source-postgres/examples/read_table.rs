@@ -1,5 +1,5 @@
 //! Reads a table to its end as a run would, keeps nothing, and prints how many records it had:
-//! `read HOST PORT DATABASE USER TABLE SESSIONS`. The host may be the folder of a Unix socket. A password, where one is needed,
+//! `read_table HOST PORT DATABASE USER TABLE SESSIONS`. The host may be the folder of a Unix socket. A password, where one is needed,
 //! comes from the password file. The benchmark in `tests/bench` compares this with `psql`.
 
 use std::env;
@@ -13,7 +13,11 @@ use convoke_core::spec::{PostgresConnection, PostgresSpec, Relation, TlsMode};
 use convoke_source_postgres::PostgresSource;
 use futures::{StreamExt, TryStreamExt, stream};
 
-const USAGE: &str = "usage: read HOST PORT DATABASE USER TABLE SESSIONS";
+/// The allocator of `convoke`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const USAGE: &str = "usage: read_table HOST PORT DATABASE USER TABLE SESSIONS";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// More than any table of the benchmark takes.
