@@ -33,8 +33,10 @@ pub(crate) enum Scheme {
 pub(crate) enum Names {
     /// Objects, by a pattern.
     Objects,
-    /// A folder, or the beginning of keys.
+    /// A folder, or the beginning of keys in a store that state is kept on.
     Folder,
+    /// A folder of a bucket, under which objects are written and removed.
+    Prefix,
 }
 
 /// Spellings elsewhere of what is written `s3://`, `gs://` and `az://` here.
@@ -63,9 +65,12 @@ fn parse(text: &str, names: Names, base_dir: &Path) -> Result<ObjectUrl, String>
     }
     let url = match text.split_once("://") {
         Some(("s3", rest)) => bucket("s3", Scheme::S3, rest, names)?,
-        Some(("gs", rest)) if names == Names::Objects => bucket("gs", Scheme::Gs, rest, names)?,
-        Some(("az", rest)) if names == Names::Objects => bucket("az", Scheme::Az, rest, names)?,
+        Some(("gs", rest)) if names != Names::Folder => bucket("gs", Scheme::Gs, rest, names)?,
+        Some(("az", rest)) if names != Names::Folder => bucket("az", Scheme::Az, rest, names)?,
         Some((scheme @ ("http" | "https"), rest)) if names == Names::Objects => web(scheme, rest)?,
+        Some(("http" | "https", _)) if names == Names::Prefix => {
+            return Err("is on a web server, where nothing can be moved; use `s3://`, `gs://` or `az://`".to_owned());
+        }
         Some(("gs" | "az" | "http" | "https", _)) => {
             return Err("names a kind of store that state is not kept on; use `s3://` or `file:///`".to_owned());
         }
@@ -102,8 +107,26 @@ fn bucket(word: &str, scheme: Scheme, rest: &str, names: Names) -> Result<Object
     if bucket.is_empty() || !bucket.bytes().all(is_allowed) {
         return Err(format!("has no bucket of letters, digits, `-`, `.` and `_` after `{word}://`"));
     }
+    if names == Names::Prefix {
+        return Ok(ObjectUrl { text: format!("{word}://{bucket}/{}", prefix(key)?), scheme });
+    }
     refuse_folder(key, names)?;
     Ok(ObjectUrl { text: format!("{word}://{bucket}/{key}"), scheme })
+}
+
+/// What keys begin with, letter for letter: empty, or with one `/` at its end.
+fn prefix(key: &str) -> Result<String, String> {
+    if key.is_empty() {
+        return Ok(String::new());
+    }
+    let key = key.strip_suffix('/').unwrap_or(key);
+    if key.contains(['*', '?', '[']) {
+        return Err("holds wildcards, and names one folder; say with `pattern` which names in it count".to_owned());
+    }
+    if key.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("has an empty part, `.` or `..` in its path; write `s3://BUCKET/folder/`".to_owned());
+    }
+    Ok(format!("{key}/"))
 }
 
 fn web(word: &str, rest: &str) -> Result<ObjectUrl, String> {
@@ -181,11 +204,38 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(objects(text), Ok(expected.to_owned()), "{text}");
         }
+        let prefix = |text| parse(text, Names::Prefix, Path::new("/project")).map(|url| url.text);
+        for text in ["s3://b/in/crm/", "gs://b/in/crm/", "az://b/in/crm/"] {
+            assert_eq!(prefix(text), Ok(text.to_owned()));
+            assert_eq!(prefix(text.trim_end_matches('/')), Ok(text.to_owned()), "one place, however it is written");
+        }
+        assert_eq!(prefix("gs://b"), Ok("gs://b/".to_owned()));
         let folder = |text| parse(text, Names::Folder, Path::new("/project/[a]")).map(|url| url.text);
         assert_eq!(folder("ledger/"), Ok("file:///project/[a]/ledger".to_owned()));
         assert!(folder("gs://bucket/x").unwrap_err().contains("state is not kept on"));
         assert_eq!(folder("s3://bucket"), Ok("s3://bucket/".to_owned()));
         assert_eq!(folder("s3://bucket/of #1?"), Ok("s3://bucket/of #1?".to_owned()));
+    }
+
+    #[test]
+    fn a_prefix_names_one_folder_of_a_bucket_and_nothing_else() {
+        let cases = [
+            ("s3://b/events*/", "holds wildcards"),
+            ("s3://b/events[1]/", "holds wildcards"),
+            ("gs://b/events?", "holds wildcards"),
+            ("s3://b/events//x/", "has an empty part"),
+            ("s3://b/events//", "has an empty part"),
+            ("s3://b//", "has an empty part"),
+            ("az://b/events/../x", "has an empty part, `.` or `..`"),
+            ("s3://b/./events", "has an empty part, `.` or `..`"),
+            ("https://example.com/events/", "use `s3://`, `gs://` or `az://`"),
+            ("gcs://b/events/", "write `gs://BUCKET/"),
+        ];
+        for (text, expected) in cases {
+            let message = parse(text, Names::Prefix, Path::new("/")).map(|url| url.text).expect_err(text);
+            assert!(message.contains(expected), "{text}: {message}");
+            assert!(!message.contains("events"), "{message}");
+        }
     }
 
     #[test]

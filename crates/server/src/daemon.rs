@@ -17,7 +17,7 @@ use crate::jobs::Jobs;
 use crate::scheduled::Scheduled;
 use crate::status::{Status, StoreChange};
 use crate::surface::Surface;
-use crate::turn::{Errand, Turns};
+use crate::turn::{Blind, Errand, Turns};
 use crate::watched_store::WatchedStore;
 
 pub use crate::turn::Settings;
@@ -78,7 +78,7 @@ impl Daemon {
         let status = Arc::new(Status::new(Arc::clone(&clock), drain.clone()));
         let store = WatchedStore { leases, schedules, status: Arc::clone(&status), figures: Arc::clone(&figures) };
         let surface = Surface::new(Arc::clone(&status), Arc::clone(&figures), facts, names, Arc::clone(&clock));
-        let turns = Turns { store, jobs, clock, figures, settings, drain };
+        let turns = Turns { store, jobs, clock, figures, settings, drain, blind: Blind::default() };
         Self { syncs, turns, status, surface: Arc::new(surface) }
     }
 

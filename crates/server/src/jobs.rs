@@ -26,7 +26,7 @@ pub trait Jobs: Send + Sync {
     /// The store did not answer; the daemon asks again.
     async fn unfinished(&self) -> Result<Vec<SyncName>, StateError>;
 
-    /// Looks whether something has come to a sync's source; none if its source cannot tell. Asked often: reads nothing.
+    /// Looks whether something has come to a sync's source; none if its source cannot tell. Asked often: reads no records.
     ///
     /// # Errors
     ///

@@ -1,9 +1,10 @@
 //! One turn of a sync: lease, mark, run, mark.
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use convoke_core::source::Arrivals;
@@ -50,6 +51,19 @@ pub(crate) struct Turns {
     pub(crate) figures: Arc<Figures>,
     pub(crate) settings: Settings,
     pub(crate) drain: CancellationToken,
+    pub(crate) blind: Blind,
+}
+
+/// Syncs of which it cannot be seen at present whether something has come: each is told once, and once again when it can.
+#[derive(Debug, Default)]
+pub(crate) struct Blind(Mutex<HashSet<SyncName>>);
+
+impl Blind {
+    /// Takes note of a look; true if the one before had ended otherwise.
+    fn turns(&self, sync: &SyncName, sees: bool) -> bool {
+        let mut blind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sees { blind.remove(sync) } else { blind.insert(sync.clone()) }
+    }
 }
 
 /// What a turn is about besides the times that have come.
@@ -188,13 +202,20 @@ impl Turns {
     async fn sight(&self, sync: &SyncName) -> Option<Sight> {
         match self.jobs.arrivals(sync).await {
             Ok(arrivals) => {
+                if self.blind.turns(sync, true) {
+                    tracing::info!(%sync, "it can be seen again whether something has come");
+                }
                 let Arrivals { mark, count, settling } = arrivals.unwrap_or_default();
                 Some(Sight { mark: mark.map(|mark| number_of(&mark)), count, settling })
             }
             Err(message) => {
                 self.figures.arrival_look_failed(sync);
-                // Whoever runs the sync tells it louder; a folder that is away for long would fill the log.
-                tracing::debug!(%sync, message, "it cannot be seen whether something has come");
+                // Nobody else tells it where nothing but an arrival makes a run; told at each look it would fill the log.
+                if self.blind.turns(sync, false) {
+                    tracing::warn!(%sync, reason = message, "it cannot be seen whether something has come; until it can, no arrival is run");
+                } else {
+                    tracing::debug!(%sync, reason = message, "it still cannot be seen whether something has come");
+                }
                 None
             }
         }

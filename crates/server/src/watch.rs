@@ -1,6 +1,6 @@
 //! When a sync that runs on arrival is to be looked at, and when what has come is to be run: pure decisions.
 //!
-//! A look is cheap and reads nothing. What it sees goes by a mark: a run is made once for each mark, so what a run leaves
+//! A look is cheap: it reads no records. What it sees goes by a mark: a run is made once for each mark, so what a run leaves
 //! where it is starts no other one. A failed run is tried again with growing pauses, for as long as the same lies there.
 
 use std::time::Duration;

@@ -12,12 +12,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use convoke_core::spec::DropMode;
 use convoke_core::{Origin, SourceError, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{DroppedFile, Place};
+use crate::file::{DroppedFile, Lot, Place};
 use crate::folder::Folder;
 use crate::moving::without_number;
+use crate::settle::Judged;
 use crate::storage::{CLAIMS_FILE, ClaimsFile, Storage};
 
 /// How long a claim lasts unless it is renewed: longer than a run waits for the quota of the next day.
@@ -82,6 +84,35 @@ impl OthersClaims {
     pub(crate) fn owner_of(&self, file: &DroppedFile) -> Option<&str> {
         self.0.get(&ClaimedFile::of(file)).map(String::as_str)
     }
+}
+
+/// Leaves what others have claimed to them. Of snapshots, what is older than such a one is no truth either.
+pub(crate) fn leave_claimed(
+    folder: &Folder,
+    judged: Judged,
+    taker: Option<&Taker>,
+    now: Timestamp,
+) -> Result<Judged, SourceError> {
+    let Some(taker) = taker else { return Ok(judged) };
+    let others = OthersClaims::of(folder.storage.as_ref(), taker, now)?;
+    let Judged { settled, mut notices } = judged;
+    let mut left: Vec<Lot> = Vec::with_capacity(settled.len());
+    for mut lot in settled {
+        let is_whole = lot.files.len();
+        lot.files.retain(|file| match others.owner_of(file) {
+            Some(owner) => {
+                notices.push(told(folder, &file.name, owner));
+                false
+            }
+            None => true,
+        });
+        if folder.mode == DropMode::Snapshot && lot.files.len() < is_whole {
+            left.clear();
+        } else if !lot.files.is_empty() {
+            left.push(lot);
+        }
+    }
+    Ok(Judged { settled: left, notices })
 }
 
 /// Claims these files for a taker, and lets go of what it had claimed before. All or none: an error of kind

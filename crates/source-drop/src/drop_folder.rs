@@ -1,5 +1,6 @@
 //! The drop folder behind the `Source` trait: what is to be read, and what moves afterwards.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -10,18 +11,20 @@ use convoke_core::source::{
 use convoke_core::spec::{CsvDropSpec, DropMode, DropPlace, ObjectStoreConnection, ProcessedFiles};
 use convoke_core::{Clock, Origin, SourceError};
 use convoke_formats::{CsvFormat, Delimiter, Encoding, FileFormat};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::arriving::arrivals;
-use crate::claims::{self, OthersClaims, Taker};
+use crate::claims::{self, Taker, leave_claimed};
 use crate::columns::{FileColumns, all_columns, told_gaps};
-use crate::file::{DroppedFile, Lot, Place};
+use crate::file::{DroppedFile, LotName, Place};
 use crate::folder::Folder;
 use crate::known::Known;
+use crate::listed::Checked;
 use crate::local::LocalFolder;
-use crate::position::{Position, SplitDetail};
+use crate::moving::Attempts;
+use crate::position::{Habits, Position, SplitDetail};
 use crate::reader::{DroppedReader, schema_of};
 use crate::remote::ObjectFolder;
 use crate::search::{Found, Search};
@@ -41,6 +44,8 @@ pub struct CsvDrop {
     /// The columns of the files that the last discovery chose, until these are acknowledged. Which files those are
     /// depends on what was read before, and any other file's header may be another one.
     chosen: Mutex<Option<SourceSchema>>,
+    /// The manifest that the stored position names, as the last discovery was told: after a crash it may still lie there.
+    last_lot: Mutex<Option<LotName>>,
     /// Renews the claim of a run for as long as it lasts.
     renewing: Mutex<Option<Renewing>>,
 }
@@ -75,8 +80,8 @@ impl CsvDrop {
                 Arc::new(ObjectFolder::open(url, name.as_ref(), connection)?)
             }
         };
-        let (chosen, renewing) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { spec, storage, clock, taker: None, chosen, renewing })
+        let (chosen, last_lot, renewing) = (Mutex::new(None), Mutex::new(None), Mutex::new(None));
+        Ok(Self { spec, storage, clock, taker: None, chosen, last_lot, renewing })
     }
 
     /// The same, for a taker of files that may not be the only one.
@@ -106,18 +111,45 @@ impl CsvDrop {
     }
 
     /// Judges what lies in the folder; waits, at most for `settle`, for files that were written to lately.
-    async fn judged(&self, folder: &Arc<Folder>, known: &Arc<Known>) -> Result<Judged, SourceError> {
+    async fn judged(
+        &self,
+        folder: &Arc<Folder>,
+        known: &Arc<Known>,
+        checked: Option<Arc<Checked>>,
+    ) -> Result<Judged, SourceError> {
         let settle = self.spec.settle;
         let first = {
-            let (folder, known, now) = (Arc::clone(folder), Arc::clone(known), self.clock.now());
-            blocking(move || look(Rule { folder: &folder, settle, known: &known }, now)).await?
+            let (folder, known, checked) = (Arc::clone(folder), Arc::clone(known), checked.clone());
+            let now = self.clock.now();
+            blocking(move || {
+                let checked = checked.as_deref();
+                look(Rule { folder: &folder, settle, known: &known, checked }, now)
+            })
+            .await?
         };
         if !wait_for(&first, settle, self.clock.as_ref()).await {
             return Ok(first.judged);
         }
         let second = SecondLook::after(first);
         let (folder, known, now) = (Arc::clone(folder), Arc::clone(known), self.clock.now());
-        blocking(move || second.judge(Rule { folder: &folder, settle, known: &known }, now)).await
+        blocking(move || {
+            let checked = checked.as_deref();
+            second.judge(Rule { folder: &folder, settle, known: &known, checked }, now)
+        })
+        .await
+    }
+
+    fn remember_last_lot(&self, lot: Option<LotName>) {
+        *self.last_lot.lock().unwrap_or_else(PoisonError::into_inner) = lot;
+    }
+
+    /// The manifests of which is known that their files are settled: those of these outcomes, and the one that was before.
+    fn settled_lots(&self, outcomes: &[SplitOutcome]) -> Vec<LotName> {
+        let details = outcomes.iter().filter_map(|outcome| SplitDetail::of(&outcome.split).ok());
+        let mut lots: Vec<LotName> = details.filter_map(|detail| detail.lot).collect();
+        lots.dedup();
+        lots.extend(self.last_lot.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        lots
     }
 
     fn reader(&self, file: DroppedFile) -> Result<DroppedReader, SourceError> {
@@ -172,14 +204,11 @@ impl CsvDrop {
             Ok((split.name.clone(), reader))
         });
         let readers = readers.collect::<Result<Vec<_>, SourceError>>()?;
-        let files = blocking(move || {
-            let mut files = Vec::with_capacity(readers.len());
-            for (file, reader) in readers {
-                files.extend(reader.columns()?.ok().map(|columns| FileColumns { file, columns }));
-            }
-            Ok(files)
-        })
-        .await?;
+        let reading = readers.into_iter().map(|(file, reader)| {
+            blocking(move || Ok(reader.columns()?.ok().map(|columns| FileColumns { file, columns })))
+        });
+        let files = futures::stream::iter(reading).buffered(self.storage.at_once().get());
+        let files: Vec<_> = files.try_filter_map(|file| std::future::ready(Ok(file))).try_collect().await?;
         let newest = self.storage.shown(newest.place, &newest.name);
         let origin = match splits.len() {
             1 => newest,
@@ -215,7 +244,7 @@ impl Source for CsvDrop {
             return Ok(chosen);
         }
         let folder = self.folder()?;
-        let judged = self.judged(&folder, &Arc::default()).await?;
+        let judged = self.judged(&folder, &Arc::default(), None).await?;
         let mut files = blocking(move || folder.list_processed()).await?;
         files.extend(judged.settled.into_iter().flat_map(|lot| lot.files));
         self.newest_header(files).await?.ok_or_else(|| self.nothing_there(&judged.notices))
@@ -223,17 +252,18 @@ impl Source for CsvDrop {
 
     async fn settling(&self) -> Result<Option<Settling>, SourceError> {
         let (folder, settle, now) = (self.folder()?, self.spec.settle, self.clock.now());
-        blocking(move || settle::settling(Rule { folder: &folder, settle, known: &Known::default() }, now)).await
+        let known = Known::default();
+        blocking(move || settle::settling(Rule { folder: &folder, settle, known: &known, checked: None }, now)).await
     }
 
     async fn arrivals(&self, stored: Option<&SourcePosition>) -> Result<Option<Arrivals>, SourceError> {
         let (folder, settle, now) = (self.folder()?, self.spec.settle, self.clock.now());
         let position = stored.map(Position::parse).transpose()?.unwrap_or_default();
-        let (mode, taker) = (self.spec.drop_mode, self.taker());
+        let taker = self.taker();
         blocking(move || {
             let known = Known::of(&position);
-            let rule = Rule { folder: &folder, settle, known: &known };
-            arrivals(rule, (&position, mode), taker.as_ref(), now).map(Some)
+            let rule = Rule { folder: &folder, settle, known: &known, checked: None };
+            arrivals(rule, &position, taker.as_ref(), now).map(Some)
         })
         .await
     }
@@ -243,14 +273,16 @@ impl Source for CsvDrop {
         let folder = self.folder()?;
         let position = request.stored.map(Position::parse).transpose()?.unwrap_or_default();
         let is_first = position.is_empty();
+        self.remember_last_lot(position.lot.clone());
         let known = Arc::new(Known::of(&position));
-        let judged = self.judged(&folder, &known).await?;
-        let (mode, reread, taker, now) = (self.spec.drop_mode, request.reread, self.taker(), self.clock.now());
+        let judged = self.judged(&folder, &known, Some(Arc::default())).await?;
+        let (reread, taker, now) = (request.reread, self.taker(), self.clock.now());
         let found = blocking(move || {
-            let Judged { settled, notices } = leave_claimed(&folder, judged, mode, taker.as_ref(), now)?;
-            Search::new(&folder, &position, &known, notices).run(mode, settled, reread)
+            let Judged { settled, notices } = leave_claimed(&folder, judged, taker.as_ref(), now)?;
+            Search::new(&folder, &position, &known, notices).run(settled, reread)
         });
-        let Found { splits, settled, mut notices } = found.await?;
+        let Found { splits, settled, mut notices, is_whole } = found.await?;
+        let coverage = if is_whole { self.coverage() } else { Coverage::Delta };
         if is_first && splits.is_empty() {
             return Err(self.nothing_there(&notices));
         }
@@ -258,13 +290,13 @@ impl Source for CsvDrop {
             notices.extend(gaps);
             self.choose(Some(schema));
         }
-        Ok(Discovery { unchanged: splits.is_empty(), splits, coverage: self.coverage(), settled, notices })
+        Ok(Discovery { unchanged: splits.is_empty(), splits, coverage, settled, notices })
     }
 
     async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError> {
         self.choose(None);
         let folder = self.folder()?;
-        let Judged { settled, mut notices } = self.judged(&folder, &Arc::default()).await?;
+        let Judged { settled, mut notices } = self.judged(&folder, &Arc::default(), Some(Arc::default())).await?;
         let (mode, selection) = (self.spec.drop_mode, selection.clone());
         let splits = blocking(move || select_files(&folder, settled, mode, &selection)).await?;
         if splits.is_empty() {
@@ -290,7 +322,12 @@ impl Source for CsvDrop {
     fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition {
         // `discover` has refused a position that is not ours before any outcome could come of it.
         let position = stored.and_then(|stored| Position::parse(stored).ok()).unwrap_or_default();
-        position.after(outcomes, self.spec.drop_mode).store()
+        let habits = Habits { mode: self.spec.drop_mode, processed: self.spec.processed };
+        position.after(outcomes, habits).store()
+    }
+
+    fn splits_at_once(&self) -> NonZeroUsize {
+        self.storage.at_once()
     }
 
     async fn can_acknowledge(&self, splits: &[Split]) -> Result<(), SourceError> {
@@ -299,7 +336,11 @@ impl Source for CsvDrop {
             return Ok(());
         }
         let storage = Arc::clone(&self.storage);
-        blocking(move || storage.can_move_processed()).await
+        blocking(move || storage.can_move_processed(&files)).await
+    }
+
+    fn quarantines(&self) -> bool {
+        self.spec.processed == ProcessedFiles::Move
     }
 
     async fn claim(&self, splits: &[Split]) -> Result<(), SourceError> {
@@ -324,23 +365,36 @@ impl Source for CsvDrop {
         self.choose(None);
         self.keep_renewing(None);
         let folder = self.folder()?;
-        let (outcomes, processed, taker) = (outcomes.to_vec(), self.spec.processed, self.taker());
+        // Other syncs read the same files, broken ones too.
+        if self.spec.processed == ProcessedFiles::Keep {
+            return Ok(());
+        }
+        let (done, taker) = (self.settled_lots(outcomes), self.taker());
+        let moves = outcomes.iter().cloned().map(|outcome| {
+            let folder = Arc::clone(&folder);
+            blocking(move || put_away(&folder, &outcome))
+        });
+        // One that cannot be moved stands in no other one's way.
+        let mut attempts = Attempts::default();
+        for moved in futures::stream::iter(moves).buffered(self.storage.at_once().get()).collect::<Vec<_>>().await {
+            attempts.note(moved);
+        }
         blocking(move || {
-            for outcome in &outcomes {
-                let SplitDetail { place, file, identity, .. } = SplitDetail::of(&outcome.split)?;
-                match &outcome.result {
-                    _ if place != Place::Folder => {}
-                    SplitResult::Read { .. } if processed == ProcessedFiles::Move => {
-                        folder.move_processed(&file, &identity)?;
-                    }
-                    SplitResult::Read { .. } => {}
-                    SplitResult::Broken { reason } => folder.move_broken(&file, &identity, reason)?,
-                }
-            }
-            folder.move_what_is_left()?;
-            taker.map_or(Ok(()), |taker| claims::release(folder.storage.as_ref(), &taker))
+            attempts.note(folder.move_what_is_left(&done));
+            attempts.note(taker.map_or(Ok(()), |taker| claims::release(folder.storage.as_ref(), &taker)));
+            attempts.end()
         })
         .await
+    }
+}
+
+/// Moves the file of an outcome, if it lies in the drop folder itself.
+fn put_away(folder: &Folder, outcome: &SplitOutcome) -> Result<(), SourceError> {
+    let SplitDetail { place, file, identity, .. } = SplitDetail::of(&outcome.split)?;
+    match &outcome.result {
+        _ if place != Place::Folder => Ok(()),
+        SplitResult::Read { .. } => folder.move_processed(&file, &identity),
+        SplitResult::Broken { reason } => folder.move_broken(&file, &identity, reason),
     }
 }
 
@@ -349,36 +403,6 @@ fn dropped_files<'s>(splits: impl Iterator<Item = &'s Split>) -> Result<Vec<Drop
     let files = splits.map(|split| SplitDetail::of(split).map(|detail| detail.dropped()));
     let files = files.filter(|file| file.as_ref().map_or(true, |file| file.place == Place::Folder));
     files.collect()
-}
-
-/// Leaves what others have claimed to them. Of snapshots, what is older than such a one is no truth either.
-pub(crate) fn leave_claimed(
-    folder: &Folder,
-    judged: Judged,
-    mode: DropMode,
-    taker: Option<&Taker>,
-    now: convoke_core::Timestamp,
-) -> Result<Judged, SourceError> {
-    let Some(taker) = taker else { return Ok(judged) };
-    let others = OthersClaims::of(folder.storage.as_ref(), taker, now)?;
-    let Judged { settled, mut notices } = judged;
-    let mut left: Vec<Lot> = Vec::with_capacity(settled.len());
-    for mut lot in settled {
-        let is_whole = lot.files.len();
-        lot.files.retain(|file| match others.owner_of(file) {
-            Some(owner) => {
-                notices.push(claims::told(folder, &file.name, owner));
-                false
-            }
-            None => true,
-        });
-        if mode == DropMode::Snapshot && lot.files.len() < is_whole {
-            left.clear();
-        } else if !lot.files.is_empty() {
-            left.push(lot);
-        }
-    }
-    Ok(Judged { settled: left, notices })
 }
 
 /// Runs file work off the async threads.

@@ -13,7 +13,7 @@ use crate::position::SettledFile;
 pub(crate) type Prefix = [u8; 16];
 
 /// Files that are remembered at most, some 20 MB. The oldest are forgotten first: dropped again, they would be read again.
-const REMEMBERED: usize = 500_000;
+pub(crate) const REMEMBERED: usize = 500_000;
 
 /// What is kept of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +45,16 @@ impl Earlier {
         self.0.iter()
     }
 
-    pub(crate) fn push(&mut self, file: &SettledFile) {
-        // A fingerprint that is none of ours recognises nothing.
-        let Some(prefix) = prefix(&file.fingerprint) else { return };
-        let (size, identity) = (folded(file.identity.size), file.identity.digest());
-        self.0.push(EarlierFile { prefix, size, identity });
-        if self.0.len() > REMEMBERED {
-            let surplus = self.0.len() - REMEMBERED;
-            self.0.drain(..surplus);
+    pub(crate) fn extend(&mut self, files: impl Iterator<Item = SettledFile>) {
+        for file in files {
+            // A fingerprint that is none of ours recognises nothing.
+            let Some(prefix) = prefix(&file.fingerprint) else { continue };
+            let (size, identity) = (folded(file.identity.size), file.identity.digest());
+            self.0.push(EarlierFile { prefix, size, identity });
         }
+        // Once for all of them: each time moves all that stay.
+        let surplus = self.0.len().saturating_sub(REMEMBERED);
+        self.0.drain(..surplus);
     }
 
     pub(crate) fn forget(&mut self, prefixes: &HashSet<Prefix>) {

@@ -40,6 +40,17 @@ impl Identity {
         }
     }
 
+    /// When the contents were written. A copy can keep a time, also a wrong one that lies ahead; nothing was written
+    /// after the last change of any kind, where the system tells when that was.
+    pub(crate) fn written_ns(&self) -> i64 {
+        if self.changed_ns > 0 { self.modified_ns.min(self.changed_ns) } else { self.modified_ns }
+    }
+
+    /// When the last was done to the file.
+    pub(crate) fn touched_ns(&self) -> i64 {
+        if self.changed_ns > 0 { self.changed_ns } else { self.modified_ns }
+    }
+
     /// Whether this is the same file with the same contents, perhaps moved: a move changes `changed_ns`.
     pub(crate) fn is_moved(&self, other: &Self) -> bool {
         match (&self.version, &other.version) {
@@ -94,7 +105,7 @@ pub(crate) struct DroppedFile {
 impl DroppedFile {
     /// The order in which files were dropped.
     pub(crate) fn age_order(&self) -> (i64, &str) {
-        (self.identity.modified_ns, &self.name)
+        (self.identity.written_ns(), &self.name)
     }
 }
 
@@ -123,7 +134,7 @@ impl Lot {
 
 impl LotName {
     pub(crate) fn of(file: &DroppedFile) -> Self {
-        Self { written_ns: file.identity.modified_ns, name: file.name.clone() }
+        Self { written_ns: file.identity.written_ns(), name: file.name.clone() }
     }
 }
 

@@ -4,14 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use convoke_core::spec::CsvDropSpec;
+use convoke_core::spec::{CsvDropSpec, DropMode};
 use convoke_core::{Origin, SourceError};
-use glob::Pattern;
+use glob::{MatchOptions, Pattern};
 
 use crate::file::{DroppedFile, Identity, Lot, LotName, Place};
 use crate::manifest::{self, Listed};
 use crate::marker::{Marked, Markers};
-use crate::moving::{REASON_ENDING, move_to_free_name, without_number};
+use crate::moved::MovedFiles;
+use crate::moving::{Attempts, REASON_ENDING, move_to_free_name, without_number};
+use crate::near_misses::{NearMisses, escaped};
 use crate::storage::{Storage, cannot_read};
 
 /// Endings that upload tools give to files that are not complete yet.
@@ -23,6 +25,7 @@ const COMPRESSED_ENDINGS: &[&str] = &[".gz", ".zst", ".zip"];
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) mode: DropMode,
     pattern: Pattern,
     markers: Markers,
     manifests: Option<Pattern>,
@@ -36,12 +39,15 @@ pub(crate) struct Contents {
     markers: HashMap<String, DroppedFile>,
     /// Oldest first.
     pub(crate) manifests: Vec<DroppedFile>,
+    /// What looks as if it were meant, and is not read.
+    pub(crate) notices: Vec<String>,
 }
 
 impl Folder {
     pub(crate) fn of(spec: &CsvDropSpec, storage: Arc<dyn Storage>) -> Result<Self, SourceError> {
         Ok(Self {
             storage,
+            mode: spec.drop_mode,
             pattern: pattern(&spec.pattern)?,
             markers: Markers::new(spec.done_suffix.clone()),
             manifests: spec.manifest.as_deref().map(pattern).transpose()?,
@@ -50,9 +56,18 @@ impl Folder {
 
     /// Lists the drop folder itself.
     pub(crate) fn contents(&self) -> Result<Contents, SourceError> {
-        let listed = self.storage.list(Place::Folder, &|name| self.admits(name) || self.is_beside(name))?;
+        let mut near_misses = NearMisses::default();
+        let listed = self.storage.list(Place::Folder, &mut |name| {
+            let counts = self.admits(name) || self.is_beside(name);
+            if !counts && self.nearly_admits(name) {
+                near_misses.note(name);
+            }
+            counts
+        })?;
         let mut contents = Contents::default();
-        for file in oldest_first(listed) {
+        let told = listed.skipped.iter().map(|(name, why)| format!("`{}` is not read: {why}", escaped(name)));
+        contents.notices.extend(told.chain(near_misses.told(&self.pattern)));
+        for file in oldest_first(listed.files) {
             if self.is_manifest(&file.name) {
                 contents.manifests.push(file);
             } else if self.markers.file_of(&file.name).is_some() {
@@ -67,10 +82,9 @@ impl Folder {
     /// Lists what was moved to one of the subfolders, oldest first.
     pub(crate) fn list_moved(&self, place: Place) -> Result<Vec<DroppedFile>, SourceError> {
         let counts = |name: &str| self.admits(name) || self.is_manifest(name);
-        let listed = self
-            .storage
-            .list(place, &|name| !name.ends_with(REASON_ENDING) && (counts(name) || counts(&without_number(name))));
-        Ok(oldest_first(listed?))
+        let mut was_ours =
+            |name: &str| !name.ends_with(REASON_ENDING) && (counts(name) || counts(&without_number(name)));
+        Ok(oldest_first(self.storage.list(place, &mut was_ours)?.files))
     }
 
     /// Lists the files that were moved to `processed/`, oldest first.
@@ -101,16 +115,21 @@ impl Folder {
     }
 
     fn admits(&self, name: &str) -> bool {
-        let is_temporary = name.starts_with(['.', '~']) || TEMPORARY_ENDINGS.iter().any(|end| name.ends_with(end));
-        !is_temporary && !self.is_beside(name) && self.matches(name)
+        !is_temporary(name) && !self.is_beside(name) && self.matches(name, MatchOptions::new())
     }
 
-    fn matches(&self, name: &str) -> bool {
+    /// Whether a name would count if upper and lower case were the same.
+    fn nearly_admits(&self, name: &str) -> bool {
+        let any_case = MatchOptions { case_sensitive: false, ..MatchOptions::new() };
+        !is_temporary(name) && self.matches(name, any_case)
+    }
+
+    fn matches(&self, name: &str, options: MatchOptions) -> bool {
         let uncompressed = COMPRESSED_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
         // Whoever zips `people.csv` often calls it `people.zip`.
         let zipped = name.strip_suffix(".zip").filter(|stem| !stem.contains('.')).map(|stem| format!("{stem}.csv"));
         let names = [Some(name), uncompressed, zipped.as_deref()];
-        names.into_iter().flatten().any(|name| self.pattern.matches(name))
+        names.into_iter().flatten().any(|name| self.pattern.matches_with(name, options))
     }
 
     /// Whether a file of this name says something of others.
@@ -183,8 +202,9 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves markers and manifests along whose files were moved, now or just before a crash.
-    pub(crate) fn move_what_is_left(&self) -> Result<(), SourceError> {
+    /// Moves markers and manifests along whose files were moved, now or just before a crash. `done`: manifests of which is
+    /// known that their files were.
+    pub(crate) fn move_what_is_left(&self, done: &[LotName]) -> Result<(), SourceError> {
         let contents = self.contents()?;
         let names: HashSet<&str> = contents.files.iter().map(|file| file.name.as_str()).collect();
         let is_orphan = |name: &str| {
@@ -197,18 +217,36 @@ impl Folder {
             return Ok(());
         }
         let moved = MovedFiles::of(self)?;
+        let mut attempts = Attempts::default();
         for marker in orphans {
             let Some(file) = self.markers.file_of(&marker.name) else { continue };
             // A marker that was written after the move is meant for a file that is yet to come.
             let Some(moved) = moved.since(file, marker.identity.modified_ns) else { continue };
             let Some(target) = self.markers.name_for(&moved.name) else { continue };
-            move_to_free_name(self.storage.as_ref(), marker, &target, moved.place, None)?;
+            attempts.note(move_to_free_name(self.storage.as_ref(), marker, &target, moved.place, None));
         }
         for manifest in &contents.manifests {
-            if let Some(place) = self.place_of_done(manifest, &names, &moved)? {
-                let reason = (place == Place::Quarantine).then_some("a file that it lists cannot be used");
-                move_to_free_name(self.storage.as_ref(), manifest, &manifest.name, place, reason)?;
-            }
+            attempts.note(self.move_done_manifest(manifest, &names, &moved, done));
+        }
+        attempts.end()
+    }
+
+    fn move_done_manifest(
+        &self,
+        manifest: &DroppedFile,
+        names: &HashSet<&str>,
+        moved: &MovedFiles,
+        done: &[LotName],
+    ) -> Result<(), SourceError> {
+        let is_done = done.contains(&LotName::of(manifest));
+        // A file of a snapshot may have the name of one of the snapshot before, which has just been moved: the names alone
+        // do not tell whose it was.
+        if self.mode == DropMode::Snapshot && !is_done {
+            return Ok(());
+        }
+        if let Some(place) = self.place_of_done(manifest, names, moved, is_done)? {
+            let reason = (place == Place::Quarantine).then_some("a file that it lists cannot be used");
+            move_to_free_name(self.storage.as_ref(), manifest, &manifest.name, place, reason)?;
         }
         Ok(())
     }
@@ -220,47 +258,25 @@ impl Folder {
         manifest: &DroppedFile,
         names: &HashSet<&str>,
         moved: &MovedFiles,
+        is_done: bool,
     ) -> Result<Option<Place>, SourceError> {
         let Ok(listed) = self.read_manifest(manifest)? else { return Ok(None) };
         let mut place = Place::Processed;
-        for Listed { name, .. } in &listed {
-            let moved = moved.since(name, written_last(manifest)).filter(|_| !names.contains(name.as_str()));
-            let Some(file) = moved else { return Ok(None) };
-            place = place.max(file.place);
+        for listed in &listed {
+            match moved.of_manifest(manifest, listed) {
+                _ if names.contains(listed.name.as_str()) => return Ok(None),
+                Some(file) => place = place.max(file.place),
+                // Somebody has cleared it away.
+                None if is_done => {}
+                None => return Ok(None),
+            }
         }
         Ok(Some(place))
     }
 }
 
-/// When the last was done to a file.
-pub(crate) fn written_last(file: &DroppedFile) -> i64 {
-    file.identity.modified_ns.max(file.identity.changed_ns)
-}
-
-/// What was moved to the subfolders, by the names under which the files were dropped.
-#[derive(Default)]
-pub(crate) struct MovedFiles(HashMap<String, Vec<DroppedFile>>);
-
-impl MovedFiles {
-    pub(crate) fn of(folder: &Folder) -> Result<Self, SourceError> {
-        let mut by_name: HashMap<String, Vec<DroppedFile>> = HashMap::new();
-        for place in [Place::Processed, Place::Quarantine] {
-            for file in folder.list_moved(place)? {
-                let dropped_as = without_number(&file.name);
-                if dropped_as != file.name {
-                    by_name.entry(dropped_as).or_default().push(file.clone());
-                }
-                by_name.entry(file.name.clone()).or_default().push(file);
-            }
-        }
-        Ok(Self(by_name))
-    }
-
-    /// The last file of this name that was moved at this moment or later: a move changes `changed_ns`.
-    pub(crate) fn since(&self, name: &str, moment_ns: i64) -> Option<&DroppedFile> {
-        let moved = self.0.get(name)?.iter().filter(|moved| moved.identity.changed_ns >= moment_ns);
-        moved.max_by_key(|moved| moved.identity.changed_ns)
-    }
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(['.', '~']) || TEMPORARY_ENDINGS.iter().any(|end| name.ends_with(end))
 }
 
 fn pattern(text: &str) -> Result<Pattern, SourceError> {
@@ -283,6 +299,7 @@ mod tests {
     fn folder(pattern: &str) -> Folder {
         Folder {
             storage: Arc::new(LocalFolder::new(std::path::PathBuf::new())),
+            mode: DropMode::Snapshot,
             pattern: Pattern::new(pattern).unwrap(),
             markers: Markers::new(Some(".done".to_owned())),
             manifests: Some(Pattern::new("*.manifest").unwrap()),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use convoke_core::SourceError;
 
 use crate::earlier::{Prefix, digits, folded, prefix};
-use crate::file::{DroppedFile, fingerprint};
+use crate::file::{DroppedFile, LotName, fingerprint};
 use crate::folder::Folder;
 use crate::position::Position;
 use crate::storage::cannot_read;
@@ -19,6 +19,10 @@ pub(crate) struct Known {
     sizes: HashSet<u32>,
     /// Those of which all is remembered.
     whole: HashMap<Prefix, Recognised>,
+    /// Why files that were kept could not be read, by identity.
+    broken: HashMap<[u8; 8], String>,
+    /// The manifest whose files were read last.
+    lot: Option<LotName>,
 }
 
 /// A file that was read before.
@@ -42,7 +46,8 @@ impl Recognised {
 
 impl Known {
     pub(crate) fn of(position: &Position) -> Self {
-        let mut known = Self::default();
+        let broken = position.broken.iter().map(|file| (file.identity.digest(), file.reason.clone()));
+        let mut known = Self { broken: broken.collect(), lot: position.lot.clone(), ..Self::default() };
         for file in position.earlier.iter() {
             known.note(file.prefix, file.identity, file.size);
         }
@@ -64,6 +69,16 @@ impl Known {
     /// The file that nobody has written to since it was read.
     pub(crate) fn untouched(&self, file: &DroppedFile) -> Option<Recognised> {
         self.by_identity.get(&file.identity.digest()).map(|prefix| self.recognised(prefix))
+    }
+
+    /// Why a file could not be read that nobody has written to since.
+    pub(crate) fn why_broken(&self, file: &DroppedFile) -> Option<&str> {
+        self.broken.get(&file.identity.digest()).map(String::as_str)
+    }
+
+    /// Whether these are the files that were read last: then some may have been moved since.
+    pub(crate) fn is_last(&self, lot: &LotName) -> bool {
+        self.lot.as_ref() == Some(lot)
     }
 
     /// The file that has the same contents.

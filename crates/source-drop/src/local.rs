@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use convoke_core::{Origin, SourceError};
@@ -10,7 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, FlockOperation, RenameFlags, accessat, fl
 use rustix::io::Errno;
 
 use crate::file::{DroppedFile, Identity, Place};
-use crate::storage::{CLAIMS_FILE, ClaimsFile, Moved, Storage, cannot, subfolder};
+use crate::storage::{CLAIMS_FILE, ClaimsFile, Counts, Listing, Moved, Storage, cannot, subfolder};
 
 /// A folder of a file system.
 #[derive(Clone, Debug)]
@@ -48,7 +48,23 @@ impl LocalFolder {
 
     fn make(&self, place: Place) -> Result<(), SourceError> {
         let folder = self.folder(place);
-        fs::create_dir_all(&folder).map_err(|error| cannot("create", &folder.display().to_string(), error))
+        match fs::create_dir(&folder) {
+            // Who drops files is to find again what became of them.
+            Ok(()) => self.share(&folder, 0o777),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(cannot("create", &folder.display().to_string(), error)),
+        }
+    }
+
+    /// A file is moved by giving it another name, which does not lead from one file system to another.
+    fn on_another_device(&self, processed: &Path) -> SourceError {
+        let message = format!(
+            "files that were read are to be moved to `{}`, which is on another file system than `{}`, so they cannot be; \
+             make it a folder of the same file system, or set `processed: keep`",
+            processed.display(),
+            self.path.display()
+        );
+        SourceError::new(Origin::User, message)
     }
 
     /// Takes the lock under which claims are written; it goes with the handle, also if this process dies.
@@ -81,9 +97,9 @@ impl LocalFolder {
 }
 
 impl Storage for LocalFolder {
-    fn list(&self, place: Place, counts: &(dyn Fn(&str) -> bool + Sync)) -> Result<Vec<DroppedFile>, SourceError> {
+    fn list(&self, place: Place, counts: &mut Counts<'_>) -> Result<Listing, SourceError> {
         match list_in(&self.folder(place), place, counts) {
-            Err(error) if error.kind() == ErrorKind::NotFound && place != Place::Folder => Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound && place != Place::Folder => Ok(Listing::default()),
             listed => listed.map_err(|error| self.cannot_list(place, error)),
         }
     }
@@ -115,12 +131,16 @@ impl Storage for LocalFolder {
             Ok(()) => Ok(Moved::Done),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Moved::NameTaken),
             Err(error) if error.kind() == ErrorKind::NotFound && !from.exists() => Ok(Moved::Gone),
-            Err(error) => Err(cannot("move", &from.display().to_string(), error)),
+            Err(error) => {
+                let action = format!("move `{}` into", from.display());
+                Err(cannot(&action, &self.folder(place).display().to_string(), error))
+            }
         }
     }
 
-    fn is_there(&self, _file: &DroppedFile, place: Place, name: &str) -> Result<bool, SourceError> {
-        Ok(self.look(place, name)?.is_some())
+    fn is_there(&self, file: &DroppedFile, place: Place, name: &str) -> Result<bool, SourceError> {
+        let is_another = |found: &Identity| (found.device, found.inode) != (file.identity.device, file.identity.inode);
+        Ok(self.look(place, name)?.as_ref().is_some_and(is_another))
     }
 
     fn put_new(&self, place: Place, name: &str, text: &str) -> Result<bool, SourceError> {
@@ -141,8 +161,9 @@ impl Storage for LocalFolder {
         }
     }
 
-    fn can_move_processed(&self) -> Result<(), SourceError> {
+    fn can_move_processed(&self, _files: &[DroppedFile]) -> Result<(), SourceError> {
         let processed = self.folder(Place::Processed);
+        let own = fs::metadata(&self.path).map_err(|error| not_writable(&self.path, &processed, error))?;
         let left = match fs::metadata(&processed) {
             // It is made when the first file is moved.
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -150,6 +171,7 @@ impl Storage for LocalFolder {
             Ok(found) if !found.is_dir() => {
                 return Err(not_writable(&processed, &processed, ErrorKind::NotADirectory.into()));
             }
+            Ok(found) if found.dev() != own.dev() => return Err(self.on_another_device(&processed)),
             Ok(_) => Some(&processed),
         };
         for folder in [Some(&self.path), left].into_iter().flatten() {
@@ -199,35 +221,67 @@ impl Storage for LocalFolder {
     }
 }
 
-fn list_in(folder: &Path, place: Place, counts: &(dyn Fn(&str) -> bool + Sync)) -> io::Result<Vec<DroppedFile>> {
-    let mut files = Vec::new();
+fn list_in(folder: &Path, place: Place, counts: &mut Counts<'_>) -> io::Result<Listing> {
+    let mut listing = Listing::default();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // A name that is not Unicode cannot match the pattern.
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let name = match entry.file_name().into_string() {
+            Ok(name) => name,
+            Err(name) => {
+                let shown = name.to_string_lossy().into_owned();
+                if counts(&shown) {
+                    listing.skipped.push((shown, "its name is not Unicode; rename it".to_owned()));
+                }
+                continue;
+            }
+        };
         if !counts(&name) {
             continue;
         }
         match fs::metadata(entry.path()) {
             Ok(metadata) if metadata.is_file() => {
-                files.push(DroppedFile { place, name, identity: Identity::of(&metadata) });
+                listing.files.push(DroppedFile { place, name, identity: Identity::of(&metadata) });
             }
             Ok(_) => {}
             // The file went away between the listing and the look at it.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                listing.skipped.push((name, format!("it cannot be looked at ({error}); see where it leads to")))
+            }
         }
     }
-    Ok(files)
+    Ok(listing)
 }
 
 /// Renames without ever replacing a file.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some network file systems know no such flag; the caller has just seen that the name is free.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to),
+        // Some network file systems know no such flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_new(from, to),
         other => Ok(other?),
     }
+}
+
+/// The same in two steps, of which the first replaces nothing. After a crash between them the file has both names.
+fn link_new(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let (one, other) = (fs::symlink_metadata(from)?, fs::symlink_metadata(to)?);
+            if (one.dev(), one.ino()) != (other.dev(), other.ino()) {
+                return Err(error);
+            }
+        }
+        // Nothing is left but to trust the look at the name that the caller has just taken.
+        Err(error) if is_no_link(&error) => return fs::rename(from, to),
+        linked => linked?,
+    }
+    fs::remove_file(from)
+}
+
+/// Whether a file system knows no second names.
+fn is_no_link(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL))
 }
 
 /// `folder` is the one that keeps files from being moved to `processed`.
@@ -244,4 +298,26 @@ fn not_writable(folder: &Path, processed: &Path, error: io::Error) -> SourceErro
         folder.display()
     );
     SourceError::new(Origin::External, message).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_flag_a_move_replaces_nothing_either_and_goes_on_after_a_crash() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (from, to) = (folder.path().join("a.csv"), folder.path().join("moved.csv"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        assert_eq!(link_new(&from, &to).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!((fs::read(&from).unwrap(), fs::read(&to).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+        fs::remove_file(&to).unwrap();
+        link_new(&from, &to).unwrap();
+        // As if a crash had come before the first name was removed.
+        fs::hard_link(&to, &from).unwrap();
+        link_new(&from, &to).unwrap();
+        assert!(!from.exists());
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+    }
 }

@@ -23,14 +23,14 @@ pub(crate) struct Listed {
     pub(crate) checksum: Option<Checksum>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Checksum {
     kind: Kind,
     /// Lower-case hexadecimal digits.
     digits: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Blake3,
     Md5,

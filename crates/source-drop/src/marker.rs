@@ -17,7 +17,7 @@ impl Marked {
     /// How a file stands with this marker.
     pub(crate) fn by(marker: Option<&Identity>, file: &DroppedFile) -> Self {
         match marker {
-            Some(marker) if marker.modified_ns >= file.identity.modified_ns => Self::Complete,
+            Some(marker) if marker.written_ns() >= file.identity.written_ns() => Self::Complete,
             Some(_) => Self::Stale,
             None => Self::Missing,
         }

@@ -17,11 +17,11 @@ pub(crate) fn move_to_free_name(
     place: Place,
     reason: Option<&str>,
 ) -> Result<Option<String>, SourceError> {
-    let mut number = 0;
+    let mut number = free_number(|number| storage.is_there(file, place, &numbered(name, number)))?;
     loop {
         let free = numbered(name, number);
         number += 1;
-        if storage.is_there(file, place, &free)? || !place_reason(storage, file, (place, &free), reason)? {
+        if !place_reason(storage, file, (place, &free), reason)? {
             continue;
         }
         match storage.move_to_new(file, place, &free)? {
@@ -30,6 +30,27 @@ pub(crate) fn move_to_free_name(
             Moved::NameTaken => {}
         }
     }
+}
+
+/// A number that is free while the one before it is taken. A name that recurs each day has thousands: they are not tried
+/// one by one.
+fn free_number(mut is_taken: impl FnMut(u64) -> Result<bool, SourceError>) -> Result<u64, SourceError> {
+    if !is_taken(0)? {
+        return Ok(0);
+    }
+    let (mut taken, mut free) = (0, 1);
+    while is_taken(free)? {
+        (taken, free) = (free, free * 2);
+    }
+    while free - taken > 1 {
+        let between = taken + (free - taken) / 2;
+        if is_taken(between)? {
+            taken = between;
+        } else {
+            free = between;
+        }
+    }
+    Ok(free)
 }
 
 /// Writes the reason beside the place a file is going to; `false` if another reason stands there.
@@ -65,9 +86,38 @@ pub(crate) fn without_number(name: &str) -> String {
     }
 }
 
+/// Goes through all that is to be done, and fails in the end with what failed first.
+#[derive(Default)]
+pub(crate) struct Attempts(Option<SourceError>);
+
+impl Attempts {
+    pub(crate) fn note<T>(&mut self, result: Result<T, SourceError>) {
+        if let Err(error) = result {
+            self.0.get_or_insert(error);
+        }
+    }
+
+    pub(crate) fn end(self) -> Result<(), SourceError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_free_number_among_many_is_found_with_few_looks() {
+        for taken in [0, 1, 2, 3, 100, 100_000] {
+            let mut looks = 0;
+            let free = free_number(|number| {
+                looks += 1;
+                Ok(number < taken)
+            });
+            assert_eq!(free.unwrap(), taken);
+            assert!(looks < 40, "{looks} looks for {taken}");
+        }
+    }
 
     #[test]
     fn a_number_goes_before_the_extension() {

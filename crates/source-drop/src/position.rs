@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use convoke_core::source::{SourcePosition, Split, SplitOutcome, SplitResult};
-use convoke_core::spec::DropMode;
+use convoke_core::spec::{DropMode, ProcessedFiles};
 use convoke_core::{Origin, SourceError};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,27 @@ pub(crate) struct Position {
     /// In snapshot mode: the manifest whose files were read last, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lot: Option<LotName>,
+    /// In snapshot mode: files of that manifest that could not be read. `files` alone are no whole truth then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lacking: Vec<String>,
+    /// Files that could not be read and were kept where they are, in the order in which they were met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) broken: Vec<BrokenFile>,
+}
+
+/// A file that cannot be read, and lies where it was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BrokenFile {
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+    pub(crate) reason: String,
+}
+
+/// What a folder is like, as far as that decides what is remembered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    pub(crate) mode: DropMode,
+    pub(crate) processed: ProcessedFiles,
 }
 
 impl Position {
@@ -52,7 +73,8 @@ impl Position {
     }
 
     /// The position after these splits: of those that were read to their end, and past those that were broken.
-    pub(crate) fn after(mut self, outcomes: &[SplitOutcome], mode: DropMode) -> Self {
+    pub(crate) fn after(mut self, outcomes: &[SplitOutcome], habits: Habits) -> Self {
+        let mode = habits.mode;
         let details: Vec<_> = outcomes.iter().filter_map(|outcome| Some((outcome, detail_of(outcome)?))).collect();
         let read: Vec<SettledFile> = details.iter().filter_map(|(outcome, detail)| settled(outcome, detail)).collect();
         if mode == DropMode::Snapshot {
@@ -60,8 +82,11 @@ impl Position {
             self.superseded_before_ns = self.superseded_before_ns.max(written);
             if !read.is_empty() {
                 (self.files, self.earlier) = (Vec::new(), Earlier::default());
-                self.lot = details.iter().find_map(|(_, detail)| detail.lot.clone());
+                self.begin_lot(details.iter().find_map(|(_, detail)| detail.lot.clone()), outcomes);
             }
+        }
+        if habits.processed == ProcessedFiles::Keep {
+            self.note_broken(&details);
         }
         let again: HashSet<_> = read.iter().filter_map(|file| prefix(&file.fingerprint)).collect();
         self.files.retain(|known| prefix(&known.fingerprint).is_none_or(|known| !again.contains(&known)));
@@ -69,9 +94,36 @@ impl Position {
         self.files.extend(read);
         if mode == DropMode::Append && self.files.len() > WHOLE {
             let surplus = self.files.len() - WHOLE;
-            self.files.drain(..surplus).for_each(|file| self.earlier.push(&file));
+            self.earlier.extend(self.files.drain(..surplus));
         }
         self
+    }
+
+    /// Notes which files are the truth now, and what of it could not be read. A lot that is read again is not made whole by
+    /// that.
+    fn begin_lot(&mut self, lot: Option<LotName>, outcomes: &[SplitOutcome]) {
+        let is_again = lot.is_some() && lot == self.lot;
+        let mut lacking = if is_again { std::mem::take(&mut self.lacking) } else { Vec::new() };
+        for SplitOutcome { split, result } in outcomes {
+            lacking.retain(|name| *name != split.name);
+            if matches!(result, SplitResult::Broken { .. }) {
+                lacking.push(split.name.clone());
+            }
+        }
+        (self.lot, self.lacking) = (lot, lacking);
+    }
+
+    fn note_broken(&mut self, details: &[(&SplitOutcome, SplitDetail)]) {
+        let names: HashSet<&str> = details.iter().map(|(outcome, _)| outcome.split.name.as_str()).collect();
+        self.broken.retain(|file| !names.contains(file.name.as_str()));
+        for (outcome, detail) in details {
+            if let SplitResult::Broken { reason } = &outcome.result {
+                let (name, identity) = (outcome.split.name.clone(), detail.identity.clone());
+                self.broken.push(BrokenFile { name, identity, reason: reason.clone() });
+            }
+        }
+        let surplus = self.broken.len().saturating_sub(WHOLE);
+        self.broken.drain(..surplus);
     }
 
     pub(crate) fn store(&self) -> SourcePosition {
@@ -109,7 +161,7 @@ impl SplitDetail {
     }
 
     fn written_ns(&self) -> i64 {
-        self.lot.as_ref().map_or(self.identity.modified_ns, |lot| lot.written_ns)
+        self.lot.as_ref().map_or(self.identity.written_ns(), |lot| lot.written_ns)
     }
 
     pub(crate) fn dropped(&self) -> DroppedFile {
@@ -127,6 +179,7 @@ pub(crate) fn split(name: &str, file: &DroppedFile, lot: Option<&LotName>) -> Sp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::earlier::REMEMBERED;
 
     fn file(number: u64) -> SettledFile {
         let identity = Identity {
@@ -152,15 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn of_files_beyond_what_is_remembered_the_oldest_are_forgotten_at_once() {
+        let surplus = 10;
+        let mut earlier = Earlier::default();
+        earlier.extend((0..REMEMBERED as u64 + surplus).map(file));
+        assert_eq!(earlier.len(), REMEMBERED);
+        assert_eq!(earlier.iter().next().map(|first| first.prefix), prefix(&file(surplus).fingerprint));
+    }
+
+    const ADDING: Habits = Habits { mode: DropMode::Append, processed: ProcessedFiles::Move };
+
+    #[test]
     fn many_files_are_remembered_in_few_bytes_each_and_none_is_forgotten() {
-        let position = Position::default().after(&read(0..5_000), DropMode::Append);
+        let position = Position::default().after(&read(0..5_000), ADDING);
         assert_eq!((position.files.len(), position.earlier.len()), (WHOLE, 4_000));
         let stored = position.store();
         let bytes = stored.0.to_string().len();
         assert!(bytes < WHOLE * 300 + 4_000 * 40, "{bytes} bytes");
         assert_eq!(Position::parse(&stored).unwrap(), position);
         // Read once more, as after `--full`: each still stands there once.
-        let again = position.after(&read(0..5_000), DropMode::Append);
+        let again = position.after(&read(0..5_000), ADDING);
         assert_eq!((again.files.len(), again.earlier.len()), (WHOLE, 4_000));
         assert_eq!(again.files.last(), Some(&file(4_999)));
     }

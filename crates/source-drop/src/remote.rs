@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io::Read;
+use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use convoke_core::ids::ConnectionName;
@@ -16,10 +17,13 @@ use tokio::runtime::Handle;
 
 use crate::file::{DroppedFile, Identity, Place};
 use crate::moving::REASON_ENDING;
-use crate::storage::{CLAIMS_FILE, ClaimsFile, Moved, Storage, subfolder};
+use crate::storage::{CLAIMS_FILE, ClaimsFile, Counts, Listing, Moved, Storage, subfolder};
 
 /// What the line begins with that tells when a quarantined file was dropped.
 const WRITTEN: &str = "It was dropped at ";
+
+/// Objects that are handled at a time: a small one is mostly the wait for an answer.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not nought");
 
 /// A prefix in an object store.
 #[derive(Debug)]
@@ -37,10 +41,10 @@ impl ObjectFolder {
         name: Option<&ConnectionName>,
         connection: Option<&ObjectStoreConnection>,
     ) -> Result<Self, SourceError> {
-        let prefix = url.trim_end_matches('/');
+        let prefix = url.strip_suffix('/').unwrap_or(url);
         let location = |place: Place| match place {
-            Place::Folder => Location::parse(&format!("{prefix}/*")),
-            _ => Location::parse(&format!("{prefix}/{}/*", subfolder(place))),
+            Place::Folder => Location::folder(prefix),
+            _ => Location::folder(&format!("{prefix}/{}", subfolder(place))),
         };
         let folder = location(Place::Folder)?;
         let store = Store::open(&folder, name, connection)?;
@@ -69,11 +73,13 @@ impl ObjectFolder {
     }
 
     fn same_contents(&self, file: &DroppedFile, place: Place, name: &str) -> Result<bool, SourceError> {
-        let found = self.look(place, name)?;
-        let version = &file.identity.version;
-        Ok(version.is_some()
-            && found.is_some_and(|found| found.version == *version && found.size == file.identity.size))
+        Ok(self.look(place, name)?.is_some_and(|found| is_copy(&found, file)))
     }
+}
+
+fn is_copy(found: &Identity, file: &DroppedFile) -> bool {
+    let Identity { version, size, .. } = &file.identity;
+    version.is_some() && found.version == *version && found.size == *size
 }
 
 /// Waits for a request, on a thread that may block.
@@ -88,14 +94,14 @@ fn identity(object: &ListedObject) -> Identity {
 }
 
 impl Storage for ObjectFolder {
-    fn list(&self, place: Place, counts: &(dyn Fn(&str) -> bool + Sync)) -> Result<Vec<DroppedFile>, SourceError> {
-        let mut files = Vec::new();
+    fn list(&self, place: Place, counts: &mut Counts<'_>) -> Result<Listing, SourceError> {
+        let mut listing = Listing::default();
         wait(self.store.list_each(self.location(place), None, |object| {
             if counts(&object.name) {
-                files.push(DroppedFile { place, identity: identity(&object), name: object.name });
+                listing.files.push(DroppedFile { place, identity: identity(&object), name: object.name });
             }
         }))?;
-        Ok(files)
+        Ok(listing)
     }
 
     fn look(&self, place: Place, name: &str) -> Result<Option<Identity>, SourceError> {
@@ -129,7 +135,7 @@ impl Storage for ObjectFolder {
     }
 
     fn is_there(&self, file: &DroppedFile, place: Place, name: &str) -> Result<bool, SourceError> {
-        Ok(self.look(place, name)?.is_some() && !self.same_contents(file, place, name)?)
+        Ok(self.look(place, name)?.is_some_and(|found| !is_copy(&found, file)))
     }
 
     fn put_new(&self, place: Place, name: &str, text: &str) -> Result<bool, SourceError> {
@@ -157,9 +163,18 @@ impl Storage for ObjectFolder {
         Ok(written.map_or(file.identity.modified_ns, |written| written.saturating_mul(1_000_000)))
     }
 
-    fn can_move_processed(&self) -> Result<(), SourceError> {
-        // Only trying would tell.
-        Ok(())
+    /// Of nothing no range can be asked for, so that an empty object is read without a request.
+    fn is_pinned(&self, file: &DroppedFile) -> bool {
+        file.identity.size > 0
+    }
+
+    fn at_once(&self) -> NonZeroUsize {
+        AT_ONCE
+    }
+
+    fn can_move_processed(&self, files: &[DroppedFile]) -> Result<(), SourceError> {
+        // Whether it is allowed, only trying would tell.
+        files.iter().try_for_each(|file| self.store.can_move(&self.pin(file)))
     }
 
     fn claims(&self) -> Result<Option<ClaimsFile>, SourceError> {

@@ -21,6 +21,7 @@ pub(crate) struct Search<'a> {
     hashes: Hashes<'a>,
     settled: Vec<SplitOutcome>,
     notices: Vec<String>,
+    is_whole: bool,
 }
 
 /// What a search came to.
@@ -30,19 +31,21 @@ pub(crate) struct Found {
     /// Lying in the folder although their records are settled.
     pub(crate) settled: Vec<SplitOutcome>,
     pub(crate) notices: Vec<String>,
+    /// False if a part of what is to be read is known to be missing.
+    pub(crate) is_whole: bool,
 }
 
 impl<'a> Search<'a> {
     pub(crate) fn new(folder: &'a Folder, position: &'a Position, known: &'a Known, notices: Vec<String>) -> Self {
-        Self { folder, position, known, hashes: Hashes::new(folder), settled: Vec::new(), notices }
+        Self { folder, position, known, hashes: Hashes::new(folder), settled: Vec::new(), notices, is_whole: true }
     }
 
-    pub(crate) fn run(mut self, mode: DropMode, lots: Vec<Lot>, reread: bool) -> Result<Found, SourceError> {
-        let splits = match mode {
+    pub(crate) fn run(mut self, lots: Vec<Lot>, reread: bool) -> Result<Found, SourceError> {
+        let splits = match self.folder.mode {
             DropMode::Snapshot => self.snapshot(lots, reread)?,
             DropMode::Append => self.additions(lots, reread)?,
         };
-        Ok(Found { splits, settled: self.settled, notices: self.notices })
+        Ok(Found { splits, settled: self.settled, notices: self.notices, is_whole: self.is_whole })
     }
 
     /// The newest lot, unless one that was dropped later is known.
@@ -55,7 +58,7 @@ impl<'a> Search<'a> {
         if let Some(later) = superseded_by(&newest.name, self.position, quarantined.as_ref()) {
             let mut is_known = true;
             for file in &newest.files {
-                is_known &= self.recognise(file, lot_of(self.folder, &newest))?.is_some();
+                is_known &= self.tell_broken(file) || self.recognise(file, lot_of(self.folder, &newest))?.is_some();
             }
             if !is_known {
                 let name = &newest.name.name;
@@ -71,7 +74,8 @@ impl<'a> Search<'a> {
         Ok(newest.files.iter().map(|file| split(&file.name, file, lot)).collect())
     }
 
-    fn last_again(&self, reread: bool) -> Result<Vec<Split>, SourceError> {
+    /// What was read last, if it is asked for. Of a lot that could not be read whole the rest is no whole truth either.
+    fn last_again(&mut self, reread: bool) -> Result<Vec<Split>, SourceError> {
         let mut splits = Vec::new();
         if !reread {
             return Ok(splits);
@@ -83,7 +87,24 @@ impl<'a> Search<'a> {
                 None => return Err(self.gone(last)),
             }
         }
+        if let Some(lacking) = self.position.lacking.first() {
+            self.is_whole = false;
+            let more = match self.position.lacking.len() - 1 {
+                0 => String::new(),
+                count => format!(" and {count} more"),
+            };
+            self.notices.push(format!(
+                "`{lacking}`{more} could not be read with what was dropped last; until something newer is, no row is deleted for want of a record"
+            ));
+        }
         Ok(splits)
+    }
+
+    /// Tells of a file that could not be read before and has not changed since.
+    fn tell_broken(&mut self, file: &DroppedFile) -> bool {
+        let Some(reason) = self.known.why_broken(file) else { return false };
+        self.notices.push(format!("`{}` could not be read and is as it was: {reason}", file.name));
+        true
     }
 
     fn gone(&self, last: &SettledFile) -> SourceError {
@@ -102,6 +123,10 @@ impl<'a> Search<'a> {
         let mut accepted: HashMap<Prefix, String> = HashMap::new();
         for lot in &lots {
             for file in &lot.files {
+                // With other settings it may be another file.
+                if !reread && self.tell_broken(file) {
+                    continue;
+                }
                 if self.recognise(file, lot_of(self.folder, lot))?.is_some() {
                     continue;
                 }
@@ -190,7 +215,7 @@ fn lot_of<'l>(folder: &Folder, lot: &'l Lot) -> Option<&'l LotName> {
 /// A run that finds its only file broken commits nothing, so what lies in quarantine speaks for itself.
 pub(crate) fn superseded_by(lot: &LotName, position: &Position, quarantined: Option<&LotName>) -> Option<String> {
     let is_later = |moment: i64| moment > lot.written_ns;
-    let last_file = || position.files.last().map(|last| (last.identity.modified_ns, last.name.as_str()));
+    let last_file = || position.files.last().map(|last| (last.identity.written_ns(), last.name.as_str()));
     let last = position.lot.as_ref().map(|lot| (lot.written_ns, lot.name.as_str())).or_else(last_file);
     if let Some(broken) = quarantined.filter(|broken| is_later(broken.written_ns)) {
         Some(format!("`{}`, which lies in `quarantine/`", broken.name))

@@ -65,6 +65,8 @@ impl Wanted {
             })?),
             Selection::Named(names) => Self::Named(names.iter().cloned().collect()),
             Selection::Between { from, to } => Self::Written { from: *from, to: *to },
+            // Each file tells when it was written.
+            Selection::Untimed => Self::Named(BTreeSet::new()),
         })
     }
 

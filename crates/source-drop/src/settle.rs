@@ -9,7 +9,7 @@ use convoke_core::{Clock, SourceError, Timestamp};
 use crate::file::{DroppedFile, Identity, Lot};
 use crate::folder::{Contents, Folder};
 use crate::known::Known;
-use crate::listed::Manifests;
+use crate::listed::{Checked, Manifests};
 use crate::marker::Marked;
 
 /// The files of the folder, judged.
@@ -28,6 +28,8 @@ pub(crate) struct Rule<'a> {
     pub(crate) settle: Duration,
     /// What was read before is not held against the checksums of a manifest again.
     pub(crate) known: &'a Known,
+    /// None: only sizes are held against a manifest, so that no file is read for a look.
+    pub(crate) checked: Option<&'a Checked>,
 }
 
 /// What can be seen at once.
@@ -68,13 +70,19 @@ impl SecondLook {
         };
         let unsettled = |files: &[DroppedFile]| -> Vec<String> {
             let moving = files.iter().filter(|file| young.contains_key(&file.name) && !stood(file));
-            moving.map(|file| format!("`{}` is still being written; not read", file.name)).collect()
+            moving.map(|file| told_unsettled(&file.name)).collect()
         };
         if rule.folder.uses_manifests() {
-            let settled: Vec<_> = contents.manifests.iter().filter(stood).cloned().collect();
-            let mut notices = unsettled(&contents.manifests);
-            let mut manifests = Manifests::new(rule, &contents)?;
-            let settled = manifests.complete(&settled, &mut notices)?;
+            let mut notices = contents.notices.clone();
+            notices.extend(unsettled(&contents.manifests));
+            let is_calm = |file: &DroppedFile| stood(&file);
+            let mut manifests = Manifests::new(rule, &contents, &is_calm)?;
+            // One that is still being written says already whose some files are.
+            let mut settled = manifests.complete(&contents.manifests, &mut notices)?;
+            let has_stood = |lot: &Lot| contents.manifests.iter().filter(stood).any(|one| one.name == lot.name.name);
+            settled.retain(has_stood);
+            let unsettled = manifests.young.iter().map(|file| told_unsettled(&file.name));
+            notices.extend(unsettled);
             manifests.tell_unlisted(&mut notices);
             return Ok(Judged { settled, notices });
         }
@@ -87,6 +95,10 @@ impl SecondLook {
     }
 }
 
+fn told_unsettled(name: &str) -> String {
+    format!("`{name}` is still being written; not read")
+}
+
 /// Judges the files by what can be seen at once; those that were written to lately stand aside.
 pub(crate) fn look(rule: Rule<'_>, now: Timestamp) -> Result<Look, SourceError> {
     let contents = rule.folder.contents()?;
@@ -94,6 +106,7 @@ pub(crate) fn look(rule: Rule<'_>, now: Timestamp) -> Result<Look, SourceError> 
         return look_at_manifests(rule, &contents, now);
     }
     let mut look = Look::default();
+    look.judged.notices.clone_from(&contents.notices);
     for file in &contents.files {
         let name = &file.name;
         match rule.folder.marked(&contents, file) {
@@ -112,17 +125,23 @@ pub(crate) fn look(rule: Rule<'_>, now: Timestamp) -> Result<Look, SourceError> 
     Ok(look)
 }
 
-/// A manifest has to stand still; its files are complete as soon as they are as it says.
+/// A manifest has to stand still. A file of it is complete as soon as it is as the manifest says, if that gives a checksum
+/// or was written later; else it has to stand still too.
 fn look_at_manifests(rule: Rule<'_>, contents: &Contents, now: Timestamp) -> Result<Look, SourceError> {
     let is_young = |file: &DroppedFile| stood_for(&file.identity, now) < rule.settle;
-    let (young, old): (Vec<_>, Vec<_>) = contents.manifests.iter().cloned().partition(is_young);
-    let mut judged = Judged::default();
-    let mut manifests = Manifests::new(rule, contents)?;
-    judged.settled = manifests.complete(&old, &mut judged.notices)?;
-    if young.is_empty() {
+    let young: Vec<_> = contents.manifests.iter().filter(|manifest| is_young(manifest)).cloned().collect();
+    let mut judged = Judged { notices: contents.notices.clone(), ..Judged::default() };
+    let is_calm = |file: &DroppedFile| !is_young(file);
+    let mut manifests = Manifests::new(rule, contents, &is_calm)?;
+    // What a young one lists settles while it does.
+    judged.settled = manifests.complete(&contents.manifests, &mut judged.notices)?;
+    judged.settled.retain(|lot| young.iter().all(|manifest| manifest.name != lot.name.name));
+    let mut all_young = std::mem::take(&mut manifests.young);
+    all_young.extend(young);
+    if all_young.is_empty() {
         manifests.tell_unlisted(&mut judged.notices);
     }
-    Ok(Look { judged, young })
+    Ok(Look { judged, young: all_young })
 }
 
 /// What a discovery would wait for now.
@@ -137,10 +156,15 @@ pub(crate) fn settling(rule: Rule<'_>, now: Timestamp) -> Result<Option<Settling
     Ok(Some(Settling { what: format!("`{}`{more}", newest.name), wait }))
 }
 
-/// How long the file has stood unchanged. A time in the future says nothing: nought.
+/// How long the file has stood unchanged. A copy may keep a time that lies ahead; the change that gave the file this time
+/// tells more then. If that lies ahead too it says nothing: nought.
 fn stood_for(identity: &Identity, now: Timestamp) -> Duration {
-    let last_touched = identity.modified_ns.max(identity.changed_ns) / 1_000_000;
-    now.since(Timestamp(last_touched))
+    let is_ahead = |time_ns: i64| time_ns / 1_000_000 > now.0;
+    let last_touched = match is_ahead(identity.modified_ns) {
+        true => identity.touched_ns(),
+        false => identity.modified_ns.max(identity.changed_ns),
+    };
+    now.since(Timestamp(last_touched / 1_000_000))
 }
 
 /// Sleeps between the two looks.

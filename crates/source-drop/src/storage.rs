@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read};
+use std::num::NonZeroUsize;
 
 use convoke_core::{Origin, SourceError};
 
@@ -12,8 +13,8 @@ use crate::file::{DroppedFile, Identity, Place};
 /// A drop folder with its subfolders.
 pub(crate) trait Storage: Send + Sync + Debug {
     /// Lists files of one place whose names count, in no order. A drop folder that is not there is an error; a subfolder
-    /// that is not there is empty.
-    fn list(&self, place: Place, counts: &(dyn Fn(&str) -> bool + Sync)) -> Result<Vec<DroppedFile>, SourceError>;
+    /// that is not there is empty. What cannot be looked at stands in nobody's way: it is told.
+    fn list(&self, place: Place, counts: &mut Counts<'_>) -> Result<Listing, SourceError>;
 
     /// What a file is now; none if there is none of this name.
     fn look(&self, place: Place, name: &str) -> Result<Option<Identity>, SourceError>;
@@ -37,11 +38,21 @@ pub(crate) trait Storage: Send + Sync + Debug {
 
     /// When the contents of a file in `quarantine/` were written, in nanoseconds since the Unix epoch.
     fn written_ns(&self, file: &DroppedFile) -> Result<i64, SourceError> {
-        Ok(file.identity.modified_ns)
+        Ok(file.identity.written_ns())
     }
 
-    /// Tells why no file can be moved to `processed/`, as far as that can be seen without doing it.
-    fn can_move_processed(&self) -> Result<(), SourceError>;
+    /// Whether what is opened is what was listed, or an error, so that no look at it is needed before and after.
+    fn is_pinned(&self, _file: &DroppedFile) -> bool {
+        false
+    }
+
+    /// How many files are handled at a time: more than one where each takes requests over a network.
+    fn at_once(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
+    /// Tells why these files cannot be moved to `processed/`, as far as that can be seen without doing it.
+    fn can_move_processed(&self, files: &[DroppedFile]) -> Result<(), SourceError>;
 
     /// What is written of claims; none if nothing is.
     fn claims(&self) -> Result<Option<ClaimsFile>, SourceError>;
@@ -54,6 +65,17 @@ pub(crate) trait Storage: Send + Sync + Debug {
 
     /// How the drop folder is called in messages.
     fn shown_folder(&self) -> String;
+}
+
+/// Asked of each name whether it counts.
+pub(crate) type Counts<'a> = dyn FnMut(&str) -> bool + Send + 'a;
+
+/// What lies in one place.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) files: Vec<DroppedFile>,
+    /// What would count, and cannot be read: its name, and why.
+    pub(crate) skipped: Vec<(String, String)>,
 }
 
 /// What became of a move.

@@ -118,6 +118,9 @@ fn the_schema_accepts_the_shipped_examples() {
         ("sync", include_str!("../../../../config/syncs/newsletter.yaml")),
         ("sync", include_str!("../../../../config/examples/booth-scans.yaml")),
         ("sync", include_str!("../../../../config/examples/customers.yaml")),
+        ("sync", include_str!("../../../../config/examples/members.yaml")),
+        ("sync", include_str!("../../../../config/examples/partner-leads.yaml")),
+        ("sync", include_str!("../../../../config/examples/signups.yaml")),
         ("convoke", "serve: { listen: \"[::1]:0\", drain: 0s }\nstate: { lease: 5s }"),
         ("connections", "lake: { s3: {} }\nhouse: { postgres: { host: h, database: d, user: u, tls: verify-ca } }"),
     ];

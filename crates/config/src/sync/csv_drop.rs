@@ -59,12 +59,13 @@ fn place(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report
             Some(DropPlace::Folder { path: surroundings.base_dir.join(path.text()?) })
         }
         (false, true) => {
-            let decoded = object_url::decode(&url, Names::Folder, surroundings.base_dir, report);
+            let decoded = object_url::decode(&url, Names::Prefix, surroundings.base_dir, report);
             if decoded.as_ref().is_some_and(|decoded| decoded.scheme == Scheme::File) {
                 report.problem(url.place, &url.path, "is a folder of this machine; give it as `path`");
             }
+            let takers = "`s3://`, `gs://` and `az://`";
             let connection =
-                connection::object_store(&named, "`s3://`", decoded.as_ref(), surroundings.connections, report);
+                connection::object_store(&named, takers, decoded.as_ref(), surroundings.connections, report);
             Some(DropPlace::Prefix { url: decoded?.text, connection: connection? })
         }
         (true, true) => {

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use convoke_core::SyncName;
 use convoke_core::spec::{
-    AudienceSpec, Dedupe, ObjectsMode, ProcessedFiles, RemovedRows, SourceSpec, SyncMode, SyncSpec,
+    AudienceSpec, CsvDropSpec, Dedupe, DropPlace, ObjectsMode, ProcessedFiles, RemovedRows, SourceSpec, SyncMode,
+    SyncSpec,
 };
 
 use crate::connection::Connections;
@@ -107,7 +108,9 @@ pub(crate) fn decode(root: &Field<'_>, surroundings: &Surroundings<'_>, report: 
         schedule: schedule?,
         arrival: arrival?,
     };
-    let folder_place = source_field.field("csv_drop").field("path").place;
+    let drop = source_field.field("csv_drop");
+    let (path, url) = (drop.field("path"), drop.field("url"));
+    let folder_place = if url.is_given() { url.place } else { path.place };
     Some(Draft { spec, audience_place: root.field("audience").place, folder_place })
 }
 
@@ -215,7 +218,11 @@ pub(crate) fn check_drop_folders(drafts: &mut Drafts) {
         let message = format!(
             "sync `{other}` reads the same files, and this one would move them away from it; set `processed: keep` in both files, or give each its own folder or `pattern`"
         );
-        report.problem(draft.folder_place, "source.csv_drop.path", message);
+        let key = match &draft.spec.source {
+            SourceSpec::CsvDrop(CsvDropSpec { place: DropPlace::Prefix { .. }, .. }) => "source.csv_drop.url",
+            _ => "source.csv_drop.path",
+        };
+        report.problem(draft.folder_place, key, message);
     }
 }
 

@@ -1,10 +1,15 @@
 //! Syncs that run as soon as something has come to their source.
 
+use std::cell::RefCell;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use convoke_core::Clock;
 use convoke_core::state::RunState;
 use futures::future::join;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::scripted_jobs::End;
 use crate::world::{HOUR, MINUTE, World, manual, sync};
@@ -40,6 +45,62 @@ fn what_comes_during_a_run_is_run_right_after_it() {
     });
     let runs = world.script.runs_of("people");
     assert_eq!(runs, ["2026-01-05T00:00:00Z succeeded", "2026-01-05T00:01:00Z succeeded"]);
+}
+
+thread_local! {
+    /// The levels at which this thread, which is that of one test, was told of sources that cannot be seen.
+    static HEARD: RefCell<Vec<Level>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Listens to all threads: what no thread but one listens to, the others may switch off for all.
+struct Listener;
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Message(String);
+        impl Visit for Message {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        if message.0.contains("whether something has come") {
+            HEARD.with_borrow_mut(|heard| heard.push(*event.metadata().level()));
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn that_a_source_cannot_be_seen_is_warned_of_once_and_its_end_is_told() {
+    let world = World::new();
+    world.script.arrive("people", "unreadable");
+    let started = world.daemon("a", vec![manual("people").on_arrival(MINUTE)]);
+    tracing::subscriber::set_global_default(Listener).unwrap();
+    world.meanwhile(&started, async || {
+        world.clock.sleep(HOUR).await;
+        world.script.take_away("people");
+        world.clock.sleep(HOUR).await;
+    });
+    assert_eq!(HEARD.take(), [Level::WARN, Level::INFO]);
 }
 
 #[test]

@@ -87,6 +87,11 @@ impl Script {
         self.lying.lock().unwrap().entry(sync.to_owned()).or_default().push(what.to_owned());
     }
 
+    /// All that lies at the source of a sync goes away.
+    pub(crate) fn take_away(&self, sync: &str) {
+        self.lying.lock().unwrap().remove(sync);
+    }
+
     /// How often was looked whether something has come.
     pub(crate) fn looks(&self) -> u64 {
         *self.looks.lock().unwrap()

@@ -45,6 +45,55 @@ async fn of_snapshots_only_one_that_is_newer_than_the_last_has_come() {
     assert_eq!(arrivals(&folder, Some(&stored)).await.count, 1);
 }
 
+/// A clock that stands at one time.
+#[derive(Debug)]
+struct At(Timestamp);
+
+#[async_trait::async_trait]
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn sleep(&self, _duration: Duration) {
+        panic!("a look does not wait");
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_time_lies_ahead_has_come_once_it_has_lain_there_long_enough() {
+    let probe = tempfile::NamedTempFile::new().unwrap();
+    let now = std::os::unix::fs::MetadataExt::ctime(&probe.as_file().metadata().unwrap()) * 1_000;
+    for (later, count) in [(0, 0), (7_200_000, 1)] {
+        for mode in [DropMode::Append, DropMode::Snapshot] {
+            let folder = TestFolder::with_clock(mode, std::sync::Arc::new(At(Timestamp(now + later))), |spec| {
+                spec.settle = Duration::from_secs(3_600);
+            });
+            /// A minute of the year 2170 or so.
+            const FAR_AHEAD: u64 = 60 * 24 * 365 * 200;
+            folder.write_at("ahead.csv", "a\n1\n", FAR_AHEAD);
+            let look = arrivals(&folder, None).await;
+            assert_eq!((look.count, look.settling.is_none()), (count, count == 1), "{later}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_look_holds_no_file_against_its_checksum() {
+    let folder = TestFolder::with(DropMode::Append, |spec| {
+        (spec.settle, spec.manifest) = (Duration::ZERO, Some("*.manifest".to_owned()));
+    });
+    folder.write("a.csv", "a\n1\n");
+    folder.write("1.manifest", format!("blake3:{} a.csv\n", blake3::hash(b"a\n2\n").to_hex()));
+    assert_eq!(arrivals(&folder, None).await.count, 1);
+    let error = folder.try_discover(None, false).await.unwrap_err().to_string();
+    assert!(error.contains("`a.csv` has another checksum"), "{error}");
+}
+
 /// A clock that stands at the time at which a file was written.
 #[derive(Debug)]
 struct JustNow;

@@ -4,13 +4,11 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use convoke_core::source::{Settling, Source};
 use convoke_core::spec::{DropMode, DropPlace};
-use convoke_core::{Clock, Timestamp};
 use convoke_testkit::contract::source::SourceSetUp;
 
-use crate::test_folder::{TestFolder, names};
+use crate::test_folder::{Meanwhile, TestFolder, names};
 
 #[tokio::test]
 async fn the_newest_file_is_the_whole_truth() {
@@ -161,25 +159,6 @@ async fn only_files_that_match_the_pattern_count() {
     }
     fs::create_dir(folder.path("folder.csv")).unwrap();
     assert_eq!(names(&folder.discover(None).await), ["a.csv"]);
-}
-
-/// A clock whose sleep gives somebody the time to go on writing.
-struct Meanwhile<F>(F);
-
-#[async_trait]
-impl<F: Fn() + Send + Sync> Clock for Meanwhile<F> {
-    fn now(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        assert!(duration <= Duration::from_secs(5), "waits for the settle time at most");
-        (self.0)();
-    }
 }
 
 #[tokio::test]

@@ -3,13 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod arrivals;
+mod buckets;
 mod claims;
 mod describing;
 mod discovery;
+mod incomplete;
 mod manifests;
 mod many;
 mod markers;
 mod moves;
+mod odd_entries;
 mod prefix;
 mod reading;
 mod selecting;

@@ -1,10 +1,12 @@
 //! Files that count only when a manifest lists them and all of it is there.
 
+use std::os::unix::fs::MetadataExt;
+
 use convoke_core::source::Source;
-use convoke_core::spec::DropMode;
+use convoke_core::spec::{DropMode, DropPlace};
 use convoke_testkit::contract::source::{SourceSetUp, SuiteRecord, obeys_the_contract};
 
-use crate::test_folder::{TestFolder, csv_of, names};
+use crate::test_folder::{Meanwhile, TestFolder, csv_of, names};
 
 fn with_manifests(mode: DropMode) -> TestFolder {
     TestFolder::with(mode, |spec| spec.manifest = Some("*.manifest".to_owned()))
@@ -69,6 +71,27 @@ async fn a_file_with_another_checksum_than_listed_keeps_its_drop_waiting() {
     assert!(error.contains("`a.csv` has another checksum"), "{error}");
     folder.write("a.csv", "a\n2\n");
     assert_eq!(names(&folder.discover(None).await), ["a.csv"]);
+}
+
+#[tokio::test]
+async fn a_listed_file_without_a_checksum_that_is_still_being_written_keeps_its_drop_waiting() {
+    let inbox = tempfile::TempDir::new().unwrap();
+    let (path, growing) = (inbox.path().to_path_buf(), inbox.path().join("a.csv"));
+    let clock = Meanwhile(move || std::fs::write(&growing, "a\n1\n2\n").unwrap());
+    let folder = TestFolder::with_clock(DropMode::Snapshot, std::sync::Arc::new(clock), |spec| {
+        spec.manifest = Some("*.manifest".to_owned());
+        spec.place = DropPlace::Folder { path };
+    });
+    std::fs::write(inbox.path().join("1.manifest"), "a.csv\n").unwrap();
+    let moment = std::fs::metadata(inbox.path().join("1.manifest")).unwrap();
+    // Its upload begins right after that of its manifest.
+    let is_later =
+        || std::fs::metadata(inbox.path().join("a.csv")).is_ok_and(|one| one.ctime_nsec() != moment.ctime_nsec());
+    while !is_later() {
+        std::fs::write(inbox.path().join("a.csv"), "a\n1\n").unwrap();
+    }
+    let error = folder.try_discover(None, false).await.unwrap_err().to_string();
+    assert!(error.contains("`a.csv` is still being written; not read"), "{error}");
 }
 
 #[tokio::test]

@@ -67,6 +67,15 @@ async fn a_marker_that_lost_its_file_to_a_crash_follows_it() {
 }
 
 #[tokio::test]
+async fn a_file_whose_time_lies_ahead_is_complete_with_a_marker_that_is_written_after_it() {
+    let folder = with_markers();
+    folder.write_at("a.csv", "a\n1\n", 60 * 24 * 365 * 200);
+    folder.wait_for_a_later_moment();
+    fs::write(folder.path("a.csv.done"), "").unwrap();
+    assert_eq!(names(&folder.discover(None).await), ["a.csv"]);
+}
+
+#[tokio::test]
 async fn a_marker_that_waits_for_its_file_stays() {
     let folder = with_markers();
     folder.write("a.csv", "a\n1\n");

@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use convoke_core::source::Source;
 use convoke_core::spec::DropMode;
+use convoke_source_drop::{CsvDrop, Taker};
+use convoke_testkit::clock::TestClock;
 use convoke_testkit::contract::source::SourceSetUp;
 
-use crate::test_folder::TestFolder;
+use crate::test_folder::{TestFolder, names};
 
 #[tokio::test]
 async fn settled_files_move_and_never_overwrite() {
@@ -26,6 +29,60 @@ async fn settled_files_move_and_never_overwrite() {
     }
     let expected: Vec<_> = ["1", "2", "3"].iter().map(|cell| Some((*cell).to_owned())).collect();
     assert_eq!(records, expected);
+}
+
+#[tokio::test]
+async fn a_name_that_recurs_gets_the_next_number() {
+    let folder = TestFolder::new(DropMode::Append);
+    fs::create_dir(folder.path("processed")).unwrap();
+    fs::write(folder.path("processed/a.csv"), "old").unwrap();
+    for number in 1..=100 {
+        fs::write(folder.path(&format!("processed/a.{number}.csv")), "old").unwrap();
+    }
+    folder.write("a.csv", "a\n1\n");
+    folder.run(None).await;
+    assert_eq!(fs::read_to_string(folder.path("processed/a.101.csv")).unwrap(), "a\n1\n");
+}
+
+#[tokio::test]
+async fn one_file_that_cannot_be_moved_stops_neither_others_nor_the_release_of_the_claim() {
+    let folder = TestFolder::new(DropMode::Append);
+    let taker = |installation: &str| Taker {
+        installation: installation.to_owned(),
+        sync: "people".to_owned(),
+        holder: "host (process 1)".to_owned(),
+    };
+    let source = CsvDrop::open(folder.spec(), None, TestClock::leaping()).unwrap().for_taker(taker("one"));
+    folder.write("bad.csv", "a,a\n1,2\n");
+    folder.write("good.csv", "a\n1\n");
+    let found = folder.discover(None).await;
+    let outcomes = folder.outcomes(&found).await;
+    source.claim(&found.splits).await.unwrap();
+    fs::write(folder.path("quarantine"), "in the way").unwrap();
+    let error = source.acknowledge(&outcomes).await.unwrap_err().to_string();
+    assert!(error.contains("quarantine"), "{error}");
+    assert_eq!(folder.names(""), ["bad.csv", "quarantine"]);
+    assert_eq!(folder.names("processed"), ["good.csv"]);
+    let claims = fs::read_to_string(folder.path(".convoke/claims.json")).unwrap();
+    assert!(!claims.contains("bad.csv"), "{claims}");
+}
+
+#[tokio::test]
+async fn a_broken_file_that_is_to_be_kept_stays_and_is_read_again_once_it_has_changed() {
+    let folder = TestFolder::keeping(DropMode::Append);
+    folder.write("bad.csv", "a,a\n1,2\n");
+    folder.write("good.csv", "a\n1\n");
+    let stored = folder.run(None).await;
+    assert_eq!(folder.names(""), ["bad.csv", "good.csv"]);
+    assert!(!folder.path("quarantine").exists());
+    let after = folder.discover(Some(&stored)).await;
+    assert!(after.unchanged, "{after:?}");
+    assert!(after.notices[0].contains("`bad.csv` could not be read and is as it was: "), "{after:?}");
+    assert_eq!(folder.source().arrivals(Some(&stored)).await.unwrap().unwrap().count, 0);
+    let whole = folder.try_discover(Some(&stored), true).await.unwrap();
+    assert_eq!(names(&whole), ["good.csv", "bad.csv"], "with other settings it may be read");
+    folder.write("bad.csv", "a\n2\n");
+    assert_eq!(names(&folder.discover(Some(&stored)).await), ["bad.csv"]);
 }
 
 #[tokio::test]

@@ -181,6 +181,37 @@ async fn markers_and_manifests_say_when_objects_are_complete() {
     assert_eq!(listed.names("processed"), ["1.manifest", "a.csv", "b.csv"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_hidden_elsewhere_and_empty_markers_are_seen() {
+    let hidden = Prefix::new(DropMode::Append, |spec| spec.pattern = "_*".to_owned()).await;
+    hidden.write("_people.csv", "a\n1\n");
+    assert_eq!(names(&hidden.discover(None).await), ["_people.csv"]);
+    let marked = Prefix::new(DropMode::Append, |spec| {
+        (spec.pattern, spec.done_suffix) = ("people".to_owned(), Some("_DONE".to_owned()));
+    })
+    .await;
+    marked.write("people", "a\n1\n");
+    marked.write("people_DONE", "");
+    assert_eq!(names(&marked.discover(None).await), ["people"]);
+    marked.run(None).await;
+    assert_eq!(marked.names("processed"), ["people", "people_DONE"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_is_taken_letter_for_letter() {
+    let prefix = Prefix::new(DropMode::Append, |spec| {
+        let connection = Some(ConnectionName::new("lake"));
+        spec.place = DropPlace::Prefix { url: format!("s3://{BUCKET}/crm/in[1]/"), connection };
+    })
+    .await;
+    prefix.write("in[1]/a.csv", "a\n1\n");
+    prefix.write("in1/b.csv", "a\n2\n");
+    assert_eq!(names(&prefix.discover(None).await), ["a.csv"]);
+    prefix.run(None).await;
+    assert_eq!(prefix.names("in[1]/processed"), ["a.csv"]);
+    assert_eq!((prefix.names("in[1]"), prefix.names("in1")), (Vec::new(), vec!["b.csv".to_owned()]));
+}
+
 /// A moved object is written anew, so its time does not tell when it was dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_dropped_before_a_broken_object_was_moved_away_is_not_taken_for_older_than_it() {

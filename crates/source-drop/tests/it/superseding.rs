@@ -75,6 +75,27 @@ async fn a_position_remembers_a_broken_file_that_was_cleared_away() {
     assert!(discovery.notices[0].contains("`older.csv` is older than"), "{:?}", discovery.notices);
 }
 
+/// A minute of the year 2170 or so.
+const FAR_AHEAD: u64 = 60 * 24 * 365 * 200;
+
+#[tokio::test]
+async fn a_snapshot_whose_time_lies_ahead_is_superseded_by_what_comes_after_it() {
+    for contents in ["a\n1\n", BROKEN] {
+        for folder in [TestFolder::new(DropMode::Snapshot), TestFolder::keeping(DropMode::Snapshot)] {
+            folder.write_at("ahead.csv", contents, FAR_AHEAD);
+            let outcomes = folder.outcomes(&folder.discover(None).await).await;
+            folder.source().acknowledge(&outcomes).await.unwrap();
+            let stored = (contents != BROKEN).then(|| folder.source().propose(None, &outcomes));
+            folder.wait_for_a_later_moment();
+            fs::write(folder.path("right.csv"), "a\n2\n").unwrap();
+            assert_eq!(names(&folder.discover(stored.as_ref()).await), ["right.csv"]);
+            let stored = folder.run(stored.as_ref()).await;
+            let after = folder.discover(Some(&stored)).await;
+            assert!(after.unchanged, "{after:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_quarantined_file_that_is_put_back_is_read() {
     let folder = TestFolder::new(DropMode::Snapshot);

@@ -1,6 +1,7 @@
 //! A drop folder of its own for each test.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use convoke_core::source::{
     SplitOutcome, SplitResult,
 };
 use convoke_core::spec::{CsvDropSpec, DropMode, DropPlace, ProcessedFiles};
-use convoke_core::{Clock, SourceError};
+use convoke_core::{Clock, SourceError, Timestamp};
 use convoke_source_drop::CsvDrop;
 use convoke_testkit::clock::TestClock;
 use convoke_testkit::contract::source::{SourceSetUp, SuiteRecord};
@@ -102,6 +103,21 @@ impl TestFolder {
         File::options().write(true).open(self.path(name)).unwrap().set_modified(time).unwrap();
     }
 
+    /// Returns once the clock of the file system has gone on, so that what is written now is later than what is there.
+    pub(crate) fn wait_for_a_later_moment(&self) {
+        let probe = self.path(".probe");
+        let written = || {
+            fs::write(&probe, "").unwrap();
+            let metadata = fs::metadata(&probe).unwrap();
+            (metadata.ctime(), metadata.ctime_nsec())
+        };
+        let first = written();
+        while written() == first {
+            std::thread::yield_now();
+        }
+        fs::remove_file(&probe).unwrap();
+    }
+
     pub(crate) fn names(&self, below: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(below)) else { return Vec::new() };
         let files = entries.map(Result::unwrap).filter(|entry| entry.path().is_file());
@@ -153,6 +169,25 @@ impl TestFolder {
 
     pub(crate) async fn outcomes(&self, discovery: &Discovery) -> Vec<SplitOutcome> {
         outcomes_of(&self.source, &discovery.splits).await
+    }
+}
+
+/// A clock whose sleep gives somebody the time to go on writing.
+pub(crate) struct Meanwhile<F>(pub(crate) F);
+
+#[async_trait]
+impl<F: Fn() + Send + Sync> Clock for Meanwhile<F> {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        assert!(duration <= Duration::from_secs(5), "waits for the settle time at most");
+        (self.0)();
     }
 }
 

@@ -7,12 +7,12 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::optional(
         "url",
         Shape::ObjectUrl,
-        "A prefix in an object store, `s3://bucket/inbox/`: objects right under it count as files in a folder do. Either this or `path`.",
+        "A prefix in an object store, `s3://bucket/inbox/`, `gs://…` or `az://…`: objects right under it count as files in a folder do. It is taken letter for letter. Either this or `path`.",
     ),
     Key::optional(
         "connection",
         Shape::Name,
-        "With `url`: name of an `s3` connection in `connections.yaml`. Left out: as the environment says, in `AWS_…` variables or by the machine's role.",
+        "With `url`: name of a connection in `connections.yaml`, of kind `s3`, `gcs` or `azure` as the URL has it. Left out: as the environment says, in variables or by the machine's role.",
     ),
     Key::required(
         "mode",
@@ -38,7 +38,7 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::optional(
         "processed",
         Shape::Choice(&["move", "keep"]),
-        "What becomes of a file whose records are settled: moved to `processed/` or kept where it is. Syncs that read the same files all have to keep them.",
+        "What becomes of a file whose records are settled: moved to `processed/`, or kept where it is, as is then one that cannot be read. Syncs that read the same files all have to keep them.",
     ),
     Key::optional(
         "delimiter",
@@ -48,7 +48,7 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::optional(
         "encoding",
         Shape::Text,
-        "Encoding of the files, `windows-1252` for example, or `auto` for what each file shows: UTF-8, UTF-16 with a mark, else Windows-1252.",
+        "Encoding of the files, `windows-1252` for example, or `auto` for what each file shows: UTF-8, UTF-16 with or without a mark, else Windows-1252.",
     ),
     Key::optional(
         "columns",

@@ -17,7 +17,7 @@ const MODE: Key = Key::required(
 const HIVE_PARTITIONS: Key = Key::optional(
     "hive_partitions",
     Shape::Boolean,
-    "Whether `name=value` folders of the path are columns. Folders that a rule in `where` rules out are not even listed.",
+    "Whether `name=value` folders of the path are columns. Folders that a rule in `where` rules out, and in which no record can say that it is deleted, are not even listed.",
 );
 
 const CONNECTION: Key = Key::optional(
@@ -46,7 +46,7 @@ pub(super) const OBJECTS: &[Key] = &[
     Key::optional(
         "schema",
         Shape::Choice(&["strict", "widen", "ignore_new"]),
-        "What is done about columns that differ between objects, or from what was read before: any difference is refused (strict), columns come and go and widen (widen), or those that were not known before are left out (ignore_new).",
+        "What is done about columns that differ between objects, or from what was read before: any difference is refused (strict), columns come and go and widen (widen), or those that were not known before are left out (ignore_new). To a backfill every column is known.",
     ),
     Key::optional(
         "max_malformed",
