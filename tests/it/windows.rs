@@ -1,7 +1,7 @@
 //! Backfills window by window: what is settled stays settled, whatever ends the command, and live runs go between.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use convoke_core::SyncName;
@@ -12,22 +12,22 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-use crate::audience::assert_holds;
+use crate::audience::{assert_holds, rows};
 use crate::daemon::{Daemon, eventually};
 use crate::feeds::{BUCKET, DROP, lake_connection, lake_source, parquet_of, people_table, table_connection};
-use crate::workspace::{Person, SYNC, StoreProcess, Workspace, people, remote_connection, sync_yaml};
+use crate::workspace::{Ended, Person, SYNC, StoreProcess, Workspace, people, remote_connection, sync_yaml};
 
 /// No guard stops a window of records that are all new.
 const UNGUARDED: &str = "guards: { max_create: unlimited, max_update: unlimited }\n";
 
-struct Scene {
-    store: StoreProcess,
-    workspace: Workspace,
+pub(crate) struct Scene {
+    pub(crate) store: StoreProcess,
+    pub(crate) workspace: Workspace,
 }
 
 impl Scene {
     /// A sync that adds each file that is dropped.
-    fn dropping(more: &str) -> Self {
+    pub(crate) fn dropping(more: &str) -> Self {
         let store = StoreProcess::start();
         let workspace = Workspace::remote(&store.base_url, &store.client);
         let scene = Self { store, workspace };
@@ -36,30 +36,40 @@ impl Scene {
     }
 
     fn configure(&self, source: &str, more: &str) {
-        let sync = sync_yaml("upsert", &format!("{UNGUARDED}{more}")).replace(DROP, source);
+        self.write_sync(source, &format!("{UNGUARDED}{more}"));
+    }
+
+    /// [`Scene::configure`], under the guards that `more` has.
+    pub(crate) fn write_sync(&self, source: &str, more: &str) {
+        let sync = sync_yaml("upsert", more).replace(DROP, source);
         self.workspace.write("config/syncs/people.yaml", &sync);
     }
 
-    fn killed(&self, arguments: &[&str], at: &str) {
+    pub(crate) fn killed(&self, arguments: &[&str], at: &str) {
         let mut command = self.workspace.command(arguments);
         let killed = command.env("CONVOKE_CRASH_AT", at).output().expect("the binary runs");
         assert!(killed.status.code().is_none(), "not killed: {killed:?}");
     }
 
-    fn newest_backfill(&self) -> Value {
+    pub(crate) fn newest_backfill(&self) -> Value {
         self.workspace.convoke(&["backfill", SYNC, "--list", "--json"]).json()[0].clone()
     }
 
-    /// How many records each window's run has read, oldest first.
+    /// How many records each run of a window has read, oldest first, with what it is called; those that came to a plan.
     fn windows_read(&self) -> Vec<(String, u64)> {
+        let told = |run: &Value| Some((run["message"].as_str()?.to_owned(), run["counts"]["read"].as_u64()?));
+        self.window_runs().iter().filter_map(told).collect()
+    }
+
+    /// One of the counts of each run of a window that came to a plan, oldest first.
+    pub(crate) fn counts_of_windows(&self, name: &str) -> Vec<u64> {
+        self.window_runs().iter().filter_map(|run| run["counts"][name].as_u64()).collect()
+    }
+
+    fn window_runs(&self) -> Vec<Value> {
         let runs = self.workspace.convoke(&["runs", SYNC, "--json"]).json();
-        let runs = runs.as_array().expect("a list").iter().rev().filter_map(|run| {
-            let message = run["message"].as_str()?;
-            message
-                .starts_with("window ")
-                .then(|| (message.to_owned(), run["counts"]["read"].as_u64().expect("a count")))
-        });
-        runs.collect()
+        let is_of_window = |run: &&Value| run["message"].as_str().is_some_and(|told| told.starts_with("window "));
+        runs.as_array().expect("a list").iter().rev().filter(is_of_window).cloned().collect()
     }
 
     async fn checkpoint(&self) -> Checkpoint {
@@ -68,12 +78,12 @@ impl Scene {
         state.checkpoint(&SyncName::new(SYNC)).await.expect("a checkpoint")
     }
 
-    async fn assert_holds(&self, people: &[Person]) {
+    pub(crate) async fn assert_holds(&self, people: &[Person]) {
         assert_holds(&self.store.base_url, &self.store.client, people).await;
     }
 }
 
-fn of_day(numbers: std::ops::Range<usize>, day: u32) -> Vec<Person> {
+pub(crate) fn of_day(numbers: std::ops::Range<usize>, day: u32) -> Vec<Person> {
     let mut people = people(numbers);
     for person in &mut people {
         person.updated_at = format!("2026-01-{day:02}T12:00:00Z");
@@ -180,6 +190,36 @@ async fn a_killed_backfill_of_a_table_goes_on_with_the_next_span_of_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_backfill_of_a_whole_table_goes_on_with_the_next_window_and_leaves_no_row_out() {
+    let database = people_table().await;
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    let connection = remote_connection(&store.base_url, &store.client);
+    let table = table_connection(&database.connection());
+    workspace.write("config/connections.yaml", &format!("{connection}{table}"));
+    let scene = Scene { store, workspace };
+    scene.configure("postgres: { connection: crm, table: people, time_column: updated_at }", "");
+    let days: Vec<_> = (1..=4).map(|day| of_day(day as usize * 10..day as usize * 10 + 10, day)).collect();
+    let (long_ago, untimed) = (people(100..103), people(200..205));
+    let times = days.concat().into_iter().map(|person| (format!("'{}'", person.updated_at), person));
+    let times = times.chain(long_ago.iter().map(|person| ("'0099-01-01'".to_owned(), person.clone())));
+    for (time, person) in times.chain(untimed.iter().map(|person| ("NULL".to_owned(), person.clone()))) {
+        let Person { email, name, score, .. } = person;
+        database.execute(&format!("INSERT INTO people VALUES ('{email}', '{name}', {score}, {time})")).await;
+    }
+    let command = ["backfill", SYNC, "--all", "--window", "1d"];
+    scene.killed(&command, "after-checkpoint:2");
+    assert_eq!(scene.newest_backfill()["windows_settled"], 2);
+    let resumed = scene.workspace.convoke(&command);
+    resumed.expect(0, &["window 3 of 4", "window 4 of 4", "backfill done: 4 of 4 windows settled"]);
+    assert!(!resumed.text().contains("window 2 of 4"), "{}", resumed.text());
+    scene.assert_holds(&[days.concat(), long_ago, untimed].concat()).await;
+    let read: Vec<u64> = scene.windows_read().into_iter().map(|(_, read)| read).collect();
+    assert_eq!(read, [13, 10, 20, 5]);
+    scene.workspace.convoke(&["backfill", SYNC, "--all", "--window", "5"]).expect(2, &["give a time such as `1d`"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn windows_of_two_configurations_are_not_mixed_and_suppression_lists_are_read_for_each() {
     let list = "suppress: { csv: suppressed.csv, column: email, audience_column: Email }\n";
     let scene = Scene::dropping(list);
@@ -246,6 +286,69 @@ async fn a_live_run_goes_between_two_windows_of_a_long_backfill() {
     daemon.signal("-TERM");
     daemon.end();
     scene.assert_holds(&newest(&files)).await;
+}
+
+/// A window that the hour does not suffice for waits as a run does, and the next command goes on inside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_waits_for_quota_within_a_window_and_goes_on_there() {
+    let scene = Scene::dropping("");
+    let connection = remote_connection(&scene.store.base_url, &scene.store.client);
+    let rated = |per_hour: u32| {
+        let rated = connection.replace("rate: unlimited", &format!("rate: {{ per_second: 25, per_hour: {per_hour} }}"));
+        assert_ne!(rated, connection);
+        scene.workspace.write("config/connections.yaml", &rated);
+    };
+    // A fifth of which a backfill leaves to live runs.
+    rated(80);
+    let files: Vec<_> = (0..3).map(|number| of_day(number * 12_000..(number + 1) * 12_000, 1)).collect();
+    for (number, file) in files.iter().enumerate() {
+        scene.workspace.drop_csv(&format!("{number}.csv"), file);
+    }
+    let command = ["backfill", SYNC, "--all", "--window", "1"];
+    let waiting = scene.workspace.convoke(&command);
+    waiting.expect(6, &["waiting for quota until", "of 3 windows settled", "--resume"]);
+    let settled = scene.newest_backfill()["windows_settled"].as_u64().expect("a count");
+    assert!((1..3).contains(&settled), "the hour suffices for some of them: {}", waiting.text());
+    assert_eq!(scene.workspace.newest_run()["state"], "waiting_for_quota");
+    let written = rows(&scene.store.base_url, &scene.store.client, "People").await.len();
+    assert!(written > 12_000 && written < 36_000, "{written} rows");
+
+    rated(5_000);
+    let resumed = scene.workspace.convoke(&["backfill", SYNC, "--resume"]);
+    resumed.expect(0, &["window 3 of 3", "3 of 3 windows settled"]);
+    assert!(!resumed.text().contains("window 1 of 3"), "{}", resumed.text());
+    scene.assert_holds(&files.concat()).await;
+    assert_eq!(scene.checkpoint().await.version, 0, "the live position has not moved");
+}
+
+/// Ctrl-C ends a backfill at once, with what it has begun noted; nothing of that is sent twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_is_interrupted_within_a_window_goes_on_there() {
+    let scene = Scene::dropping("");
+    let connection = remote_connection(&scene.store.base_url, &scene.store.client);
+    let slow = connection.replace("rate: unlimited", "rate: { per_second: 4 }");
+    scene.workspace.write("config/connections.yaml", &slow);
+    let files: Vec<_> = (0..4).map(|number| of_day(number * 3_000..(number + 1) * 3_000, 1)).collect();
+    for (number, file) in files.iter().enumerate() {
+        scene.workspace.drop_csv(&format!("{number}.csv"), file);
+    }
+    let mut command = scene.workspace.command(&["backfill", SYNC, "--all", "--window", "1"]);
+    let backfill = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let row_count = async || rows(&scene.store.base_url, &scene.store.client, "People").await.len();
+    // In the midst of the second window.
+    eventually("rows of the second", Duration::from_secs(60), async || row_count().await > 3_000).await;
+    let sent = Command::new("kill").args(["-INT", &backfill.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+    let ended = Ended::of(backfill.wait_with_output().expect("it ends"));
+    ended.expect(130, &["of 4 windows settled", "--resume"]);
+    assert!(row_count().await < 12_000, "{}", ended.text());
+    let settled = scene.newest_backfill()["windows_settled"].as_u64().expect("a count");
+    assert!(settled < 4, "{settled} settled");
+
+    let resumed = scene.workspace.convoke(&["backfill", SYNC, "--resume"]);
+    resumed.expect(0, &["4 of 4 windows settled"]);
+    assert!(!resumed.text().contains("window 1 of 4"), "{}", resumed.text());
+    scene.assert_holds(&files.concat()).await;
 }
 
 /// Random files, live runs, kills and resumptions: in the end everybody stands once, as the newest file that has them says.

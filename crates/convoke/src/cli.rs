@@ -89,9 +89,12 @@ pub(crate) enum Command {
     },
     /// Bring back what was missed, beside the live position; older values never overwrite newer ones
     ///
+    /// Nor does it bring back whom a later record has deleted, where `deleted` and `dedupe.by` tell that.
+    ///
     /// A backfill is cut into windows. Each is planned, held against the guards, delivered and noted as settled before the
     /// next begins, and live runs that wait for the audience go between two of them. Stopped in whatever way, it goes on
     /// with the next window by `--resume`, or by the same command again; `convoke serve` does not go on with it by itself.
+    /// One command at a time goes through the windows of a sync.
     Backfill {
         sync: String,
         #[command(flatten)]
@@ -223,13 +226,13 @@ pub(crate) struct Extent {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(crate) struct Selection {
-    /// Everything that the source still has
+    /// Everything that the source still has; a table in windows if the source names a `time_column`, else in one
     #[arg(long, conflicts_with_all = ["objects", "from", "to"])]
     pub(crate) all: bool,
     /// Files or objects with names that match: `*` stands for anything but `/`, `**` for anything
     #[arg(long, value_name = "GLOB", conflicts_with_all = ["from", "to"])]
     pub(crate) objects: Option<String>,
-    /// What was written from this time on: `2026-03-01` or `2026-03-01T12:00:00Z`
+    /// What was written from this time on: `2026-03-01` or `2026-03-01T12:00:00Z`; not rows of a table without a time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) from: Option<Timestamp>,
     /// What was written before this time

@@ -53,6 +53,11 @@ impl Failure {
         self.exit == Exit::Usage
     }
 
+    /// Exit code and message, for who prints more than these.
+    pub(crate) fn into_parts(self) -> (Exit, String) {
+        (self.exit, self.message)
+    }
+
     /// The message alone.
     pub(crate) fn into_message(self) -> String {
         self.message

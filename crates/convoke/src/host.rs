@@ -186,7 +186,7 @@ impl Host {
             SourceSpec::Objects(spec) => {
                 let connection = spec.connection.as_ref().and_then(|name| self.config.object_stores.get(name));
                 let source = ObjectSource::open(spec.clone(), connection, Arc::clone(&self.clock)).map_err(failed)?;
-                Arc::new(source.filtered(sync.filter.as_ref()))
+                Arc::new(source.filtered(sync.filter.as_ref(), sync.deleted.as_ref()))
             }
             SourceSpec::Retired => Arc::new(RetiredSource),
             SourceSpec::Postgres(spec) => {

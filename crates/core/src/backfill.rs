@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StateError;
 use crate::ids::{BackfillId, SyncName};
-use crate::source::{Selection, Split};
+use crate::source::{Selection, Split, TimeSpan};
 use crate::time::Timestamp;
 
 /// Windows of a backfill at most: each costs a plan and a listing of the source.
@@ -34,22 +34,33 @@ pub struct BackfillRecord {
     pub sync: SyncName,
     /// What was asked for.
     pub selection: Selection,
-    /// The same, cut into windows in the order in which they are read.
-    pub windows: Vec<Selection>,
+    /// Into how many windows it was cut.
+    pub window_count: u32,
     /// Windows that are settled: the first so many.
     pub settled: u32,
+    /// Whether one of them ended as partial.
+    pub is_partial: bool,
     /// Hash of the configuration, without suppression lists: windows of two configurations do not fit together.
     pub config_hash: String,
     pub state: BackfillState,
     pub started_at: Timestamp,
 }
 
-impl BackfillRecord {
+/// A backfill that is under way, with what its windows read: of many files these are many names, so they are looked up
+/// once, and kept no longer than they are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenBackfill {
+    pub record: BackfillRecord,
+    /// What was asked for, cut into windows in the order in which they are read.
+    pub windows: Vec<Selection>,
+}
+
+impl OpenBackfill {
     /// The window that comes next, with what it reads; none if all are settled.
     pub fn next_window(&self) -> Option<(PlannedWindow, &Selection)> {
-        let selection = self.windows.get(usize::try_from(self.settled).ok()?)?;
-        let of = u32::try_from(self.windows.len()).unwrap_or(u32::MAX);
-        Some((PlannedWindow { backfill: self.id, number: self.settled + 1, of }, selection))
+        let BackfillRecord { id, settled, window_count, .. } = self.record;
+        let selection = self.windows.get(usize::try_from(settled).ok()?)?;
+        Some((PlannedWindow { backfill: id, number: settled + 1, of: window_count }, selection))
     }
 }
 
@@ -100,10 +111,14 @@ pub enum WindowSize {
 #[async_trait]
 pub trait Backfills: Send + Sync {
     /// Begins a backfill; [`StateError::Conflict`] if one of the sync is open.
-    async fn begin_backfill(&self, backfill: &BackfillRecord) -> Result<(), StateError>;
+    async fn begin_backfill(&self, backfill: &OpenBackfill) -> Result<(), StateError>;
+    /// A sync's backfill that is open, with its windows.
+    async fn open_backfill(&self, sync: &SyncName) -> Result<Option<OpenBackfill>, StateError>;
+    /// How far a backfill has come.
+    async fn backfill(&self, id: BackfillId) -> Result<Option<BackfillRecord>, StateError>;
     /// A sync's backfills, newest first, at most `limit`.
     async fn backfills(&self, sync: &SyncName, limit: u32) -> Result<Vec<BackfillRecord>, StateError>;
-    /// Ends an open backfill; one that is not open stays as it is.
+    /// Ends an open backfill and forgets what its windows read; one that is not open stays as it is.
     async fn end_backfill(&self, id: BackfillId, state: BackfillState) -> Result<(), StateError>;
 }
 
@@ -155,6 +170,28 @@ pub fn cut_time(
         begins = ends;
     }
     windows.push(Selection::Between { from: Some(begins), to });
+    windows
+}
+
+/// Cuts what has no beginning by the times that it has. The first window begins wherever that is, and the last ends where
+/// the whole does, so nothing is left out that is older, later or comes meanwhile; what has no time is a window of its own.
+pub fn cut_span(whole: &Selection, span: TimeSpan, step: Option<Duration>) -> Vec<Selection> {
+    let (end, has_untimed) = match whole {
+        Selection::All => (None, true),
+        Selection::Between { from: None, to } => (*to, false),
+        _ => return vec![whole.clone()],
+    };
+    let mut windows = cut_time(Some(span.first), None, step, span.last);
+    if windows.len() < 2 {
+        return vec![whole.clone()];
+    }
+    if let Some(Selection::Between { from, .. }) = windows.first_mut() {
+        *from = None;
+    }
+    if let Some(Selection::Between { to, .. }) = windows.last_mut() {
+        *to = end;
+    }
+    windows.extend(has_untimed.then_some(Selection::Untimed));
     windows
 }
 
@@ -212,6 +249,25 @@ mod tests {
         assert_eq!(begins, to);
         assert_eq!(cut_time(Some(from), Some(to), None, to).len(), 10, "a day each");
         assert_eq!(cut_time(None, Some(to), None, to), [Selection::Between { from: None, to: Some(to) }]);
+    }
+
+    #[test]
+    fn what_has_no_beginning_is_cut_by_the_times_that_it_has() {
+        let day = i64::try_from(DAY * 1_000).unwrap();
+        let at = |days: i64| Some(Timestamp(days * day));
+        let between = |from, to| Selection::Between { from, to };
+        let span = TimeSpan { first: Timestamp(10 * day), last: Timestamp(12 * day) };
+        let step = Some(Duration::from_secs(DAY));
+        let all = [between(None, at(11)), between(at(11), None), Selection::Untimed];
+        assert_eq!(cut_span(&Selection::All, span, step), all, "no end is left out");
+        let until = between(None, at(20));
+        assert_eq!(cut_span(&until, span, step), [between(None, at(11)), between(at(11), at(20))]);
+        assert_eq!(cut_span(&until, span, None).len(), 8, "six hours each");
+        let moment = TimeSpan { first: span.first, last: span.first };
+        for whole in [Selection::All, until, between(at(1), at(20))] {
+            let cut = cut_span(&whole, moment, step);
+            assert_eq!(cut, [whole], "one window is what was asked for");
+        }
     }
 
     #[test]

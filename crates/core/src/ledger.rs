@@ -43,7 +43,8 @@ pub enum RowState {
     Live,
     /// Somebody deleted it at the destination; it is not made again.
     RemovedAtDestination,
-    /// We deleted it. Stands only in segments that overlay older ones, and ends at compaction.
+    /// We deleted it. Where a record said so, the entry is kept as long as that record's order value can be compared, so
+    /// that no older one makes the row again; elsewhere it overlays older segments, and ends at compaction. It is no row.
     Deleted,
 }
 

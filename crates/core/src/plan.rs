@@ -108,8 +108,8 @@ pub enum PlanContent {
     Changes(Operation),
     /// Records that are not sent, with reason and origin.
     Invalid,
-    /// Records whose row holds the same already, from an earlier one: nothing is sent, and the ledger learns the later
-    /// order value.
+    /// Records whose row holds the same already, from an earlier one, and records, without a content, that say they are
+    /// deleted and have no row: nothing is sent, and the ledger learns the later order value.
     Confirmed,
     /// Rows that the ledger names and the audience lacks: the ledger learns it when the plan begins to be applied.
     Absent,

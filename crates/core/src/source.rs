@@ -7,7 +7,7 @@
 //! schema    = source.describe()                                 from here on: of what was discovered
 //! for split in discovery.splits: content = source.read(split) → a stream is spooled once to Parquet,
 //!                                                               pinned Parquet is read where it is
-//! source.still_holds(discovery.splits)                          of a snapshot
+//! source.still_holds(discovery.splits)                          of a snapshot; again, once pinned Parquet was compared
 //! source.finished()                                             no split is read any more, however reading ended
 //! proposed  = source.propose(stored checkpoint, outcomes of the splits)
 //! source.claim(splits)                                          right before anything is sent
@@ -77,6 +77,13 @@ pub trait Source: Send + Sync {
     /// is true if there is nothing of that kind. A selection that this source cannot make is an error that says so.
     async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError>;
 
+    /// Tells between which times the records of a selection lie, so that it can be cut into windows; none if they have no
+    /// times, or there are none. What is much older than anything a person would write down, or still to come, may be left
+    /// out: the first window and the last have no ends.
+    async fn time_span(&self, _selection: &Selection) -> Result<Option<TimeSpan>, SourceError> {
+        Ok(None)
+    }
+
     /// Opens one split at its start. Bounded: a stream holds a few batches at most.
     ///
     /// A split that is not, or no longer, what was listed is an error of kind
@@ -89,7 +96,13 @@ pub trait Source: Send + Sync {
         NonZeroUsize::MIN
     }
 
-    /// Asked once all splits are read: an error of kind [`Changed`](crate::error::SourceErrorKind::Changed) if others have
+    /// Whether splits may lack columns that others have, as it is with data sets whose columns have come and gone. Where
+    /// they may not, a new stream that lacks a column which the sync reads is refused.
+    fn columns_may_lack(&self) -> bool {
+        false
+    }
+
+    /// Asked once all splits are read, and of pinned Parquet once more after `finished`, when it was compared: an error of kind [`Changed`](crate::error::SourceErrorKind::Changed) if others have
     /// come, or some have gone, since they were listed. A source whose splits cannot be torn apart has nothing to ask.
     async fn still_holds(&self, _splits: &[Split]) -> Result<(), SourceError> {
         Ok(())
@@ -116,11 +129,22 @@ pub trait Source: Send + Sync {
         Ok(())
     }
 
+    /// Whether `acknowledge` takes what is broken out of the way, so that no later run meets it.
+    fn quarantines(&self) -> bool {
+        false
+    }
+
     /// Asked right before anything is sent: takes these splits for this sync alone, where others might take them too. An
     /// error of kind [`Changed`](crate::error::SourceErrorKind::Changed) if somebody else has taken some. May be repeated
     /// by a run that goes on. `acknowledge` lets go of them.
     async fn claim(&self, _splits: &[Split]) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    /// Whether `acknowledge` moves or marks what is broken, so that it is not met again. Where it does not, the position
+    /// alone remembers a broken addition.
+    fn puts_away(&self) -> bool {
+        true
     }
 
     /// Lets the source move or mark what is settled or broken. May be repeated after a crash.
@@ -188,6 +212,15 @@ pub enum Selection {
     Named(Vec<String>),
     /// What was written from `from` on and before `to`; at least one of them is given.
     Between { from: Option<Timestamp>, to: Option<Timestamp> },
+    /// What does not tell when it was written: a window of what is cut by time.
+    Untimed,
+}
+
+/// The earliest and the latest time of some records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSpan {
+    pub first: Timestamp,
+    pub last: Timestamp,
 }
 
 /// What the splits say about records that are not in them.
@@ -264,7 +297,8 @@ pub enum SplitItem {
 /// Records moved together.
 #[derive(Clone, Debug)]
 pub struct SourceBatch {
-    /// Columns by name as in [`SourceSchema`]; may be a subset, in any order: missing ones are NULL.
+    /// Columns by name as in [`SourceSchema`]; may be a subset, in any order: missing ones are NULL. What all batches of a
+    /// split are missing is told as a column that the split lacks.
     pub records: RecordBatch,
     /// For each record the line (CSV) or number (other) at which it starts, counted from 1.
     pub positions: Vec<u64>,

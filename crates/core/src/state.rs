@@ -99,6 +99,11 @@ pub fn audience_name_resource(connection: &ConnectionName, name: &str) -> String
     format!("audience-name/{connection}/{name}")
 }
 
+/// Names the lease resource of a sync's backfill: whoever holds it goes through its windows.
+pub fn backfill_resource(sync: &SyncName) -> String {
+    format!("backfill/{sync}")
+}
+
 /// Names the lease resource of who waits for another lease: held, it has a backfill make room between two windows.
 pub fn waiting_resource(resource: &str) -> String {
     format!("waiting/{resource}")
@@ -321,6 +326,8 @@ pub struct Checkpoint {
     pub ledger_version: u64,
     /// Counts of the last plan that read the source, for `carried_over`.
     pub counts: Option<PlanCounts>,
+    /// Records of the last snapshot, for `max_shrink`: a plan that read an addition tells nothing of it, and leaves it.
+    pub snapshot_records: Option<u64>,
     /// Whether every record of it reached the audience or is accounted for; if not, the source is read again.
     pub clean: bool,
 }

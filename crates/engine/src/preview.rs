@@ -8,7 +8,7 @@ use crate::cell::CellProblem;
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
 use crate::mapping::{CanonicalColumns, Failed};
-use crate::spool::{GroupRecords, Spool};
+use crate::spool::{GroupRecords, MalformedOrigin, Spool};
 use crate::suppression::{Suppressed, SuppressionList, hash_lists};
 use crate::text_column::{as_text, text_at};
 
@@ -65,12 +65,10 @@ pub(crate) async fn preview(engine: &Engine, request: &PreviewRequest<'_>) -> Re
             return Ok(shown);
         }
     }
-    let malformed = request.spool.malformed_records().take(request.count - shown.len());
-    shown.extend(malformed.map(|(origin, reason)| PreviewRecord {
-        origin,
-        source: Vec::new(),
-        outcome: PreviewOutcome::Malformed { reason: reason.to_owned() },
-    }));
+    for malformed in request.spool.malformed_records().take(request.count - shown.len()) {
+        let MalformedOrigin { origin, reason } = malformed?;
+        shown.push(PreviewRecord { origin, source: Vec::new(), outcome: PreviewOutcome::Malformed { reason } });
+    }
     Ok(shown)
 }
 

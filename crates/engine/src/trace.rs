@@ -40,7 +40,7 @@ pub struct TraceRequest<'a> {
     pub complete: bool,
     /// The forms that the key may have.
     pub keys: &'a [KeyHash],
-    /// What the ledger holds for these keys.
+    /// What the ledger holds for these keys, also of rows that were deleted.
     pub entries: &'a [LedgerEntry],
     pub hash_key: &'a HashKey,
     /// The lists of `spec.suppressions`, loaded, in their order.
@@ -311,7 +311,9 @@ impl Judge<'_> {
         let entry = self.request.entries.iter().find(|entry| entry.key == key);
         let winner = found.best.as_ref().map(|(rank, _)| {
             let rank = self.ranking.decode(rank).expect("this process encoded it");
-            let stored = entry.map(|entry| entry.order.as_slice()).unwrap_or_default();
+            let counts =
+                |entry: &&LedgerEntry| entry.state != RowState::Deleted || entry.owner == self.request.spec.name;
+            let stored = entry.filter(counts).map(|entry| entry.order.as_slice()).unwrap_or_default();
             Winner {
                 content: rank.content,
                 is_suppressed: !found.traced.lists.is_empty(),

@@ -21,7 +21,7 @@ pub(crate) struct Winner {
     pub(crate) content: ContentHash,
     /// Whether a list names any record of the key.
     pub(crate) is_suppressed: bool,
-    /// Whether the row holds what a record said that wins against this one.
+    /// Whether the row holds what a record said that wins against this one, or was deleted by such a record.
     pub(crate) is_outdated: bool,
     /// Whether the record says that it is deleted.
     pub(crate) is_deleted: bool,
@@ -106,6 +106,7 @@ fn fate_of(policy: Policy, winner: Winner, row: Option<KnownRow>) -> Fate {
         (SyncMode::DeleteList, _) => Fate::SkippedByMode,
         (mode, Some(KnownRow::RemovedAtDestination { is_mine })) => fate_of_removed(policy, mode, winner, is_mine),
         (SyncMode::UpdateOnly, None) => Fate::SkippedByMode,
+        (_, None) if winner.is_outdated => Fate::Superseded,
         (_, None) => Fate::Create,
         (_, Some(KnownRow::Live { content, .. })) if content == winner.content => Fate::Unchanged,
         (SyncMode::InsertOnly, Some(KnownRow::Live { .. })) => Fate::SkippedByMode,
@@ -212,6 +213,10 @@ mod tests {
         }
         let again = decide(policy(SyncMode::Upsert, false), Some(RECORD), None, None);
         assert_eq!(again.fate, Some(Fate::Create), "whoever is there again is made again");
+        for mode in [SyncMode::Upsert, SyncMode::Mirror, SyncMode::InsertOnly] {
+            let older = decide(policy(mode, false), Some(OUTDATED), None, None);
+            assert_eq!(older.fate, Some(Fate::Superseded), "{mode:?}: who was deleted since is not");
+        }
     }
 
     #[test]

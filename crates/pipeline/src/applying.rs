@@ -20,7 +20,9 @@ use futures::stream::{self, Stream, StreamExt};
 
 use crate::error::{Error, chain};
 use crate::lease::LeaseKeeper;
+use crate::planning::snapshot_records;
 use crate::recovery::delivery_error;
+use crate::run::name_window;
 use crate::{Event, Pipeline};
 
 /// Rejects that are stored in one go.
@@ -352,6 +354,7 @@ impl Pipeline {
         let manifest = &plan.manifest;
         let state = outcome(manifest, &counts);
         run.state = state;
+        name_window(run, manifest.window);
         run.ended_at = Some(self.services.clock.now());
         self.close_rejects(manifest, keeper).await?;
         Box::pin(self.note_enrichments(run.id, manifest, &counts, keeper)).await?;
@@ -398,6 +401,8 @@ impl Pipeline {
         let Some(proposed) = manifest.source.proposed.clone().filter(|_| manifest.moves_checkpoint()) else {
             return Ok(None);
         };
+        // It is the one that the plan was made from: settling compares the versions.
+        let before = self.services.state.checkpoint(&manifest.sync).await?;
         // A broken part of what only adds is remembered as such; a snapshot has to be read again for its sake.
         let is_whole = manifest.source.complete || manifest.source.coverage == Coverage::Delta;
         let incomplete: u64 = Operation::ALL.iter().map(|operation| counts.of(*operation).incomplete).sum();
@@ -407,6 +412,7 @@ impl Pipeline {
             config_hash: Some(self.settled_under(&manifest.basis.config_hash, manifest.created_at)),
             ledger_version: self.ledger_version().await?,
             counts: Some(manifest.counts),
+            snapshot_records: snapshot_records(before.snapshot_records, manifest.source.coverage, &manifest.counts),
             clean: counts.rejected() + counts.cancelled() + incomplete + self.to_restore(counts) == 0 && is_whole,
         }))
     }

@@ -81,10 +81,11 @@ impl Pipeline {
             return nothing(format!("audience `{}` ({}) has no ledger yet", binding.name, binding.key));
         };
         let segments = self.open_segments(&ledger).await?;
-        let entries = self.services.engine.look_up(&segments, keys).await?;
-        let Some(entry) = entries.first() else {
+        let entries = self.services.engine.look_up_all(&segments, keys).await?;
+        let Some(entry) = entries.iter().find(|entry| entry.state != RowState::Deleted) else {
             let audience = &binding.name;
-            return nothing(format!("not in the ledger of audience `{audience}`: never sent, or deleted since"));
+            let fact = format!("not in the ledger of audience `{audience}`: never sent, or deleted since");
+            return Ok((entries, vec![fact]));
         };
         let mut facts = vec![describe_entry(entry, self.sync.spec.removed_at_destination)];
         let found = self.sync.destination.look_up(&binding, &LookUp::RowIds(vec![entry.row_id.clone()])).await;
@@ -226,7 +227,7 @@ fn describe_fate(fate: Fate) -> &'static str {
         Fate::Create => "is to be sent: the next run creates its row",
         Fate::Update => "is to be sent: the next run updates its row",
         Fate::Unchanged => "is unchanged since it was written, as the ledger has it",
-        Fate::Superseded => "is older than what its row holds, and is not sent",
+        Fate::Superseded => "is older than what its row holds, or than what deleted it, and is not sent",
         Fate::Suppressed => "is suppressed, and is not sent",
         Fate::SkippedByMode => "is left out by the sync's `mode`",
         Fate::RemovedRespected => "is not sent again: its row was removed at the destination",

@@ -100,7 +100,8 @@ impl Pipeline {
         };
         let outcome = writer.split(split, content, &count).await?;
         if let convoke_core::source::SplitResult::Broken { reason } = outcome.result {
-            broken.push(format!("`{}` would be quarantined: {reason}", split.name));
+            let what = if self.sync.source.quarantines() { "would be quarantined" } else { "cannot be used" };
+            broken.push(format!("`{}` {what}: {reason}", split.name));
         }
         Ok(taken.into_inner().min(wanted))
     }

@@ -61,7 +61,7 @@ pub use rejects::{RejectChoice, Resent};
 pub use renaming::Renamed;
 pub use retention::Retention;
 pub use retiring::{Retired, RetiredSource, retired_spec};
-pub use run::{Ended, Extent, SHORTEST_APPROVAL, approves};
+pub use run::{Ended, Extent, Finished, SHORTEST_APPROVAL, approves};
 pub use verifying::{Repair, Verification};
 
 /// What all syncs of a process share.

@@ -224,6 +224,9 @@ impl Pipeline {
             }
             Reading::Broken { outcomes, reasons } => {
                 let told = match self.sync.source.acknowledge(&outcomes).await {
+                    Ok(()) if !self.sync.source.quarantines() => {
+                        format!("cannot be used, and lies where it lay: {}", reasons.join("; "))
+                    }
                     Ok(()) => format!("quarantined {}", reasons.join("; ")),
                     Err(error) => {
                         format!(
@@ -261,6 +264,7 @@ impl Pipeline {
             now: basis.now,
         };
         let planned = self.unless_cancelled(Box::pin(self.services.engine.plan(request))).await??;
+        self.refuse_torn_since(&read).await?;
         let source = PlannedSource {
             coverage: read.coverage,
             complete: read.complete,
@@ -293,9 +297,9 @@ impl Pipeline {
         let Computed { planned, source, was_read } = computed;
         let own_rows = basis.ledger.as_ref().map_or(0, |ledger| ledger.live_of(&self.sync.spec.name));
         let first_load = own_rows == 0 || self.is_first_load_going_on(own_rows, &basis.checkpoint).await?;
-        // What adds to something that was read before may hold nothing.
-        let is_addition =
-            source.coverage == Coverage::Delta && basis.checkpoint.version > 0 && extent.backfill.is_none();
+        // What adds to something that was read before may hold nothing, and so may what cannot be read.
+        let may_be_nothing = basis.checkpoint.version > 0 || !source.complete;
+        let is_addition = source.coverage == Coverage::Delta && may_be_nothing && extent.backfill.is_none();
         let guard_hits = evaluate(&GuardInputs {
             guards: &self.sync.spec.guards,
             counts: &planned.counts,
@@ -493,9 +497,17 @@ fn depends_on_today(filter: &Filter) -> bool {
     }
 }
 
+/// How many records the last snapshot had, where this one can be held against it.
 fn last_snapshot(checkpoint: &Checkpoint, coverage: Coverage) -> Option<u64> {
-    let counts = checkpoint.counts.filter(|_| coverage == Coverage::Snapshot)?;
-    Some(counts.read + counts.carried_over)
+    checkpoint.snapshot_records.filter(|_| coverage == Coverage::Snapshot)
+}
+
+/// How many records the last snapshot had, once a plan is settled that was made from this.
+pub(crate) fn snapshot_records(before: Option<u64>, coverage: Coverage, counts: &PlanCounts) -> Option<u64> {
+    match coverage {
+        Coverage::Snapshot => Some(counts.read + counts.carried_over),
+        Coverage::Delta => before,
+    }
 }
 
 /// Hashes of different identities cannot be compared; going on would make every row twice.
@@ -519,4 +531,31 @@ fn refuse_other_identity(ledger: Option<&LedgerManifest>, identity: &LedgerIdent
             ledger.audience
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_held_against_the_last_one_whatever_was_added_since() {
+        let counts = |read| PlanCounts { read, ..PlanCounts::default() };
+        let whole = snapshot_records(None, Coverage::Snapshot, &counts(1_000_000));
+        assert_eq!(whole, Some(1_000_000));
+        let added = snapshot_records(whole, Coverage::Delta, &counts(3));
+        let checkpoint = Checkpoint {
+            version: 2,
+            position: None,
+            config_hash: None,
+            ledger_version: 1,
+            counts: Some(counts(3)),
+            snapshot_records: added,
+            clean: true,
+        };
+        assert_eq!(last_snapshot(&checkpoint, Coverage::Snapshot), Some(1_000_000));
+        assert_eq!(last_snapshot(&checkpoint, Coverage::Delta), None, "an addition is no snapshot");
+        assert_eq!(snapshot_records(added, Coverage::Snapshot, &counts(400_000)), Some(400_000));
+        let nothing_yet = Checkpoint { snapshot_records: None, ..checkpoint };
+        assert_eq!(last_snapshot(&nothing_yet, Coverage::Snapshot), None);
+    }
 }

@@ -5,7 +5,7 @@ mod taking;
 use convoke_core::RunId;
 use convoke_core::error::{SourceError, SourceErrorKind};
 use convoke_core::source::{
-    Coverage, Discover, Discovery, Selection, Settling, SourcePosition, Split, SplitOutcome, SplitResult,
+    Coverage, Discover, Discovery, Selection, Settling, SourcePosition, Split, SplitOutcome, SplitResult, TimeSpan,
 };
 use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
@@ -40,6 +40,8 @@ pub(crate) struct ReadSource {
     pub(crate) proposed: Option<SourcePosition>,
     pub(crate) outcomes: Vec<SplitOutcome>,
     pub(crate) notices: Vec<String>,
+    /// What a snapshot was split into: the truth together, or not at all.
+    together: Vec<Split>,
 }
 
 impl Pipeline {
@@ -81,20 +83,35 @@ impl Pipeline {
         }
         let (spool, mut outcomes) = self.spool(run, &discovery, reread, damaged).await?;
         let broken = self.tell_broken(&outcomes);
-        if !broken.is_empty() && broken.len() == discovery.splits.len() {
+        // An addition that nobody puts away is remembered as broken, like one among others.
+        let is_remembered = discovery.coverage == Coverage::Delta && !source.puts_away();
+        if !broken.is_empty() && broken.len() == discovery.splits.len() && !is_remembered {
             return Ok(Reading::Broken { outcomes, reasons: broken });
         }
         if discovery.coverage == Coverage::Snapshot {
-            let listing_again = async || Ok(source.still_holds(&discovery.splits).await?);
-            self.ask_source("listing the source again", listing_again).await?;
+            self.refuse_torn(&discovery.splits).await?;
         }
         let complete = outcomes.iter().all(|outcome| matches!(outcome.result, SplitResult::Read { .. }));
         let proposed = source.propose(position, &outcomes);
-        let Discovery { coverage, mut notices, settled, .. } = discovery;
+        let Discovery { coverage, mut notices, settled, splits, .. } = discovery;
         notices.extend(spool.gaps().iter().map(describe_gap));
         outcomes.extend(settled);
         let proposed = Some(proposed);
-        Ok(Reading::Read(Box::new(ReadSource { spool, coverage, complete, proposed, outcomes, notices })))
+        let together = if coverage == Coverage::Snapshot { splits } else { Vec::new() };
+        Ok(Reading::Read(Box::new(ReadSource { spool, coverage, complete, proposed, outcomes, notices, together })))
+    }
+
+    /// Refuses a snapshot that is not as it was listed. What is read where it is was not read until it was compared.
+    pub(crate) async fn refuse_torn_since(&self, read: &ReadSource) -> Result<(), Error> {
+        if read.coverage == Coverage::Snapshot && read.spool.is_read_in_place() {
+            self.refuse_torn(&read.together).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuse_torn(&self, splits: &[Split]) -> Result<(), Error> {
+        let listing_again = async || Ok(self.sync.source.still_holds(splits).await?);
+        self.ask_source("listing the source again", listing_again).await
     }
 
     /// Refuses to begin what could be delivered, and then not be put away at the source.
@@ -115,6 +132,12 @@ impl Pipeline {
     pub(crate) async fn select(&self, selection: &Selection) -> Result<Discovery, Error> {
         let select = async || self.sync.source.select(selection).await.map_err(unselected);
         self.ask_source("listing the source", select).await
+    }
+
+    /// Asks between which times the records of a backfill lie.
+    pub(crate) async fn time_span(&self, selection: &Selection) -> Result<Option<TimeSpan>, Error> {
+        let span = async || self.sync.source.time_span(selection).await.map_err(unselected);
+        self.ask_source("asking the source for its times", span).await
     }
 
     /// Reads what a backfill asks for; the position stays where it is, and nothing is deleted for want of a record.
@@ -139,7 +162,8 @@ impl Pipeline {
             // They were there when the backfill was cut into windows.
             let gone = names.len().saturating_sub(discovery.splits.len());
             if gone > 0 {
-                discovery.notices.push(format!("{gone} of the {} files of this window are gone", names.len()));
+                let told = format!("{gone} of the {} files of this window are gone, or not settled again", names.len());
+                discovery.notices.push(told);
             }
         } else if discovery.unchanged {
             return Err(nothing_to_backfill(&discovery));
@@ -151,7 +175,8 @@ impl Pipeline {
             return Err(Error::Unusable { message });
         }
         let notices = discovery.notices.into_iter().chain(spool.gaps().iter().map(describe_gap)).collect();
-        Ok(ReadSource { spool, coverage: Coverage::Delta, complete: true, proposed: None, outcomes, notices })
+        let (coverage, together) = (Coverage::Delta, Vec::new());
+        Ok(ReadSource { spool, coverage, complete: true, proposed: None, outcomes, notices, together })
     }
 
     /// Spools every split but those that are known to be damaged.
@@ -167,7 +192,8 @@ impl Pipeline {
         let needed = self.services.engine.columns_read(&self.sync.spec, &schema);
         // What was read before may lack a column that the mapping names since: it is empty there. A column that nothing of
         // what is read has is a problem of the mapping, which planning tells.
-        let lacking = if reread { Lacking::Told } else { Lacking::Refused };
+        let may_lack = reread || self.sync.source.columns_may_lack();
+        let lacking = if may_lack { Lacking::Told } else { Lacking::Refused };
         let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.needing(needed, lacking);
         let known = |split: &Split| damaged.iter().find(|known| known.split == split.name);
         let whole: Vec<_> = discovery.splits.iter().filter(|split| known(split).is_none()).cloned().collect();

@@ -9,6 +9,8 @@
 //! The plan of an addition stands whatever the source holds by now: what it has not sent yet may be nowhere else, and
 //! what is newer is read after it.
 
+use std::collections::HashMap;
+
 use convoke_core::plan::PlannedSource;
 use convoke_core::source::{Coverage, Discover, Discovery, Split, SplitContent, SplitItem, SplitResult};
 use convoke_core::spec::SyncMode;
@@ -143,8 +145,25 @@ impl Pipeline {
 
 /// What a discovery from the position that a snapshot's plan proposes has found instead of what the plan was made from.
 fn newer_than<'f>(planned: &PlannedSource, found: &'f Discovery) -> Option<&'f Split> {
-    let is_known = |split: &Split| planned.outcomes.iter().any(|outcome| outcome.split == *split);
-    found.splits.iter().find(|split| !is_known(split))
+    let known = ByName::of(planned.outcomes.iter().map(|outcome| &outcome.split));
+    found.splits.iter().find(|split| !known.holds(split))
+}
+
+/// Splits, looked up by their names: there may be a hundred thousand.
+struct ByName<'s>(HashMap<&'s str, Vec<&'s Split>>);
+
+impl<'s> ByName<'s> {
+    fn of(splits: impl Iterator<Item = &'s Split>) -> Self {
+        let mut named: HashMap<&str, Vec<&Split>> = HashMap::new();
+        for split in splits {
+            named.entry(&split.name).or_default().push(split);
+        }
+        Self(named)
+    }
+
+    fn holds(&self, split: &Split) -> bool {
+        self.0.get(split.name.as_str()).is_some_and(|named| named.contains(&split))
+    }
 }
 
 fn overtaken_by(planned: &PlannedSource, newer: &Split) -> String {
@@ -155,10 +174,9 @@ fn overtaken_by(planned: &PlannedSource, newer: &Split) -> String {
 
 /// Holds what a plan was made from against a discovery that found nothing newer.
 fn confirm(planned: &PlannedSource, found: &Discovery) -> Standing {
-    let is_there =
-        |split: &Split| found.splits.contains(split) || found.settled.iter().any(|outcome| outcome.split == *split);
+    let there = ByName::of(found.splits.iter().chain(found.settled.iter().map(|outcome| &outcome.split)));
     let read = planned.outcomes.iter().filter(|outcome| matches!(outcome.result, SplitResult::Read { .. }));
-    match read.map(|outcome| &outcome.split).find(|split| !is_there(split)) {
+    match read.map(|outcome| &outcome.split).find(|split| !there.holds(split)) {
         Some(Split { name, .. }) => {
             Standing::Unconfirmed { reason: format!("`{name}` is no longer there as it was read") }
         }
@@ -216,6 +234,16 @@ mod tests {
         assert_eq!(found(&[two], &[]), overtaken("`2.csv` has come since it was made"));
         assert_eq!(found(&[split("1.csv", 2)], &[]), overtaken("`1.csv` was replaced since it was made"));
         assert!(matches!(found(&[], &[]), Standing::Unconfirmed { reason } if reason.contains("`1.csv`")));
+    }
+
+    #[test]
+    fn splits_of_one_name_are_told_apart() {
+        let both = [split("1.csv", 1), split("1.csv", 2)];
+        let plan = || both.iter().cloned().map(read).collect::<Vec<_>>();
+        assert_eq!(standing(plan(), &both, &[]), Standing::Same);
+        assert!(matches!(standing(plan(), &both[..1], &[]), Standing::Unconfirmed { .. }));
+        let newer = standing(plan(), &[split("1.csv", 3)], &[]);
+        assert_eq!(newer, overtaken("`1.csv` was replaced since it was made"));
     }
 
     #[test]

@@ -49,21 +49,34 @@ pub struct Ended {
     pub error: Option<Error>,
 }
 
+/// What became of what an interrupted run had left.
+#[derive(Debug)]
+pub enum Finished {
+    /// It was gone on with, and ended like a run of its own: well, or early by an error.
+    Ended(Ended),
+    /// It can no longer go on: what it had not sent is cancelled, and to be planned anew.
+    GivenUp(Ended),
+}
+
+impl Finished {
+    /// The run that finished it or gave it up.
+    pub fn into_ended(self) -> Ended {
+        match self {
+            Self::Ended(ended) | Self::GivenUp(ended) => ended,
+        }
+    }
+}
+
 impl Pipeline {
     /// Plans and applies; first finishes what an interrupted run left.
     pub async fn run(&self, extent: Extent) -> Result<Ended, Error> {
         let mut resumed = None;
-        let ended = self.recorded(async |run, keeper| {
+        let ended = self.recorded_of(extent.window, async |run, keeper| {
             if extent.window.is_none() {
                 self.stop_asking_for_room(&keeper.lease().resource).await;
             }
             self.refuse_unsafe_part(&extent).await?;
-            let state = Box::pin(self.run_leased(run, &mut resumed, &extent, keeper)).await?;
-            if let Some(told) = extent.window.and_then(window_told) {
-                run.message =
-                    Some(run.message.take().map_or_else(|| told.clone(), |message| format!("{told}; {message}")));
-            }
-            Ok(state)
+            Box::pin(self.run_leased(run, &mut resumed, &extent, keeper)).await
         });
         let ended = ended.await?;
         if extent.window.is_none()
@@ -93,6 +106,7 @@ impl Pipeline {
             // What was finished on the way may have been the first live run.
             self.refuse_unsafe_part(extent).await?;
         }
+        self.refuse_settled_window(extent).await?;
         let plan = self.plan_and_take(run, extent, keeper).await?;
         let state = Box::pin(self.apply_plan(run, &plan, Deletes::Sent, keeper)).await?;
         // Nobody else is told what became of the plan that was finished on the way.
@@ -106,6 +120,20 @@ impl Pipeline {
             Some(selection) => self.refuse_unsafe_backfill(selection).await,
             None => Ok(()),
         }
+    }
+
+    /// Whoever had the audience until now may have settled the window, and none is read twice.
+    async fn refuse_settled_window(&self, extent: &Extent) -> Result<(), Error> {
+        let Some(window) = extent.window else { return Ok(()) };
+        let backfill = self.services.state.backfill(window.backfill).await?;
+        if backfill.is_none_or(|backfill| backfill.settled < window.number) {
+            return Ok(());
+        }
+        let (number, name) = (window.number, &self.sync.spec.name);
+        let message = format!(
+            "window {number} of the backfill was settled meanwhile; `convoke backfill {name} --resume` goes on behind it"
+        );
+        Err(Error::Stopped { message })
     }
 
     /// Plans, and takes what the plan was made from. Where somebody else was faster, it plans with what is left.
@@ -143,22 +171,24 @@ impl Pipeline {
     }
 
     /// Finishes what an interrupted run left, and nothing else; none if there is nothing to finish.
-    pub async fn finish(&self) -> Result<Option<Ended>, Error> {
+    pub async fn finish(&self) -> Result<Option<Finished>, Error> {
         let name = &self.sync.spec.name;
-        if self.services.state.plans_in(name, PlanState::Applying).await?.is_empty() {
-            return Ok(None);
-        }
-        let ended = self.recorded(async |run, keeper| {
+        let plans = self.services.state.plans_in(name, PlanState::Applying).await?;
+        let Some(newest) = plans.first() else { return Ok(None) };
+        let mut is_given_up = false;
+        let ended = self.recorded_of(newest.manifest.window, async |run, keeper| {
             Box::pin(self.recover(run.id, keeper)).await?;
             let state = match self.leftover_plan(run.id, keeper).await? {
                 Some(plan) => Box::pin(self.resume(run, &plan, keeper)).await?,
                 None => None,
             };
+            is_given_up = state.is_none();
             state.ok_or_else(|| Error::Stopped {
                 message: format!("the interrupted plan of `{name}` can no longer go on; the next run plans anew"),
             })
         });
-        ended.await.map(Some)
+        let ended = ended.await?;
+        Ok(Some(if is_given_up { Finished::GivenUp(ended) } else { Finished::Ended(ended) }))
     }
 
     /// Plans and stops.
@@ -278,6 +308,14 @@ impl Pipeline {
     where
         Work: AsyncFnOnce(&mut RunRecord, &LeaseKeeper) -> Result<RunState, Error>,
     {
+        self.recorded_of(None, work).await
+    }
+
+    /// [`Pipeline::recorded`], of a run that is about a window of a backfill as long as it has no plan to say so.
+    async fn recorded_of<Work>(&self, window: Option<PlannedWindow>, work: Work) -> Result<Ended, Error>
+    where
+        Work: AsyncFnOnce(&mut RunRecord, &LeaseKeeper) -> Result<RunState, Error>,
+    {
         let mut run = new_run(&self.sync.spec.name, self.services.clock.now());
         let keeper = match self.take_lease().await {
             Ok(keeper) => keeper,
@@ -292,12 +330,17 @@ impl Pipeline {
             Err(error) => Err(error.into()),
         };
         // Whoever takes the lease next finds this run ended.
-        let ended = self.end_run(run, outcome).await;
+        let ended = self.end_run(run, outcome, window).await;
         keeper.release().await;
         ended
     }
 
-    async fn end_run(&self, mut run: RunRecord, outcome: Result<RunState, Error>) -> Result<Ended, Error> {
+    async fn end_run(
+        &self,
+        mut run: RunRecord,
+        outcome: Result<RunState, Error>,
+        window: Option<PlannedWindow>,
+    ) -> Result<Ended, Error> {
         let error = match outcome {
             Ok(state) => {
                 run.state = state;
@@ -310,6 +353,8 @@ impl Pipeline {
             }
         };
         run.ended_at = Some(self.services.clock.now());
+        let plan = self.plan_of(&run).await;
+        name_window(&mut run, plan.as_ref().map_or(window, |plan| plan.manifest.window));
         if let Err(failure) = self.services.state.update_run(&run).await {
             tracing::error!(run = %run.id, error = %chain(&failure), "the end of the run could not be recorded");
             // The error that ended the run is the one to tell; without one, this is.
@@ -318,11 +363,11 @@ impl Pipeline {
             }
         }
         self.clean_up(run.id).await;
-        let plan = match run.plan {
-            Some(id) => self.services.state.plan(id).await.unwrap_or(None),
-            None => None,
-        };
         Ok(Ended { run, resumed: None, plan, error })
+    }
+
+    async fn plan_of(&self, run: &RunRecord) -> Option<PlanRecord> {
+        self.services.state.plan(run.plan?).await.unwrap_or(None)
     }
 
     /// Ends the record of a run that finished an older plan, and begins one for the plan to come.
@@ -340,12 +385,24 @@ impl Pipeline {
                 run.state = RunState::Interrupted;
                 run.ended_at = Some(self.services.clock.now());
                 run.message = Some("its process ended without a word; what it left was settled".to_owned());
+                let plan = self.plan_of(&run).await;
+                name_window(&mut run, plan.and_then(|plan| plan.manifest.window));
                 self.services.state.update_run(&run).await?;
                 self.services.folders.remove("spool", &run.id.to_string());
             }
         }
         Ok(())
     }
+}
+
+/// Tells in a run's record which window of a backfill it was about, once, whatever else there is to tell.
+pub(crate) fn name_window(run: &mut RunRecord, window: Option<PlannedWindow>) {
+    let Some(told) = window.and_then(window_told) else { return };
+    run.message = match run.message.take() {
+        Some(message) if message.starts_with(&told) => Some(message),
+        Some(message) => Some(format!("{told}; {message}")),
+        None => Some(told),
+    };
 }
 
 /// Which window of a backfill a run was about, where there are several.
@@ -432,7 +489,26 @@ pub fn approves(approval: &str, hash: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use convoke_core::Timestamp;
+    use convoke_core::ids::BackfillId;
+
     use super::*;
+
+    #[test]
+    fn a_window_is_named_once_before_whatever_else_there_is_to_tell() {
+        let window = |of| Some(PlannedWindow { backfill: BackfillId(Uuid::now_v7()), number: 3, of });
+        let told = |message: Option<&str>, window| {
+            let message = message.map(str::to_owned);
+            let mut run = RunRecord { message, ..new_run(&SyncName::new("people"), Timestamp(0)) };
+            name_window(&mut run, window);
+            name_window(&mut run, window);
+            run.message
+        };
+        assert_eq!(told(None, window(40)).as_deref(), Some("window 3 of 40 of a backfill"));
+        assert_eq!(told(Some("stopped"), window(40)).as_deref(), Some("window 3 of 40 of a backfill; stopped"));
+        assert_eq!(told(Some("stopped"), window(1)).as_deref(), Some("stopped"), "there is but one");
+        assert_eq!(told(None, None), None);
+    }
 
     #[test]
     fn an_approval_must_name_this_plan_by_enough_digits() {

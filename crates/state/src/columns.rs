@@ -2,7 +2,7 @@
 //!
 //! The tuples name the columns in the order in which queries give them.
 
-use convoke_core::backfill::{BackfillRecord, BackfillState};
+use convoke_core::backfill::{BackfillRecord, BackfillState, OpenBackfill};
 use convoke_core::enrichment::{EnrichmentId, EnrichmentScope, EnrichmentStage, OpenEnrichment};
 use convoke_core::hash::KeyHash;
 use convoke_core::ids::{BackfillId, ConnectionName};
@@ -112,19 +112,20 @@ pub(crate) fn plan_from((manifest, hash, state): PlanColumns) -> Result<PlanReco
     })
 }
 
-/// Version, position, configuration hash, ledger version, counts, whether it is clean.
-pub(crate) type CheckpointColumns = (i64, Option<String>, Option<String>, i64, Option<String>, bool);
+/// Version, position, configuration hash, ledger version, counts, records of the last snapshot, whether it is clean.
+pub(crate) type CheckpointColumns = (i64, Option<String>, Option<String>, i64, Option<String>, Option<i64>, bool);
 
 /// A sync without a row has settled nothing yet.
 pub(crate) fn checkpoint_from(columns: Option<CheckpointColumns>) -> Result<Checkpoint, Fault> {
-    let (version, position, config_hash, ledger_version, counts, clean) =
-        columns.unwrap_or((0, None, None, 0, None, false));
+    let (version, position, config_hash, ledger_version, counts, snapshot_records, clean) =
+        columns.unwrap_or((0, None, None, 0, None, None, false));
     Ok(Checkpoint {
         version: version.cast_unsigned(),
         position: stored::optional_from_json(position, POSITION)?,
         config_hash,
         ledger_version: ledger_version.cast_unsigned(),
         counts: stored::optional_from_json(counts, CHECKPOINT_COUNTS)?,
+        snapshot_records: snapshot_records.map(i64::cast_unsigned),
         clean,
     })
 }
@@ -136,17 +137,18 @@ pub(crate) fn audit_from((at, actor, action, detail): AuditColumns) -> AuditReco
     AuditRecord { at: Timestamp(at), actor, action, detail }
 }
 
-/// Id, sync, selection, windows, settled windows, configuration hash, state, start.
-pub(crate) type BackfillColumns = (String, String, String, String, i64, String, String, i64);
+/// Id, sync, selection, number of windows, settled windows, whether one was partial, configuration hash, state, start.
+pub(crate) type BackfillColumns = (String, String, String, i64, i64, bool, String, String, i64);
 
 pub(crate) fn backfill_from(columns: BackfillColumns) -> Result<BackfillRecord, Fault> {
-    let (id, sync, selection, windows, settled, config_hash, state, started_at) = columns;
+    let (id, sync, selection, window_count, settled, is_partial, config_hash, state, started_at) = columns;
     Ok(BackfillRecord {
         id: stored::known(BackfillId::parse(&id), "the id of a backfill")?,
         sync: SyncName::new(sync),
         selection: stored::from_json(&selection, SELECTION)?,
-        windows: stored::from_json(&windows, WINDOWS)?,
+        window_count: stored::small(window_count, WINDOWS)?,
         settled: stored::small(settled, WINDOWS)?,
+        is_partial,
         config_hash,
         state: stored::known(BackfillState::parse(&state), "the state of a backfill")?,
         started_at: Timestamp(started_at),
@@ -157,7 +159,16 @@ pub(crate) fn backfill_selection(backfill: &BackfillRecord) -> Result<String, Fa
     stored::to_json(&backfill.selection, SELECTION)
 }
 
-pub(crate) fn backfill_windows(backfill: &BackfillRecord) -> Result<String, Fault> {
+/// The columns of a backfill, and its windows.
+pub(crate) type OpenBackfillColumns = (String, String, String, i64, i64, bool, String, String, i64, String);
+
+pub(crate) fn open_backfill_from(columns: OpenBackfillColumns) -> Result<OpenBackfill, Fault> {
+    let (id, sync, selection, count, settled, is_partial, config_hash, state, started_at, windows) = columns;
+    let record = backfill_from((id, sync, selection, count, settled, is_partial, config_hash, state, started_at))?;
+    Ok(OpenBackfill { record, windows: stored::from_json(&windows, WINDOWS)? })
+}
+
+pub(crate) fn backfill_windows(backfill: &OpenBackfill) -> Result<String, Fault> {
     stored::to_json(&backfill.windows, WINDOWS)
 }
 

@@ -29,7 +29,7 @@ pub(crate) const RETIRE: [&str; 6] = [
     "DELETE FROM schedule_marks WHERE sync = $1",
     // Nobody would look at them any more.
     "DELETE FROM enrichments WHERE sync = $1",
-    "UPDATE backfills SET state = 'cancelled' WHERE sync = $1 AND state = 'open'",
+    "UPDATE backfills SET state = 'cancelled', windows = '[]' WHERE sync = $1 AND state = 'open'",
     // A sync that gets the name again sends to another audience, which has refused nothing yet.
     "UPDATE rejects SET state = 'closed' WHERE sync = $1 AND state = 'open'",
 ];

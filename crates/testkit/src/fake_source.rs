@@ -192,7 +192,7 @@ impl Source for FakeSource {
             Selection::All => self.list(counts, Coverage::Delta),
             Selection::Objects(wanted) => self.list(|name| name == wanted, Coverage::Delta),
             Selection::Named(names) => self.list(|name| names.iter().any(|wanted| wanted == name), Coverage::Delta),
-            Selection::Between { .. } => Err(SourceError::selection("a fake knows no times")),
+            Selection::Between { .. } | Selection::Untimed => Err(SourceError::selection("a fake knows no times")),
         }
     }
 

@@ -5,12 +5,13 @@ use convoke_core::backfill::{BackfillRecord, BackfillState, WindowSize};
 use convoke_core::source::Selection as Wanted;
 use convoke_pipeline::{BackfillRequest, Backfilled};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::cli::{Global, Selection};
 use crate::commands::history::refuse_unknown;
 use crate::commands::sync::{About, conclude, wire_sync};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, print_error};
 use crate::output;
 use crate::wiring::{StateUse, has_state, load_config, open_state};
 
@@ -33,7 +34,7 @@ pub(crate) async fn backfill(
         false => BackfillRequest::Begin { selection: wanted(selection)?, window },
     };
     let (wired, signals) = wire_sync(global, sync).await?;
-    let Backfilled { backfill, settled_now, is_partial, last } = match wired.pipeline.backfill(&request).await {
+    let Backfilled { backfill, settled_now, is_partial, last, error } = match wired.pipeline.backfill(&request).await {
         Ok(backfilled) => backfilled,
         Err(error) => {
             wired.close().await;
@@ -41,17 +42,38 @@ pub(crate) async fn backfill(
         }
     };
     let facts = backfill.as_ref().map(|backfill| facts(backfill, Some(settled_now)));
+    if let Some(error) = error {
+        wired.close().await;
+        return Ok(ended_between_windows(global, Failure::ended_by(error, &signals), backfill.as_ref(), facts));
+    }
     let Some(last) = last else {
         wired.close().await;
         tell(global, backfill.as_ref());
-        return Ok(Exit::Success);
+        return Ok(if is_partial { Exit::Partial } else { Exit::Success });
     };
     let about = About { resent: None, backfill: facts, is_partial };
     let exit = conclude(global, (wired, &signals), Ok(last), about).await?;
-    if !global.json && backfill.as_ref().is_some_and(|backfill| backfill.windows.len() > 1) {
+    if !global.json && backfill.as_ref().is_some_and(|backfill| backfill.window_count > 1) {
         tell(global, backfill.as_ref());
     }
     Ok(exit)
+}
+
+/// Tells what ended a backfill while none of its runs was under way, and how far it came.
+fn ended_between_windows(
+    global: &Global,
+    failure: Failure,
+    backfill: Option<&BackfillRecord>,
+    facts: Option<BackfillFacts>,
+) -> Exit {
+    let (exit, error) = failure.into_parts();
+    print_error(global, &error);
+    if global.json {
+        output::json(&json!({ "backfill": facts, "error": error.trim_end(), "exit_code": exit.code() }));
+    } else {
+        tell(global, backfill);
+    }
+    exit
 }
 
 fn wanted(selection: &Selection) -> Result<Wanted, Failure> {
@@ -100,7 +122,7 @@ fn row(backfill: &BackfillRecord) -> Vec<String> {
         backfill.id.to_string(),
         backfill.started_at.to_string(),
         backfill.state.as_str().to_owned(),
-        format!("{} of {}", backfill.settled, backfill.windows.len()),
+        format!("{} of {}", backfill.settled, backfill.window_count),
         describe(&backfill.selection),
     ]
 }
@@ -111,6 +133,7 @@ fn describe(selection: &Wanted) -> String {
         Wanted::All => "--all".to_owned(),
         Wanted::Objects(pattern) => format!("--objects {pattern}"),
         Wanted::Named(names) => format!("{} files", names.len()),
+        Wanted::Untimed => "what has no time".to_owned(),
         Wanted::Between { from, to } => {
             let from = from.map(|from| format!("--from {from}"));
             let to = to.map(|to| format!("--to {to}"));
@@ -125,12 +148,12 @@ fn tell(global: &Global, backfill: Option<&BackfillRecord>) {
         output::json(&facts(backfill, None));
         return;
     }
-    let BackfillRecord { sync, settled, windows, state, .. } = backfill;
+    let BackfillRecord { sync, settled, window_count, state, .. } = backfill;
     let next = match state {
         BackfillState::Open => format!("; `convoke backfill {sync} --resume` goes on"),
         BackfillState::Done | BackfillState::Cancelled => String::new(),
     };
-    output::line(format!("backfill {}: {settled} of {} windows settled{next}", state.as_str(), windows.len()));
+    output::line(format!("backfill {}: {settled} of {window_count} windows settled{next}", state.as_str()));
 }
 
 /// What `--json` prints about a backfill.
@@ -140,7 +163,7 @@ pub(super) struct BackfillFacts {
     selection: String,
     state: &'static str,
     started_at: convoke_core::Timestamp,
-    windows: usize,
+    windows: u32,
     windows_settled: u32,
     /// By this command.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,7 +176,7 @@ fn facts(backfill: &BackfillRecord, settled_now: Option<u32>) -> BackfillFacts {
         selection: describe(&backfill.selection),
         state: backfill.state.as_str(),
         started_at: backfill.started_at,
-        windows: backfill.windows.len(),
+        windows: backfill.window_count,
         windows_settled: backfill.settled,
         windows_settled_now: settled_now,
     }

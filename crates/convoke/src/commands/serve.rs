@@ -179,7 +179,7 @@ async fn run_once(host: &Host, sync: &SyncName, task: Task, cancel: Cancellation
         Task::Run => pipeline.run(Extent::default()).await,
         Task::Finish => match pipeline.finish().await {
             Ok(None) => return JobEnd::Nothing,
-            Ok(Some(ended)) => Ok(ended),
+            Ok(Some(finished)) => Ok(finished.into_ended()),
             Err(error) => Err(error),
         },
     };

@@ -44,7 +44,7 @@ pub struct CsvDropSpec {
 pub enum DropPlace {
     /// In a folder of this machine.
     Folder { path: PathBuf },
-    /// Under a prefix in an object store: `s3://bucket/prefix/`.
+    /// Under a prefix in an object store, letter for letter: `s3://bucket/prefix/`, `gs://…`, `az://…`.
     Prefix { url: String, connection: Option<ConnectionName> },
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use convoke_core::backfill::{BackfillRecord, BackfillState, Backfills};
+use convoke_core::backfill::{BackfillRecord, BackfillState, Backfills, OpenBackfill};
 use convoke_core::enrichment::{
     EnrichmentId, EnrichmentScope, EnrichmentStage, Enrichments, NewEnrichment, OpenEnrichment,
 };
@@ -544,7 +544,15 @@ impl Lifecycle for MemoryState {
 
 #[async_trait]
 impl Backfills for MemoryState {
-    async fn begin_backfill(&self, _backfill: &BackfillRecord) -> Result<()> {
+    async fn begin_backfill(&self, _backfill: &OpenBackfill) -> Result<()> {
+        unreachable!("backfills are the pipeline's")
+    }
+
+    async fn open_backfill(&self, _sync: &SyncName) -> Result<Option<OpenBackfill>> {
+        unreachable!("backfills are the pipeline's")
+    }
+
+    async fn backfill(&self, _id: BackfillId) -> Result<Option<BackfillRecord>> {
         unreachable!("backfills are the pipeline's")
     }
 

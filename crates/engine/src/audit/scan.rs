@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::key_number::key_of;
 use crate::ledger::scanned::{GatherRows, RowHasher, SCAN_ROWS, feed_scan};
-use crate::ledger::segment;
+use crate::ledger::segment::{self, Entries};
 use crate::sorting::{self, SortInput};
 
 pub(super) const ACTION: &str = "hold the audience against the ledger";
@@ -107,7 +107,7 @@ async fn join(
 ) -> Result<(SortInput, SendableRecordBatchStream), DataFusionError> {
     let (scanned, table) = sorting::fed_table(&SCANNED)?;
     context.register_table("audience", table)?;
-    segment::register_ledger(context, segments, owner).await?;
+    segment::register_ledger(context, segments, owner, Entries::Standing).await?;
     Ok((scanned, context.sql(JOIN).await?.execute_stream().await?))
 }
 

@@ -20,7 +20,7 @@ use futures::stream::BoxStream;
 use super::event::{Event, EventKind};
 use super::fold::{Events, FoldRequest, Folded, merge_events, open_segments};
 use super::scanned::{GatherRows, RowHasher, SCAN_ROWS, feed_scan};
-use super::segment::{self, LIVE};
+use super::segment::{self, Entries, LIVE};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::key_number::key_of;
@@ -97,7 +97,7 @@ async fn join(
 ) -> Result<(SortInput, SendableRecordBatchStream), DataFusionError> {
     let (scanned, table) = sorting::fed_table(&SCANNED)?;
     context.register_table("audience", table)?;
-    segment::register_ledger(context, segments, owner).await?;
+    segment::register_ledger(context, segments, owner, Entries::Standing).await?;
     Ok((scanned, context.sql(&join_sql()).await?.execute_stream().await?))
 }
 

@@ -29,10 +29,12 @@ pub(crate) enum EventKind {
     Found,
     /// The row was read, holds this content, and has lost its key cell.
     FoundWithoutKey,
+    /// A record says that the row is deleted, and there is none.
+    Gone,
 }
 
 impl EventKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Created,
         Self::Updated,
         Self::Deleted,
@@ -41,6 +43,7 @@ impl EventKind {
         Self::Confirmed,
         Self::Found,
         Self::FoundWithoutKey,
+        Self::Gone,
     ];
 
     pub(crate) fn code(self) -> u8 {
@@ -117,7 +120,9 @@ pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event<'_>, counts:
         }
         (EventKind::Deleted, Some(entry)) => {
             counts.deleted += 1;
-            *current = Some(LedgerEntry { state: RowState::Deleted, ..entry.clone() });
+            // How new the row was tells nothing any more; how new the record is that deleted it does, if one did.
+            let order = OrderValue::from_slice(event.order);
+            *current = Some(LedgerEntry { state: RowState::Deleted, order, ..entry.clone() });
         }
         (EventKind::FoundRemoved, Some(entry)) => {
             counts.found_removed += 1;
@@ -133,10 +138,21 @@ pub(crate) fn apply(current: &mut Option<LedgerEntry>, event: Event<'_>, counts:
         (EventKind::FoundWithoutKey, Some(entry)) => {
             *current = Some(LedgerEntry { content: event.content, origin: RowOrigin::Adopted, ..entry.clone() });
         }
+        (EventKind::Gone, None) => remember_gone(current, event),
         (EventKind::Deleted | EventKind::FoundRemoved | EventKind::Found | EventKind::FoundWithoutKey, None)
-        | (EventKind::Confirmed, _) => {}
+        | (EventKind::Confirmed, _)
+        | (EventKind::Gone, Some(_)) => {}
     }
     Effect::Done
+}
+
+/// Keeps how new the record is that says so; of a row that was removed at the destination it stays known that it was.
+fn remember_gone(current: &mut Option<LedgerEntry>, event: Event<'_>) {
+    let order = OrderValue::from_slice(event.order);
+    match current {
+        Some(entry) if entry.state == RowState::RemovedAtDestination => entry.order = order,
+        _ => *current = Some(LedgerEntry { state: RowState::Deleted, ..live_entry(event, RowOrigin::Created) }),
+    }
 }
 
 fn live_entry(event: Event<'_>, origin: RowOrigin) -> LedgerEntry {

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use convoke_core::journal::Entry;
 use convoke_core::ledger::{LedgerEntry, LedgerIdentity, LedgerManifest, SegmentRef, SegmentStore};
 use convoke_core::plan::LedgerCounts;
-use convoke_core::{AudienceKey, KeyHash, StateError, SyncName};
+use convoke_core::{AudienceKey, ContentHash, KeyHash, StateError, SyncName};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -61,7 +61,7 @@ pub struct FoldRequest<'a> {
     pub segments: &'a dyn SegmentStore,
 }
 
-/// Records that a plan of this sync has confirmed: their rows get the later order value.
+/// Records that a plan of this sync has confirmed, or that say they are deleted: their entries get the later order value.
 pub struct Confirmed<'a> {
     pub sync: &'a SyncName,
     pub records: ConfirmedRecords,
@@ -79,8 +79,9 @@ impl Confirmed<'_> {
             let Some(part) = part else { return Ok(()) };
             records = reader;
             for row in &part {
-                let kind = EventKind::Confirmed;
                 let (content, order) = (row.content, row.order.as_slice());
+                // What is confirmed has a content.
+                let kind = if content == ContentHash::UNKNOWN { EventKind::Gone } else { EventKind::Confirmed };
                 events.push(Event { key: row.key, kind, content, order, row_id: "", owner: sync }).await?;
             }
         }

@@ -24,7 +24,7 @@ pub(super) struct Merge {
     /// Oldest first.
     pub(super) segments: Vec<PathBuf>,
     pub(super) target: PathBuf,
-    /// Write a base, without what is deleted, instead of a delta.
+    /// Write a base instead of a delta: of what is deleted it has no more than how new the record was that said so.
     pub(super) compacts: bool,
     /// Whose entries become whose, once the events are merged in.
     pub(super) new_owner: Option<NewOwner>,
@@ -62,12 +62,9 @@ pub(super) fn run(merge: &Merge, events: Receiver<Result<RecordBatch, EngineErro
         let had_events = tally.apply_all(&mut current, &mut events, key)?;
         change_hands(merge.new_owner.as_ref(), current.as_mut());
         tally.move_owner(before, owner_of(current.as_ref()));
-        let is_kept = if merge.compacts {
-            current.as_ref().is_some_and(|entry| entry.state != RowState::Deleted)
-        } else {
-            had_events || !from_base
-        };
-        if let Some(entry) = current.filter(|_| is_kept) {
+        let kept =
+            if merge.compacts { current.and_then(kept_in_base) } else { current.filter(|_| had_events || !from_base) };
+        if let Some(entry) = kept {
             writer.push(&entry)?;
         }
     }
@@ -130,6 +127,16 @@ impl Tally {
             *self.owners.entry(owner).or_default() += 1;
         }
     }
+}
+
+/// What a base keeps of an entry. Of a row that was deleted by a record that can be compared with others that is its order
+/// value; nobody looks for that under the name of a sync that was retired.
+fn kept_in_base(entry: LedgerEntry) -> Option<LedgerEntry> {
+    if entry.state != RowState::Deleted {
+        return Some(entry);
+    }
+    let is_of_use = !entry.order.is_empty() && !entry.owner.is_nobody();
+    is_of_use.then(|| LedgerEntry { content: ContentHash::UNKNOWN, row_id: RowId::new(""), ..entry })
 }
 
 fn change_hands(new_owner: Option<&NewOwner>, entry: Option<&mut LedgerEntry>) {

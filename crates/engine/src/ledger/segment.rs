@@ -27,7 +27,8 @@ const BATCH_ROWS: usize = 8_192;
 /// The stored form of [`RowState::Live`].
 pub(crate) const LIVE: u8 = 0;
 const REMOVED_AT_DESTINATION: u8 = 1;
-const DELETED: u8 = 2;
+/// The stored form of [`RowState::Deleted`].
+pub(crate) const DELETED: u8 = 2;
 
 const LAYOUT: Layout =
     Layout::Kept { sorted_by: "key", hashes: &["key", "content"], few_values: &["owner", "origin", "state"] };
@@ -48,12 +49,21 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// Registers the table `ledger`: one row per key that is live or was removed at the destination. `mine` tells rows of
-/// this owner.
+/// Which entries a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entries {
+    /// Those of rows that are live or were removed at the destination.
+    Standing,
+    /// Those of rows that were deleted as well, for whoever compares order values.
+    WithDeleted,
+}
+
+/// Registers the table `ledger`: one row per key. `mine` tells rows of this owner.
 pub(crate) async fn register_ledger(
     context: &SessionContext,
     segments: &[PathBuf],
     owner: &str,
+    entries: Entries,
 ) -> Result<(), DataFusionError> {
     context.register_udf(key_number());
     // As a join wants it: a key is never NULL, but whoever plans does not know.
@@ -71,8 +81,12 @@ pub(crate) async fn register_ledger(
     let owner = owner.replace('\'', "''");
     // What a retired sync knew to be removed is everybody's.
     let mine = format!("(owner = '{owner}' OR (owner = '' AND state = {REMOVED_AT_DESTINATION}))");
+    let wanted = match entries {
+        Entries::Standing => format!(" WHERE state <> {DELETED}"),
+        Entries::WithDeleted => String::new(),
+    };
     let sql = format!(
-        "SELECT key_number(key) AS key, content, order_value, row_id, {mine} AS mine, state, origin FROM ({}) WHERE state <> {DELETED}",
+        "SELECT key_number(key) AS key, content, order_value, row_id, {mine} AS mine, state, origin FROM ({}){wanted}",
         layers.join(" UNION ALL ")
     );
     let ledger = context.sql(&sql).await?;
@@ -92,8 +106,13 @@ fn layer(index: usize, segments: usize) -> String {
     )
 }
 
-/// Finds the newest entry of each key. Deleted ones are left out.
-pub(crate) fn look_up(segments: &[PathBuf], keys: &[KeyHash]) -> Result<Vec<LedgerEntry>, EngineError> {
+/// Finds the newest entry of each key.
+pub(crate) fn look_up(
+    segments: &[PathBuf],
+    keys: &[KeyHash],
+    entries: Entries,
+) -> Result<Vec<LedgerEntry>, EngineError> {
+    let is_wanted = |entry: &LedgerEntry| entries == Entries::WithDeleted || entry.state != RowState::Deleted;
     let mut wanted: HashSet<KeyHash> = keys.iter().copied().collect();
     let mut found = Vec::new();
     for path in segments.iter().rev() {
@@ -102,7 +121,7 @@ pub(crate) fn look_up(segments: &[PathBuf], keys: &[KeyHash]) -> Result<Vec<Ledg
         }
         for entry in SegmentReader::open_for(path, &wanted)? {
             let entry = entry?;
-            if wanted.remove(&entry.key) && entry.state != RowState::Deleted {
+            if wanted.remove(&entry.key) && is_wanted(&entry) {
                 found.push(entry);
             }
         }

@@ -19,7 +19,7 @@ pub(super) struct Found<'a> {
     /// None if the ledger does not know the key.
     pub(super) known: Option<KnownRow>,
     pub(super) row_id: Option<&'a str>,
-    /// There if order values are compared and the ledger knows the key.
+    /// There if order values are compared and the ledger knows the key, or that a record has deleted a row of this sync.
     pub(super) order: Option<&'a [u8]>,
 }
 
@@ -156,12 +156,18 @@ impl<'a> Columns<'a> {
             group,
             known: self.known(row),
             row_id: self.row_id.is_valid(row).then(|| self.row_id.value(row)),
-            order: self.ledger_order.filter(|orders| orders.is_valid(row)).map(|orders| orders.value(row)),
+            order: self.order(row),
         }
     }
 
+    fn order(&self, row: usize) -> Option<&[u8]> {
+        let order = self.ledger_order.filter(|orders| orders.is_valid(row))?.value(row);
+        let counts = self.state.value(row) != segment::DELETED || (self.mine.value(row) && !order.is_empty());
+        counts.then_some(order)
+    }
+
     fn known(&self, row: usize) -> Option<KnownRow> {
-        if self.ledger_key.is_null(row) {
+        if self.ledger_key.is_null(row) || self.state.value(row) == segment::DELETED {
             return None;
         }
         if self.state.value(row) != segment::LIVE {

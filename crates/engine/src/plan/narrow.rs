@@ -22,14 +22,14 @@ use crate::digest::{DigestFunction, Recipe};
 use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
 use crate::key_number::is_invalid;
-use crate::ledger::segment;
+use crate::ledger::segment::{self, Entries};
 use crate::order_value::Criteria;
 use crate::rank::{Rank, Ranking};
 use crate::refusals::{RefusalFates, Refusals};
 use crate::sorting;
 use crate::spool::POSITION_COLUMN;
 use crate::suppression::{ListedKeys, hash_lists};
-use crate::verdict::{Decision, Fate, Policy, Winner, decide};
+use crate::verdict::{Decision, Fate, KnownRow, Policy, Winner, decide};
 
 /// Kinds of narrow changes.
 pub(super) const CREATE: u8 = 0;
@@ -37,7 +37,8 @@ pub(super) const UPDATE: u8 = 1;
 pub(super) const INVALID: u8 = 2;
 pub(super) const OWNED_BY_OTHER: u8 = 3;
 pub(super) const DELETE: u8 = 4;
-/// A record that is in the row already, from an earlier one: the later order value is kept.
+/// A record that is in the row already, from an earlier one, or that has none and says that it is deleted: the later order
+/// value is kept.
 pub(super) const CONFIRMED: u8 = 6;
 /// A delete for want of a record; not made if an invalid record turns out to have the key, or too many cannot be read.
 pub(super) const ABSENT: u8 = 5;
@@ -117,7 +118,9 @@ pub(super) async fn find_changes(
     // Of a snapshot that is not whole, what is missing may be newer than what is there.
     let compares_order = criteria.is_some() && !may_delete;
     register_records(&prepared.context, request, prepared, recipe).map_err(fail)?;
-    segment::register_ledger(&prepared.context, request.segments, request.spec.name.as_str()).await.map_err(fail)?;
+    let entries = if compares_order { Entries::WithDeleted } else { Entries::Standing };
+    let owner = request.spec.name.as_str();
+    segment::register_ledger(&prepared.context, request.segments, owner, entries).await.map_err(fail)?;
     let diff = prepared.context.sql(&diff_of(compares_order)).await.map_err(fail)?;
     let partitions = diff.execute_stream_partitioned().await.map_err(fail)?;
     let mut groups: Vec<_> = partitions.iter().map(|_| Partition::default()).collect();
@@ -128,7 +131,7 @@ pub(super) async fn find_changes(
         .map(|(number, partition)| spawn_buffered(partition, BATCHES_AHEAD).map(move |batch| (number, batch)));
     let mut diff = futures::stream::select_all(numbered);
     let (input, mut rest) = sorting::sort(&prepared.context, &NARROW, PLACE).await.map_err(fail)?;
-    let mut sieve = Sieve::new(policy, (ranking, criteria), listed, request);
+    let mut sieve = Sieve { compares_order, ..Sieve::new(policy, (ranking, criteria), listed, request) };
     let compare = async move {
         while let Some((number, batch)) = diff.next().await {
             let batch = match batch {
@@ -186,6 +189,8 @@ struct Sieve<'a> {
     policy: Policy,
     ranking: Ranking,
     criteria: Option<Criteria>,
+    /// Whether the ledger's order values are there to be compared.
+    compares_order: bool,
     listed: ListedKeys,
     keeps_unknown: bool,
     limit: Option<u64>,
@@ -214,6 +219,7 @@ impl<'a> Sieve<'a> {
             policy,
             ranking,
             criteria,
+            compares_order: false,
             listed,
             keeps_unknown: request.keeps_unknown,
             limit: request.limit,
@@ -254,7 +260,7 @@ impl<'a> Sieve<'a> {
         self.counts.superseded += records - 1;
         let stored_order = found.order.unwrap_or_default();
         let outdated = |criteria: Criteria| {
-            let is_unknown = known.is_some() && !criteria.knows(stored_order);
+            let is_unknown = (known.is_some() || found.order.is_some()) && !criteria.knows(stored_order);
             criteria.wins(stored_order, rank.order) || (self.keeps_unknown && is_unknown)
         };
         let is_outdated = self.criteria.is_some_and(outdated);
@@ -265,33 +271,61 @@ impl<'a> Sieve<'a> {
         if refused.is_some() {
             self.note_refused(key, decision.fate);
         }
-        self.note_row(decision, DELETE, key, row_id);
+        match decision.fate {
+            Some(Fate::Deleted) => self.note_deleted(decision, &rank, found),
+            _ => self.note_row(decision, DELETE, key, row_id),
+        }
         let Some(kind) = self.count(decision.fate) else {
             if decision.fate == Some(Fate::Unchanged) {
                 self.confirm(key, &rank, found.order);
             }
             return;
         };
-        self.marked.clear();
-        if let Some(criteria) = self.criteria {
-            criteria.mark(rank.order, &mut self.marked);
-        }
+        self.mark(rank.order);
         let hashes = NarrowHashes { key, content: rank.content, order: &self.marked };
         self.kept.push(kind, position, &hashes, row_id.filter(|_| kind == UPDATE));
     }
 
     /// Notes that a row's record was seen again under a later order value, so that none in between overwrites it.
     fn confirm(&mut self, key: KeyHash, rank: &Rank<'_>, stored_order: Option<&[u8]>) {
-        let (Some(criteria), Some(stored)) = (self.criteria, stored_order) else { return };
-        // What is unknown protects its row from a backfill, which an older value would not.
-        if self.keeps_unknown && !criteria.knows(stored) {
-            return;
-        }
-        if criteria.raises(stored, rank.order) {
-            self.marked.clear();
-            criteria.mark(rank.order, &mut self.marked);
+        if stored_order.is_some_and(|stored| self.tells_more(stored, rank)) {
+            self.mark(rank.order);
             let hashes = NarrowHashes { key, content: rank.content, order: &self.marked };
             self.kept.push(CONFIRMED, place_without_record(key), &hashes, None);
+        }
+    }
+
+    fn tells_more(&self, stored: &[u8], rank: &Rank<'_>) -> bool {
+        let Some(criteria) = self.criteria else { return false };
+        // What is unknown protects its row from a backfill, which an older value would not.
+        let protects = self.keeps_unknown && !criteria.knows(stored);
+        !protects && criteria.raises(stored, rank.order)
+    }
+
+    /// Deletes the row of a record that says it is deleted, and keeps how new that is, also where there is no row: no older
+    /// record makes one then.
+    fn note_deleted(&mut self, decision: Decision, rank: &Rank<'_>, found: &Found<'_>) {
+        let Found { key, known, row_id, order, .. } = *found;
+        self.mark(rank.order);
+        let hashes = NarrowHashes { key, content: ContentHash::UNKNOWN, order: &self.marked };
+        if decision.deletes_row {
+            self.counts.deletes += 1;
+            self.kept.push(DELETE, place_without_record(key), &hashes, row_id);
+            return;
+        }
+        let is_of_others =
+            matches!(known, Some(KnownRow::Live { .. } | KnownRow::RemovedAtDestination { is_mine: false }));
+        let is_news = self.criteria.is_some() && order.is_none_or(|stored| self.tells_more(stored, rank));
+        if self.compares_order && !is_of_others && is_news {
+            self.kept.push(CONFIRMED, place_without_record(key), &hashes, None);
+        }
+    }
+
+    /// Puts an order value under its mark; empty where none is compared.
+    fn mark(&mut self, order: &[u8]) {
+        self.marked.clear();
+        if let Some(criteria) = self.criteria {
+            criteria.mark(order, &mut self.marked);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::files;
 use crate::key_number::key_of;
-use crate::ledger::segment::{self, LIVE};
+use crate::ledger::segment::{self, Entries, LIVE};
 use crate::refusals::RefusalFates;
 
 const ACTION: &str = "list the rows of a sync";
@@ -34,7 +34,8 @@ pub(crate) async fn plan(engine: &Engine, request: RemovalRequest<'_>) -> Result
     files::make_private_folder(request.folder)?;
     let fail = |cause| engine.query_failed(ACTION, &cause);
     let context = engine.session();
-    segment::register_ledger(&context, request.segments, request.owner.as_str()).await.map_err(fail)?;
+    let owner = request.owner.as_str();
+    segment::register_ledger(&context, request.segments, owner, Entries::Standing).await.map_err(fail)?;
     let own_rows = format!("SELECT key, row_id FROM ledger WHERE mine AND state = {LIVE} ORDER BY key");
     let own_rows = context.sql(&own_rows).await.map_err(fail)?;
     let mut own_rows = own_rows.execute_stream().await.map_err(fail)?;

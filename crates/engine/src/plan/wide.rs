@@ -20,7 +20,7 @@ use crate::engine::{Engine, Prepared};
 use crate::error::EngineError;
 use crate::mapping::Mapping;
 use crate::refusals::RefusalFates;
-use crate::spool::{GroupRecords, SpoolGroup};
+use crate::spool::{GroupRecords, MalformedOrigin, SpoolGroup};
 
 const ACTION: &str = "sort what changes";
 
@@ -98,8 +98,9 @@ impl Pass {
         let limit = request.spec.guards.max_unreadable;
         let withhold = limit.is_passed(changes.unreadable, counts.read);
         let mut unreadable = Unreadable { records: changes.unreadable, first: None, withhold };
-        for (origin, reason) in request.spool.malformed_records() {
-            output.malformed(&origin, reason)?;
+        for malformed in request.spool.malformed_records() {
+            let MalformedOrigin { origin, reason } = malformed?;
+            output.malformed(&origin, &reason)?;
             unreadable.first.get_or_insert(origin);
         }
         Ok(Self {

@@ -1,8 +1,10 @@
 //! Into which windows a backfill is cut.
 
-use convoke_core::backfill::{WindowSize, cut_splits, cut_time};
-use convoke_core::source::Selection;
-use convoke_core::spec::SourceSpec;
+use std::time::Duration;
+
+use convoke_core::backfill::{WindowSize, cut_span, cut_splits, cut_time};
+use convoke_core::source::{Selection, TimeSpan};
+use convoke_core::spec::{PostgresSpec, SourceSpec};
 
 use crate::Pipeline;
 use crate::error::Error;
@@ -12,8 +14,9 @@ use crate::reading::nothing_to_backfill;
 const MOST_WINDOWS: u64 = 10_000;
 
 impl Pipeline {
-    /// Files and objects are grouped as the source lists them. A table is cut by time where one is asked for, and is one
-    /// window where not: it has nothing else by which to cut that is cheap to read by.
+    /// Files and objects are grouped as the source lists them. A table is cut by time: between the times that were asked for,
+    /// or those that its rows have. Without a column of times it is one window: it has nothing else by which to cut that is
+    /// cheap to read by.
     pub(super) async fn windows_of(
         &self,
         selection: &Selection,
@@ -24,30 +27,53 @@ impl Pipeline {
         if discovery.unchanged {
             return Err(nothing_to_backfill(&discovery));
         }
-        let is_table = matches!(self.sync.spec.source, SourceSpec::Postgres(_));
-        match (size, selection) {
-            (Some(WindowSize::Time(step)), Selection::Between { from: Some(from), to }) if is_table => {
-                let now = self.services.clock.now();
-                let span = to.unwrap_or(now).since(*from);
-                if span.as_millis() > step.as_millis().saturating_mul(u128::from(MOST_WINDOWS)) {
-                    return Err(refused("these are more than ten thousand windows; make `--window` longer"));
-                }
-                Ok(cut_time(Some(*from), *to, Some(step), now))
-            }
-            (None, Selection::Between { from, to }) if is_table => {
-                Ok(cut_time(*from, *to, None, self.services.clock.now()))
-            }
-            (None, _) if is_table => Ok(vec![selection.clone()]),
-            (Some(_), _) if is_table => {
-                Err(refused("a table is cut by time; give `--from`, and a time such as `1d` as `--window`"))
-            }
-            (Some(WindowSize::Time(_)), _) => {
+        if let SourceSpec::Postgres(table) = &self.sync.spec.source {
+            return self.windows_of_table(table, selection, size).await;
+        }
+        match size {
+            Some(WindowSize::Time(_)) => {
                 Err(refused("files are grouped by number; give one as `--window`, such as `500`"))
             }
-            (Some(WindowSize::Splits(count)), _) => Ok(cut_splits(selection, &discovery.splits, Some(count))),
-            (None, _) => Ok(cut_splits(selection, &discovery.splits, None)),
+            Some(WindowSize::Splits(count)) => Ok(cut_splits(selection, &discovery.splits, Some(count))),
+            None => Ok(cut_splits(selection, &discovery.splits, None)),
         }
     }
+
+    async fn windows_of_table(
+        &self,
+        table: &PostgresSpec,
+        selection: &Selection,
+        size: Option<WindowSize>,
+    ) -> Result<Vec<Selection>, Error> {
+        let step = match size {
+            Some(WindowSize::Time(_)) if table.time_column.is_none() => {
+                return Err(refused(
+                    "a table is cut by time; set `time_column` of the source, or leave `--window` out",
+                ));
+            }
+            Some(WindowSize::Time(step)) => Some(step),
+            Some(WindowSize::Splits(_)) => {
+                return Err(refused("a table is cut by time; give a time such as `1d` as `--window`"));
+            }
+            None => None,
+        };
+        if let Selection::Between { from: Some(from), to } = selection {
+            let now = self.services.clock.now();
+            refuse_many(step, TimeSpan { first: *from, last: to.unwrap_or(now) })?;
+            return Ok(cut_time(Some(*from), *to, step, now));
+        }
+        let Some(span) = self.time_span(selection).await? else { return Ok(vec![selection.clone()]) };
+        refuse_many(step, span)?;
+        Ok(cut_span(selection, span, step))
+    }
+}
+
+fn refuse_many(step: Option<Duration>, span: TimeSpan) -> Result<(), Error> {
+    let longest = step.map(|step| step.as_millis().saturating_mul(u128::from(MOST_WINDOWS)));
+    if longest.is_some_and(|longest| span.last.since(span.first).as_millis() > longest) {
+        return Err(refused("these are more than ten thousand windows; make `--window` longer"));
+    }
+    Ok(())
 }
 
 fn refused(message: &str) -> Error {

@@ -18,7 +18,8 @@ impl Checkpoints for PostgresState {
     async fn checkpoint(&self, sync: &SyncName) -> Result<Checkpoint, StateError> {
         let action = "looking up a checkpoint";
         let query = sqlx::query_as(
-            "SELECT version, position, config_hash, ledger_version, counts, clean FROM checkpoints WHERE sync = $1",
+            "SELECT version, position, config_hash, ledger_version, counts, snapshot_records, clean
+             FROM checkpoints WHERE sync = $1",
         );
         let columns = self.find(action, query.bind(sync.as_str())).await?;
         checkpoint_from(columns).map_err(|fault| self.explain(action, fault))
@@ -32,7 +33,7 @@ impl Checkpoints for PostgresState {
             let connection = transaction.connection();
             move_plan(connection, ahead, settlement.plan, PlanState::Applying, PlanState::Settled).await?;
             if let Some(window) = settlement.window {
-                settle_window(transaction.connection(), window).await?;
+                settle_window(transaction.connection(), window, settlement.run.state).await?;
             }
             match &settlement.checkpoint {
                 Some(checkpoint) => move_checkpoint(transaction.connection(), &settlement.run.sync, checkpoint).await,
@@ -48,12 +49,13 @@ impl Checkpoints for PostgresState {
 async fn move_checkpoint(connection: &mut PgConnection, sync: &SyncName, checkpoint: &Checkpoint) -> Result<(), Fault> {
     let statement = match checkpoint.version {
         0 => {
-            "INSERT INTO checkpoints (sync, version, position, config_hash, ledger_version, counts, clean)
-             VALUES ($1, $2 + 1, $3, $4, $5, $6, $7) ON CONFLICT (sync) DO NOTHING"
+            "INSERT INTO checkpoints
+                 (sync, version, position, config_hash, ledger_version, counts, snapshot_records, clean)
+             VALUES ($1, $2 + 1, $3, $4, $5, $6, $7, $8) ON CONFLICT (sync) DO NOTHING"
         }
         _ => {
             "UPDATE checkpoints SET version = $2 + 1, position = $3, config_hash = $4, ledger_version = $5, counts = $6,
-                 clean = $7
+                 snapshot_records = $7, clean = $8
              WHERE sync = $1 AND version = $2"
         }
     };
@@ -64,6 +66,7 @@ async fn move_checkpoint(connection: &mut PgConnection, sync: &SyncName, checkpo
         .bind(&checkpoint.config_hash)
         .bind(checkpoint.ledger_version.cast_signed())
         .bind(stored::optional_to_json(checkpoint.counts.as_ref(), CHECKPOINT_COUNTS)?)
+        .bind(checkpoint.snapshot_records.map(u64::cast_signed))
         .bind(checkpoint.clean)
         .execute(connection)
         .await?;

@@ -18,6 +18,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0002_rejects_live_on.sql"),
     include_str!("../../migrations/postgres/0003_enrichments.sql"),
     include_str!("../../migrations/postgres/0004_backfills.sql"),
+    include_str!("../../migrations/postgres/0005_ended_backfills.sql"),
+    include_str!("../../migrations/postgres/0006_last_snapshot.sql"),
 ];
 
 /// The first that has what is used here: PostgreSQL 13.

@@ -17,8 +17,8 @@ impl Checkpoints for SqliteState {
         self.read("looking up a checkpoint", |connection| {
             Box::pin(async move {
                 let row = sqlx::query_as(
-                    "SELECT version, position, config_hash, ledger_version, counts, clean FROM checkpoints
-                     WHERE sync = ?",
+                    "SELECT version, position, config_hash, ledger_version, counts, snapshot_records, clean
+                     FROM checkpoints WHERE sync = ?",
                 )
                 .bind(sync.as_str())
                 .fetch_optional(connection)
@@ -37,7 +37,7 @@ impl Checkpoints for SqliteState {
                 transaction.replace_run(&settlement.run).await?;
                 transaction.move_plan(settlement.plan, PlanState::Applying, PlanState::Settled).await?;
                 if let Some(window) = settlement.window {
-                    transaction.settle_window(window).await?;
+                    transaction.settle_window(window, settlement.run.state).await?;
                 }
                 match &settlement.checkpoint {
                     Some(checkpoint) => transaction.move_checkpoint(&settlement.run.sync, checkpoint).await,
@@ -59,8 +59,9 @@ impl Transaction {
             return Err(Fault::conflict(format!("the checkpoint of `{sync}`")));
         }
         sqlx::query(
-            "INSERT OR REPLACE INTO checkpoints (sync, version, position, config_hash, ledger_version, counts, clean)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO checkpoints
+                 (sync, version, position, config_hash, ledger_version, counts, snapshot_records, clean)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(sync.as_str())
         .bind((checkpoint.version + 1).cast_signed())
@@ -68,6 +69,7 @@ impl Transaction {
         .bind(&checkpoint.config_hash)
         .bind(checkpoint.ledger_version.cast_signed())
         .bind(stored::optional_to_json(checkpoint.counts.as_ref(), CHECKPOINT_COUNTS)?)
+        .bind(checkpoint.snapshot_records.map(u64::cast_signed))
         .bind(checkpoint.clean)
         .execute(&mut self.connection)
         .await?;

@@ -24,6 +24,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0005_rejects_live_on.sql"),
     include_str!("../../migrations/sqlite/0006_enrichments.sql"),
     include_str!("../../migrations/sqlite/0007_backfills.sql"),
+    include_str!("../../migrations/sqlite/0008_ended_backfills.sql"),
+    include_str!("../../migrations/sqlite/0009_last_snapshot.sql"),
 ];
 
 /// Where a database file stands.

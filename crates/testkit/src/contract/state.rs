@@ -80,6 +80,8 @@ macro_rules! state_contract {
                 a_sync_has_one_open_backfill,
                 a_window_is_settled_together_with_its_plan,
                 a_backfill_that_ended_stays_as_it_is,
+                what_windows_read_is_kept_as_long_as_it_is_wanted,
+                a_window_that_ended_as_partial_is_not_forgotten,
             }
             enrichments {
                 what_is_to_be_enriched_is_noted_once,

@@ -13,7 +13,7 @@ use futures::StreamExt;
 
 use super::{diff_of, register_records};
 use crate::digest::Recipe;
-use crate::ledger::segment;
+use crate::ledger::segment::{self, Entries};
 use crate::plan::PlanRequest;
 use crate::rank::Ranking;
 use crate::refusals::Refusals;
@@ -68,7 +68,8 @@ async fn diff_plan(segments: &[&str], compares_order: bool) -> String {
     let prepared = engine.prepare(&spec, spool.schema(), Timestamp(0)).unwrap();
     let recipe = Recipe::new(&prepared.mapping.active, &hash_key, Ranking::new(&spec.dedupe), vec![]);
     register_records(&prepared.context, &request, &prepared, recipe).unwrap();
-    segment::register_ledger(&prepared.context, &segments, "x").await.unwrap();
+    let entries = if compares_order { Entries::WithDeleted } else { Entries::Standing };
+    segment::register_ledger(&prepared.context, &segments, "x", entries).await.unwrap();
     let diff = prepared.context.sql(&diff_of(compares_order)).await.unwrap();
     displayable(diff.create_physical_plan().await.unwrap().as_ref()).indent(false).to_string()
 }
@@ -83,8 +84,10 @@ async fn the_diff_digests_each_record_once_and_only_spilling_operators_work_on_i
 
 #[tokio::test]
 async fn records_are_sorted_and_the_ledger_is_not_sorted_again() {
-    let plan = diff_plan(&["base"], false).await;
-    assert_eq!(plan.matches("SortExec").count(), 1, "{plan}");
+    for compares_order in [false, true] {
+        let plan = diff_plan(&["base"], compares_order).await;
+        assert_eq!(plan.matches("SortExec").count(), 1, "{plan}");
+    }
 }
 
 /// Records are brought together by their order.

@@ -1,9 +1,13 @@
 //! Opening a store: what is made, what is refused, and how it is told.
 
 use convoke_core::StateError;
+use convoke_core::backfill::Backfills;
 use convoke_core::ids::{PlanId, RunId};
+use convoke_core::source::Selection;
 use convoke_core::spec::{PostgresConnection, TlsMode};
-use convoke_core::state::{Audit, Budgets, Ledgers, RejectRecord, RejectStage, Rejects, RunRecord, RunState, Runs};
+use convoke_core::state::{
+    Audit, Budgets, Checkpoints, Ledgers, RejectRecord, RejectStage, Rejects, RunRecord, RunState, Runs,
+};
 use convoke_core::{SyncName, Timestamp};
 use convoke_state::{OpenMode, PostgresState};
 use convoke_testkit::contract::state::SaveBudget;
@@ -95,6 +99,41 @@ async fn another_program_s_schema_and_a_newer_layout_are_refused_and_left_alone(
     }
     let tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'convoke'::regnamespace";
     assert_eq!(foreign.value(tables).await, "1");
+}
+
+#[tokio::test]
+async fn an_older_layout_is_brought_up_to_date_with_what_it_holds() {
+    const LAYOUTS: [&str; 4] = [
+        include_str!("../../../migrations/postgres/0001_initial.sql"),
+        include_str!("../../../migrations/postgres/0002_rejects_live_on.sql"),
+        include_str!("../../../migrations/postgres/0003_enrichments.sql"),
+        include_str!("../../../migrations/postgres/0004_backfills.sql"),
+    ];
+    const ROWS: &str = r#"INSERT INTO schema_version VALUES (1, 0), (2, 0), (3, 0), (4, 0);
+         INSERT INTO checkpoints (sync, version, ledger_version, counts, clean)
+         VALUES ('others', 1, 2, NULL, TRUE), ('people', 4, 2, '{"read": 7, "carried_over": 2, "filtered": 0,
+             "invalid": 0, "superseded": 0, "unchanged": 9, "suppressed": 0, "skipped_by_mode": 0,
+             "removed_respected": 0, "held_back": 0, "listed": 0, "creates": 0, "updates": 0, "deletes": 0}', TRUE);
+         INSERT INTO backfills (id, sync, selection, windows, settled, config_hash, state, started_at)
+         VALUES ('01970000-0000-7000-8000-000000000001', 'people', '"all"', '[{"named":["a"]}]', 1, 'cafe', 'done', 7),
+             ('01970000-0000-7000-8000-000000000002', 'people', '"all"', '[{"named":["a"]},{"named":["b"]}]', 1,
+              'cafe', 'open', 8);"#;
+    let older = database().await;
+    let layouts = LAYOUTS.join("\n");
+    older.execute(&format!("CREATE SCHEMA convoke; SET search_path TO convoke; {layouts} {ROWS}")).await;
+    assert!(unusable(&older.connection(), OpenMode::ReadOnly).await.contains("older Convoke"));
+    let state = PostgresState::open(&older.connection(), OpenMode::ReadWrite).await.unwrap();
+    let snapshot_of = async |sync: &str| state.checkpoint(&SyncName::new(sync)).await.unwrap().snapshot_records;
+    assert_eq!((snapshot_of("people").await, snapshot_of("others").await), (Some(9), None));
+    let people = SyncName::new("people");
+    let open = state.open_backfill(&people).await.unwrap().unwrap();
+    let next = open.next_window().map(|(window, selection)| (window.number, window.of, selection.clone()));
+    assert_eq!(next, Some((2, 2, Selection::Named(vec!["b".to_owned()]))));
+    let told = state.backfills(&people, 10).await.unwrap();
+    let told: Vec<_> = told.iter().map(|told| (told.settled, told.window_count, told.is_partial)).collect();
+    assert_eq!(told, [(1, 2, false), (1, 1, false)]);
+    let ended = "SELECT count(*) FROM convoke.backfills WHERE windows = '[]'";
+    assert_eq!(older.value(ended).await, "1", "what the windows of the one that ended read is forgotten");
 }
 
 #[tokio::test]

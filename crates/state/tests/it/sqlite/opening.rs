@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use convoke_core::backfill::Backfills;
 use convoke_core::hash::KeyHash;
 use convoke_core::ids::ConnectionName;
-use convoke_core::state::{Budgets, Journal, Leases, Ledgers, OpenProvision, Provisions};
-use convoke_core::{AudienceKey, StateError, Timestamp};
+use convoke_core::source::Selection;
+use convoke_core::state::{Budgets, Checkpoints, Journal, Leases, Ledgers, OpenProvision, Provisions};
+use convoke_core::{AudienceKey, StateError, SyncName, Timestamp};
 use convoke_state::{OpenMode, SqliteState};
 use convoke_testkit::contract::state::SaveBudget;
 use serde_json::json;
@@ -119,6 +121,49 @@ async fn a_newer_layout_is_refused_with_a_remedy() {
         let message = unusable(&path, mode).await;
         assert!(message.contains("version 99") && message.contains("use the newer Convoke"), "{message}");
     }
+}
+
+#[tokio::test]
+async fn backfills_and_checkpoints_of_an_older_layout_know_what_they_knew() {
+    const LAYOUTS: [&str; 7] = [
+        include_str!("../../../migrations/sqlite/0001_initial.sql"),
+        include_str!("../../../migrations/sqlite/0002_never_twice.sql"),
+        include_str!("../../../migrations/sqlite/0003_short_row_ids.sql"),
+        include_str!("../../../migrations/sqlite/0004_schedules.sql"),
+        include_str!("../../../migrations/sqlite/0005_rejects_live_on.sql"),
+        include_str!("../../../migrations/sqlite/0006_enrichments.sql"),
+        include_str!("../../../migrations/sqlite/0007_backfills.sql"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("convoke.db");
+    for layout in LAYOUTS {
+        change_directly(&path, layout).await;
+    }
+    change_directly(
+        &path,
+        r#"PRAGMA application_id = 0x436e766b;
+         INSERT INTO schema_version (version, applied_at)
+         VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0);
+         INSERT INTO checkpoints (sync, version, ledger_version, counts, clean)
+         VALUES ('others', 1, 2, NULL, 1), ('people', 4, 2, '{"read": 7, "carried_over": 2, "filtered": 0,
+             "invalid": 0, "superseded": 0, "unchanged": 9, "suppressed": 0, "skipped_by_mode": 0,
+             "removed_respected": 0, "held_back": 0, "listed": 0, "creates": 0, "updates": 0, "deletes": 0}', 1);
+         INSERT INTO backfills (id, sync, selection, windows, settled, config_hash, state, started_at)
+         VALUES ('01970000-0000-7000-8000-000000000001', 'people', '"all"', '[{"named":["a"]}]', 1, 'cafe', 'done', 7),
+             ('01970000-0000-7000-8000-000000000002', 'people', '"all"', '[{"named":["a"]},{"named":["b"]}]', 1,
+              'cafe', 'open', 8);"#,
+    )
+    .await;
+    let state = SqliteState::open(&path, OpenMode::ReadWrite).await.unwrap();
+    let snapshot_of = async |sync: &str| state.checkpoint(&SyncName::new(sync)).await.unwrap().snapshot_records;
+    assert_eq!((snapshot_of("people").await, snapshot_of("others").await), (Some(9), None));
+    let people = SyncName::new("people");
+    let open = state.open_backfill(&people).await.unwrap().unwrap();
+    let next = open.next_window().map(|(window, selection)| (window.number, window.of, selection.clone()));
+    assert_eq!(next, Some((2, 2, Selection::Named(vec!["b".to_owned()]))));
+    let told = state.backfills(&people, 10).await.unwrap();
+    let told: Vec<_> = told.iter().map(|told| (told.settled, told.window_count, told.is_partial)).collect();
+    assert_eq!(told, [(1, 2, false), (1, 1, false)]);
 }
 
 #[tokio::test]

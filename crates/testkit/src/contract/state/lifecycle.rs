@@ -70,6 +70,7 @@ async fn lived(store: &Arc<dyn StateStore>) -> (Lease, Left) {
         config_hash: Some("cafe".to_owned()),
         ledger_version: 1,
         counts: None,
+        snapshot_records: Some(9),
         clean: true,
     };
     let settlement = Settlement { run: ended.clone(), plan: settled.id, checkpoint: Some(checkpoint), window: None };
