@@ -52,7 +52,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--reader", required=True, help="the release build of the example `read` of convoke-formats")
+    parser.add_argument("--reader", required=True, help="the release build of the example `read_csv` of convoke-formats")
     parser.add_argument("--work", required=True, help="folder for data")
     chosen = parser.parse_args()
     chosen.reader = os.path.abspath(chosen.reader)

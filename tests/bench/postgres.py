@@ -89,7 +89,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--reader", required=True, help="the release build of the example `read` of convoke-source-postgres")
+    parser.add_argument("--reader", required=True, help="the release build of the example `read_table` of convoke-source-postgres")
     parser.add_argument("--work", required=True, help="folder for data and the server")
     return parser.parse_args()
 

@@ -104,6 +104,31 @@ fn a_broken_file_is_quarantined_with_its_reason_and_deletes_nothing() {
     assert_eq!(workspace.newest_run()["counts"]["deletes"], 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readable_rest_of_a_broken_drop_deletes_nobody_in_later_runs_either() {
+    let store = StoreProcess::start();
+    let workspace = Workspace::remote(&store.base_url, &store.client);
+    let yaml = sync_yaml("mirror", "guards: { max_delete: unlimited, max_shrink: unlimited }\n");
+    workspace.write("config/syncs/people.yaml", &yaml.replace("settle: 0s", "settle: 0s, manifest: \"*.manifest\""));
+    workspace.write("drop/1.manifest", "a1.csv\nb1.csv\n");
+    workspace.drop_csv("a1.csv", &people(0..10));
+    workspace.drop_csv("b1.csv", &people(10..20));
+    workspace.run(0);
+    assert_holds(&store.base_url, &store.client, &people(0..20)).await;
+    workspace.write("drop/a2.csv", "email,name,score,updated_at\n\"never closed,1,2,3\n");
+    workspace.drop_csv("b2.csv", &people(10..20));
+    workspace.write("drop/2.manifest", "a2.csv\nb2.csv\n");
+    for arguments in [&["run", SYNC][..], &["run", SYNC], &["run", SYNC, "--full"], &["verify", SYNC, "--repair"]] {
+        let ended = workspace.convoke(arguments);
+        assert!(workspace.path("drop/quarantine/a2.csv").exists(), "{}", ended.text());
+        assert_holds(&store.base_url, &store.client, &people(0..20)).await;
+    }
+    workspace.drop_csv("c3.csv", &people(10..20));
+    workspace.write("drop/3.manifest", "c3.csv\n");
+    workspace.run(0);
+    assert_holds(&store.base_url, &store.client, &people(10..20)).await;
+}
+
 #[test]
 fn a_plan_held_for_its_invalid_records_shows_them() {
     let workspace = Workspace::embedded();

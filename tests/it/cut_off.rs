@@ -57,6 +57,28 @@ async fn what_was_cut_off_is_read_again_and_counted_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_lost_its_half_is_held_against_the_last_time_it_was_read_as_a_whole() {
+    let guards = "guards: { max_create: unlimited, max_delete: unlimited, max_shrink: 50% }\n";
+    let scene = Scene::new(&sync_yaml("mirror", guards));
+    let read_as = async |coverage: Coverage, name: &str, count: usize| {
+        let source = FakeSource::new(&COLUMNS, coverage, 1);
+        source.put(name, records(0, count));
+        run(&scene, &source).await
+    };
+    for (coverage, name, count) in [(Coverage::Snapshot, "whole", 40), (Coverage::Delta, "changes", 3)] {
+        let ended = read_as(coverage, name, count).await;
+        assert!(ended.error.is_none() && read(&ended.run) == count as u64, "{:?}", ended.error);
+    }
+    let shrunk = read_as(Coverage::Snapshot, "whole again", 15).await;
+    assert_eq!(shrunk.run.state, RunState::Stopped, "{:?}", shrunk.run);
+    assert!(shrunk.run.message.expect("a message").contains("max_shrink"));
+    assert_eq!(scene.sink.rows().len(), 40);
+    let whole = read_as(Coverage::Snapshot, "whole once more", 30).await;
+    assert!(whole.error.is_none(), "{:?}", whole.error);
+    assert_eq!(scene.sink.rows().len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_stays_cut_off_is_given_up_with_the_number_of_attempts() {
     let scene = Scene::new(&sync_yaml("upsert", ""));
     let source = source_of(&[30, 30], 1);

@@ -1,16 +1,19 @@
 //! The drop folder: what comes by itself, what several take, and what comes in thousands.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use convoke_testkit::s3::S3Server;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::audience::{assert_holds, rows};
 use crate::daemon::{Daemon, eventually};
-use crate::feeds::DROP;
-use crate::workspace::{Person, SYNC, StoreProcess, Workspace, people, sync_yaml};
+use crate::feeds::{BUCKET, DROP, lake_connection};
+use crate::workspace::{Ended, Person, SYNC, StoreProcess, Workspace, people, remote_connection, sync_yaml};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -171,4 +174,154 @@ fn thousands_of_small_files_are_one_run() {
     assert!(ended.stdout.contains("9,000") || ended.stdout.contains("9000"), "{}", ended.text());
     assert_eq!(file_count(&workspace.path("drop/processed")), FILES);
     workspace.run(0).expect(0, &["nothing"]);
+}
+
+/// Any bucket that is reached with the keys of a connection may be a drop folder.
+struct Inbox {
+    server: S3Server,
+    store: StoreProcess,
+    workspace: Workspace,
+}
+
+impl Inbox {
+    async fn new(mode: &str) -> Self {
+        let server = S3Server::start().await;
+        server.make_bucket(BUCKET);
+        let store = StoreProcess::start();
+        let source =
+            format!("csv_drop: {{ url: \"s3://{BUCKET}/inbox/\", connection: lake, mode: {mode}, settle: 0s }}");
+        let workspace = workspace(&store, &source, "");
+        let connection = remote_connection(&store.base_url, &store.client);
+        workspace.write("config/connections.yaml", &format!("{connection}{}", lake_connection(&server)));
+        Self { server, store, workspace }
+    }
+
+    fn put(&self, name: &str, contents: impl AsRef<[u8]>) {
+        self.server.put(BUCKET, &format!("inbox/{name}"), contents);
+    }
+
+    fn names(&self, below: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.server.path_of(BUCKET, &format!("inbox{below}"))) else {
+            return Vec::new();
+        };
+        let files = entries.map(|entry| entry.expect("an entry")).filter(|entry| entry.path().is_file());
+        let mut names: Vec<_> = files.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_into_a_bucket_is_sent_once_and_put_away_there() {
+    let inbox = Inbox::new("append").await;
+    inbox.put("1.csv", csv_of(&people(0..20)));
+    inbox.put("2.csv.gz", gzip(csv_of(&people(20..40)).as_bytes()));
+    // Killed once everything is sent, before anything is put away.
+    let mut killed = inbox.workspace.command(&["run", SYNC]);
+    let killed = killed.env("CONVOKE_CRASH_AT", "after-checkpoint").output().expect("the binary runs");
+    assert!(killed.status.code().is_none(), "not killed: {killed:?}");
+    inbox.workspace.run(0);
+    assert_holds(&inbox.store.base_url, &inbox.store.client, &people(0..40)).await;
+
+    inbox.put("3.csv", csv_of(&people(40..50)));
+    inbox.put("again.csv", csv_of(&people(0..20)));
+    inbox.put("broken.csv", "email,email\na,b\n");
+    let ended = inbox.workspace.run(3);
+    ended.expect(3, &["`again.csv` has the same contents as `1.csv`", "broken.csv", "both named `email`"]);
+    assert_holds(&inbox.store.base_url, &inbox.store.client, &people(0..50)).await;
+    assert_eq!(inbox.names("/quarantine"), ["broken.csv", "broken.csv.reason.txt"]);
+    let put_away = inbox.names("/processed");
+    assert!(["1.csv", "2.csv.gz", "3.csv"].iter().all(|name| put_away.contains(&(*name).to_owned())), "{put_away:?}");
+    inbox.workspace.run(0).expect(0, &["nothing"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_object_of_a_prefix_is_the_whole_truth() {
+    let inbox = Inbox::new("snapshot").await;
+    inbox.put("monday.csv", csv_of(&people(0..30)));
+    inbox.workspace.run(0);
+    inbox.put("tuesday.csv", csv_of(&people(5..30)));
+    let sync = fs::read_to_string(inbox.workspace.path("config/syncs/people.yaml")).expect("a configuration");
+    inbox
+        .workspace
+        .write("config/syncs/people.yaml", &sync.replace("mode: upsert", "mode: mirror\nguards: { max_delete: 50% }"));
+    inbox.workspace.run(0);
+    assert_holds(&inbox.store.base_url, &inbox.store.client, &people(5..30)).await;
+    assert_eq!(inbox.names("/processed"), ["monday.csv", "tuesday.csv"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_may_not_be_written_to_is_told_with_the_right_that_is_missing() {
+    let inbox = Inbox::new("append").await;
+    inbox.put("1.csv", csv_of(&people(0..5)));
+    inbox.server.deny("PutObject");
+    let ended = inbox.workspace.convoke(&["run", SYNC]);
+    ended.expect(1, &["s3:PutObject", "inbox"]);
+    assert!(rows(&inbox.store.base_url, &inbox.store.client, "People").await.is_empty(), "{}", ended.text());
+}
+
+/// An archive of a few megabytes that is gigabytes long takes what a short one does.
+#[test]
+fn five_gigabytes_in_a_small_archive_take_no_more_memory_than_fifty_megabytes() {
+    /// What the allocator and the spool of more positions may add.
+    const SLACK: f64 = 1.2;
+    let store = StoreProcess::start();
+    let part = gzip(noted_people().as_bytes());
+    let peak_of = |times: usize| {
+        let workspace = workspace(&store, DROP, "guards: { max_create: unlimited }\n");
+        let path = workspace.path("drop").join("people.csv.gz");
+        let mut archive = fs::File::create(workspace.path("staged")).expect("a file");
+        archive.write_all(&gzip(b"email,name,score,updated_at,note\n")).expect("written");
+        // A gzip file may have many parts, one after the other.
+        for _ in 0..times {
+            archive.write_all(&part).expect("written");
+        }
+        fs::rename(workspace.path("staged"), path).expect("a rename");
+        let planned = peak_memory_of(workspace.command(&["plan", SYNC, "--json"]));
+        let facts = planned.0.json();
+        assert_eq!(facts["run"]["counts"]["read"], times * NOTED_PEOPLE, "{}", planned.0.text());
+        planned.1
+    };
+    let small = peak_of(1);
+    let large = peak_of(100);
+    assert!(large as f64 <= small as f64 * SLACK, "{large} bytes at the peak, {small} for a small archive");
+}
+
+const NOTED_PEOPLE: usize = 1_250;
+
+/// Fifty megabytes: each with a long note that no sync reads.
+fn noted_people() -> String {
+    let note = "a note that is long and says little; ".repeat(1_081);
+    let lines = people(0..NOTED_PEOPLE).into_iter().map(|person| {
+        let Person { email, name, score, updated_at } = person;
+        format!("{email},{name},{score},{updated_at},{note}\n")
+    });
+    lines.collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).expect("written to memory");
+    encoder.finish().expect("written to memory")
+}
+
+/// How it ended, and the most memory that it had, in bytes.
+fn peak_memory_of(mut command: Command) -> (Ended, u64) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let status = format!("/proc/{}/status", child.id());
+    let watching = std::thread::spawn(move || {
+        let mut peak = 0;
+        // Gone once the process is waited for; without the line once it has ended.
+        while let Some(kilobytes) = fs::read_to_string(&status).ok().as_deref().and_then(high_water_mark) {
+            peak = peak.max(kilobytes << 10);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        peak
+    });
+    let ended = Ended::of(child.wait_with_output().expect("it ends"));
+    (ended, watching.join().expect("no panic"))
+}
+
+fn high_water_mark(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }

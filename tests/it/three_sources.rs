@@ -178,6 +178,37 @@ async fn an_object_that_is_damaged_before_its_footer_is_left_out_with_its_reason
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn additions_none_of_which_can_be_read_are_left_out_once_and_the_run_is_partial() {
+    let scene = LakeScene::with(&[("1.parquet", parquet_of(&people(0..60)))]).await;
+    scene.configure(&lake_connection(&scene.server), "append");
+    scene.workspace.run(0);
+    let whole = parquet_of(&people(60..80));
+    let mut damaged = whole.clone();
+    damaged[4..200].fill(0xff);
+    for (key, contents) in [("2.parquet", &whole[..whole.len() - 50]), ("3.parquet", damaged.as_slice())] {
+        scene.server.put(BUCKET, key, contents);
+        let ended = scene.workspace.run(3);
+        ended.expect(3, &[&format!("left out `{key}`")]);
+        assert!(!ended.text().contains("quarantined"), "nothing moves: {}", ended.text());
+        scene.workspace.run(0).expect(0, &["nothing"]);
+    }
+    scene.server.put(BUCKET, "2.parquet", &whole);
+    scene.workspace.run(0);
+    scene.assert_holds(&people(0..80)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn csv_objects_may_lack_a_column_that_others_have() {
+    let scene = LakeScene::with(&[]).await;
+    let source = format!("objects: {{ url: \"s3://{BUCKET}/*.csv\", mode: append, connection: lake }}");
+    scene.workspace.write("config/syncs/people.yaml", &sync_yaml("upsert", "").replace(crate::feeds::DROP, &source));
+    scene.server.put(BUCKET, "1.csv", "email,score,updated_at,name\na@example.com,1,2026-01-01T00:00:00Z,A\n");
+    scene.server.put(BUCKET, "2.csv", "email,score,updated_at\nb@example.com,2,2026-01-01T00:00:00Z\n");
+    let told = "column `name`, which the sync reads, is missing in `2.csv`";
+    scene.workspace.run(0).expect(0, &[told, "2 created"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_without_objects_deletes_nobody_until_that_is_approved() {
     let scene = LakeScene::with(&[("1.parquet", parquet_of(&people(0..20)))]).await;
     scene.workspace.run(0);

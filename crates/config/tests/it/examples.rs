@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use convoke_core::spec::{ScheduleSpec, SourceSpec};
+use convoke_core::spec::{ScheduleSpec, SourceSpec, SyncSpec};
 use convoke_core::{ConnectionName, SyncName};
 
 use crate::directory::Directory;
@@ -36,6 +36,8 @@ fn with_examples() -> Directory {
         "ZOOMINFO_CLIENT_SECRET",
         "MINIO_KEY_ID",
         "MINIO_SECRET",
+        "APP_EVENTS_KEY",
+        "ARCHIVE_KEY",
         "WAREHOUSE_PASSWORD",
         "STATE_PASSWORD",
     ] {
@@ -56,11 +58,18 @@ fn every_example_loads_without_a_warning_once_it_is_switched_on() {
     assert!(config.syncs.values().all(|sync| sync.warnings.is_empty()));
     let names = |names: &[&str]| names.iter().copied().map(ConnectionName::new).collect::<Vec<_>>();
     assert_eq!(config.connections.into_keys().collect::<Vec<_>>(), names(&["local", "zoominfo"]));
-    assert_eq!(config.object_stores.into_keys().collect::<Vec<_>>(), names(&["lake", "minio"]));
+    assert_eq!(
+        config.object_stores.into_keys().collect::<Vec<_>>(),
+        names(&["app-events", "archive", "lake", "minio"])
+    );
     assert_eq!(config.databases.into_keys().collect::<Vec<_>>(), names(&["warehouse"]));
     assert!(config.settings.state.postgres.is_some() && config.settings.state.ledger.is_some());
     let spec = |name: &str| &config.syncs[&SyncName::new(name)].spec;
     assert!(matches!(spec("booth-scans").source, SourceSpec::Objects(_)));
+    assert!(matches!(spec("signups").source, SourceSpec::Objects(_)));
+    assert!(matches!(spec("partner-leads").source, SourceSpec::CsvDrop(_)));
     assert!(matches!(spec("customers").source, SourceSpec::Postgres(_)));
-    assert!(config.syncs.values().all(|sync| sync.spec.schedule != ScheduleSpec::Manual));
+    assert!(matches!(spec("members").source, SourceSpec::Postgres(_)));
+    let runs_by_itself = |spec: &SyncSpec| spec.schedule != ScheduleSpec::Manual || spec.arrival.is_some();
+    assert!(config.syncs.values().all(|sync| runs_by_itself(&sync.spec)));
 }

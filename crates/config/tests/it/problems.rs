@@ -266,6 +266,12 @@ fn two_syncs_read_the_same_files_only_if_neither_moves_them_away() {
         assert_eq!(both(moves, other).loaded().syncs.len(), 2);
     }
     assert_eq!(both(keeps, keeps).loaded().syncs.len(), 2);
+    let problems =
+        both("url: \"gs://b/in\", mode: append", "url: \"gs://b/in/\", mode: append, processed: keep").refused();
+    assert!(
+        problems.len() == 1 && problems[0].contains("people.yaml:3: `source.csv_drop.url`: sync `others`"),
+        "{problems:?}"
+    );
 }
 
 #[test]

@@ -139,6 +139,8 @@ fn what_a_drop_folder_cannot_be_is_refused_at_its_place() {
             "url: \"file:///inbox/\", mode: append",
             "`source.csv_drop.url`: is a folder of this machine; give it as `path`",
         ),
+        ("url: \"s3://inbox/crm*/\", mode: append", "`source.csv_drop.url`: holds wildcards"),
+        ("url: \"s3://inbox//crm/\", mode: append", "`source.csv_drop.url`: has an empty part"),
         (
             "path: drop, mode: append, done_marker: .done, manifest: \"*.m\"",
             "`source.csv_drop.manifest`: says when a file",
