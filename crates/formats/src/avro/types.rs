@@ -1,6 +1,6 @@
 //! The schema of a container file, and what it is to Arrow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
@@ -224,8 +224,13 @@ impl<'a> Parser<'a> {
             return Err(format!("has more than {MOST_FIELDS} fields"));
         }
         let mut parsed: Vec<RecordField> = Vec::with_capacity(fields.len());
+        let mut names = HashSet::with_capacity(fields.len());
         for field in fields {
             let name = field.get("name").and_then(Value::as_str).ok_or("has a field without a name")?;
+            // Fields are found by name, so one would be taken for the other.
+            if !names.insert(name) {
+                return Err("has a record with two fields of the same name".to_owned());
+            }
             self.name_bytes += name.len();
             if self.name_bytes > MOST_NAME_BYTES {
                 return Err(format!("has fields whose names take more than {} MB", MOST_NAME_BYTES >> 20));

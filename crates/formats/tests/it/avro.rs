@@ -395,3 +395,31 @@ fn long_symbols_make_batches_of_few_records_and_a_record_has_no_end_of_them() {
     let reason = read(&[head(&record(&items), "null"), block(1, &data)].concat()).broken.unwrap_or_default();
     assert!(reason.contains("record 1 has more than 64 MB of text in its symbols"), "{reason}");
 }
+
+/// The specification forbids it, and fields are found by name.
+#[test]
+fn two_fields_of_the_same_name_are_refused() {
+    let schema = |fields: &str| {
+        let head = r#"{"type":"record","name":"r","fields":["#.to_owned() + fields + "]}";
+        let mut file = b"Obj\x01".to_vec();
+        for bytes in [b"\x02\x16avro.schema".as_slice(), &length(head.len()), head.as_bytes(), b"\x00", &[7; 16]] {
+            file.extend_from_slice(bytes);
+        }
+        file
+    };
+    let twice = schema(r#"{"name":"x","type":"long"},{"name":"x","type":"string"}"#);
+    let reason = read(&twice).broken.unwrap();
+    assert!(reason.contains("has a record with two fields of the same name"), "{reason}");
+    assert_eq!(read(&schema(r#"{"name":"x","type":"long"},{"name":"y","type":"string"}"#)).broken, None);
+}
+
+/// As Avro writes it.
+fn length(length: usize) -> Vec<u8> {
+    let (mut rest, mut bytes) = (length * 2, Vec::new());
+    while rest >= 0x80 {
+        bytes.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.push(rest as u8);
+    bytes
+}
