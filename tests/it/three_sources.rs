@@ -109,6 +109,28 @@ async fn objects_that_have_not_changed_are_not_opened_again() {
     scene.assert_holds(&people(0..50)).await;
 }
 
+/// Writers of JSON leave out what has no value.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_leave_a_mapped_member_out_are_added_with_an_empty_cell_and_it_is_told() {
+    let scene = LakeScene::with(&[]).await;
+    let source =
+        lake_source("*.ndjson", "append").replace("s3_parquet", "objects").replace("mode:", "format: ndjson, mode:");
+    let sync = sync_yaml("upsert", "").replace(crate::feeds::DROP, &source);
+    scene.workspace.write("config/syncs/people.yaml", &sync);
+    let line = |person: &Person, name: &str| {
+        let Person { email, score, updated_at, .. } = person;
+        format!("{{\"email\": \"{email}\", {name}\"score\": {score}, \"updated_at\": \"{updated_at}\"}}\n")
+    };
+    let mut expected = people(0..4);
+    let named = expected[..3].iter().map(|person| line(person, &format!("\"name\": \"{}\", ", person.name)));
+    scene.server.put(BUCKET, "1.ndjson", named.collect::<String>());
+    scene.workspace.run(0);
+    scene.server.put(BUCKET, "2.ndjson", line(&expected[3], ""));
+    scene.workspace.run(0).expect(0, &["column `name` is gone"]);
+    expected[3].name = String::new();
+    scene.assert_holds(&expected).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_is_told_with_its_reason_and_without_its_keys() {
     let scene = LakeScene::with(&[("1.parquet", parquet_of(&people(0..30)))]).await;

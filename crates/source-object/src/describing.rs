@@ -10,7 +10,7 @@ use convoke_objects::{ListedObject, Pin};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::columns::Columns;
-use crate::drift::{self, KnownColumn};
+use crate::drift::{self, Drift, KnownColumn, Measure};
 use crate::footer::{Footer, read_footer};
 use crate::object_source::ObjectSource;
 
@@ -21,8 +21,11 @@ const READ_AT_ONCE: usize = 16;
 const TRIED_FOR_COLUMNS: usize = 16;
 
 /// The columns of what is to be read, and what is to be told of them.
+#[derive(Clone)]
 pub(crate) struct Described {
     pub(crate) schema: SourceSchema,
+    /// What is known once it is read; none if nothing was known and nothing is read.
+    pub(crate) known: Option<Vec<KnownColumn>>,
     pub(crate) notices: Vec<String>,
 }
 
@@ -143,7 +146,8 @@ struct Merging<'k> {
 
 impl<'k> Merging<'k> {
     fn since(known: Option<&'k [KnownColumn]>) -> Self {
-        let expected = known.map(|known| (known.to_vec(), "what was read before".to_owned()));
+        let there = |known: &[KnownColumn]| known.iter().filter(|known| !known.is_absent()).cloned().collect();
+        let expected = known.map(|known| (there(known), "what was read before".to_owned()));
         Self { known, expected, columns: Columns::default(), newest: None, count: 0 }
     }
 
@@ -161,9 +165,10 @@ impl<'k> Merging<'k> {
     }
 
     fn end(self, source: &ObjectSource) -> Described {
-        let drift = drift::since(self.known, self.columns.all(), source.spec.schema);
+        let measure = Measure { policy: source.spec.schema, keeps_known: source.spec.mode == ObjectsMode::Append };
+        let Drift { schema, known, notices } = drift::since(self.known, self.columns.all(), measure);
         let origin = source.origin(self.newest.as_ref(), self.count);
-        Described { schema: SourceSchema { schema: drift.schema, origin }, notices: drift.notices }
+        Described { schema: SourceSchema { schema, origin }, known, notices }
     }
 }
 

@@ -166,8 +166,9 @@ impl ObjectSource {
         };
         let (Some(objects), Some(known)) = (chosen, known) else { return Vec::new() };
         let Ok(described) = self.schema_of(&objects, Some(&known)).await else { return Vec::new() };
-        self.run().schema = Some(described.schema);
-        described.notices
+        let notices = described.notices.clone();
+        self.run().described = Some(described);
+        notices
     }
 }
 

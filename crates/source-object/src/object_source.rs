@@ -14,7 +14,6 @@ use convoke_core::time::Clock;
 use convoke_core::{Origin, SourceError};
 use convoke_objects::{ListedObject, Listing, Location, Pin, Store, name_pattern};
 
-use crate::drift::known_after;
 use crate::footer::read_footer;
 use crate::partitions::pruning::Pruning;
 use crate::partitions::{Partition, partitions_of};
@@ -138,15 +137,16 @@ impl Source for ObjectSource {
     async fn describe(&self) -> Result<SourceSchema, SourceError> {
         let chosen = {
             let run = self.run();
-            if let Some(schema) = &run.schema {
-                return Ok(schema.clone());
+            if let Some(described) = &run.described {
+                return Ok(described.schema.clone());
             }
             run.chosen.clone()
         };
         let Some(objects) = chosen else { return self.newest_schema().await };
         let known = self.run().known.clone();
-        let schema = self.schema_of(&objects, known.as_deref()).await?.schema;
-        self.run().schema = Some(schema.clone());
+        let described = self.schema_of(&objects, known.as_deref()).await?;
+        let schema = described.schema.clone();
+        self.run().described = Some(described);
         Ok(schema)
     }
 
@@ -223,12 +223,11 @@ impl Source for ObjectSource {
     fn propose(&self, stored: Option<&SourcePosition>, outcomes: &[SplitOutcome]) -> SourcePosition {
         // `discover` has refused a position that is not ours before any outcome could come of it.
         let before = stored.and_then(|stored| Position::parse(stored).ok()).unwrap_or_else(Position::empty);
-        let (kept, schema) = {
+        let (kept, known) = {
             let run = self.run();
-            (run.kept.clone(), run.schema.clone())
+            (run.kept.clone(), run.described.as_ref().and_then(|described| described.known.clone()))
         };
-        let read = schema.as_ref().map(|read| read.schema.as_ref());
-        let columns = known_after(before.columns(), read, self.spec.schema);
+        let columns = known.or_else(|| before.columns().map(<[_]>::to_vec));
         let position = match self.spec.mode {
             ObjectsMode::Snapshot => Position::of_snapshot(&self.location, outcomes),
             ObjectsMode::Append => before.after_additions(&self.location, outcomes, kept.as_deref()),

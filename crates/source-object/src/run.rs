@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::Fields;
-use convoke_core::source::SourceSchema;
 use convoke_objects::{ListedObject, Pin};
 
+use crate::describing::Described;
 use crate::drift::KnownColumn;
 use crate::footer::Tail;
 use crate::position::Mark;
@@ -41,7 +41,7 @@ pub(crate) struct Run {
     pub(crate) is_selection: bool,
     /// The columns that were known before.
     pub(crate) known: Option<Vec<KnownColumn>>,
-    pub(crate) schema: Option<SourceSchema>,
+    pub(crate) described: Option<Described>,
     /// Of what was settled before, what was listed as it was.
     pub(crate) kept: Option<Vec<Mark>>,
     tails: HashMap<String, (Pin, KeptTail)>,

@@ -8,7 +8,7 @@ use arrow::array::{
     UInt8Array,
 };
 use arrow::datatypes::{DataType, Int32Type, TimeUnit};
-use convoke_core::spec::ObjectsMode;
+use convoke_core::spec::{ObjectFormat, ObjectsMode};
 use convoke_testkit::contract::source::SourceSetUp;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -118,14 +118,43 @@ async fn names_that_differ_only_in_case_are_refused() {
     );
 }
 
+/// Writers of JSON leave out what has no value.
 #[tokio::test]
-async fn additions_are_described_by_their_own_columns_and_not_by_those_read_before() {
-    let objects = TestObjects::in_folder(ObjectsMode::Append, "*.parquet");
-    objects.put_at(1, "a.parquet", &small_file("old", "1"));
-    let stored = objects.run(None, &[]).await;
-    objects.put_at(2, "b.parquet", &small_file("new", "1"));
-    objects.discover(Some(&stored)).await;
-    assert_eq!(objects.columns().await, [("new".to_owned(), DataType::Utf8)]);
+async fn a_column_that_new_additions_lack_is_described_as_it_was_known() {
+    let format = ObjectFormat::Ndjson { max_malformed: 0.0 };
+    let objects = TestObjects::in_folder_as(ObjectsMode::Append, "*.ndjson", |spec| spec.format = format);
+    let columns = async || {
+        let mut columns = objects.columns().await;
+        columns.sort_by(|one, other| one.0.cmp(&other.0));
+        columns
+    };
+    let whole = br#"{"id":1,"phone":"1","user":{"email":"a","name":"A"},"plans":["x"],"paid":true}"#;
+    objects.put_at(1, "a.ndjson", whole);
+    let discovery = objects.discover(None).await;
+    let known = columns().await;
+    let mut stored = objects.settled(None, &discovery).await;
+    let lacking = br#"{"id":2,"user":{"email":"b"},"plans":null,"paid":true}"#;
+    // Told when it goes, and not again while it is away, nor when it is back.
+    let told = "column `phone` is gone: `b.ndjson` has it not";
+    for (minute, name, contents, told) in [
+        (2, "b.ndjson", &lacking[..], vec![told.to_owned()]),
+        (3, "c.ndjson", &lacking[..], Vec::new()),
+        (4, "d.ndjson", &whole[..], Vec::new()),
+        (5, "e.ndjson", &whole[..], Vec::new()),
+    ] {
+        objects.put_at(minute, name, contents);
+        let discovery = objects.discover(Some(&stored)).await;
+        assert_eq!(discovery.notices, told, "{name}");
+        assert_eq!(columns().await, known, "{name}");
+        stored = objects.settled(Some(&stored), &discovery).await;
+    }
+    // Of a snapshot, what no object has is not there.
+    let whole = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
+    whole.put_at(1, "a.parquet", &small_file("old", "1"));
+    let stored = whole.run(None, &[]).await;
+    whole.put_at(2, "a.parquet", &small_file("new", "1"));
+    whole.discover(Some(&stored)).await;
+    assert_eq!(whole.columns().await, [("new".to_owned(), DataType::Utf8)]);
 }
 
 #[tokio::test]
