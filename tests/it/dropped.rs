@@ -235,6 +235,23 @@ async fn what_is_dropped_into_a_bucket_is_sent_once_and_put_away_there() {
     inbox.workspace.run(0).expect(0, &["nothing"]);
 }
 
+/// It would empty the cells of that column; the other files do not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_a_column_that_the_mapping_reads_is_put_into_quarantine_alone() {
+    let store = StoreProcess::start();
+    let workspace = workspace(&store, "csv_drop: { path: drop, mode: append, settle: 0s }", "");
+    workspace.drop_csv("1.csv", &people(0..10));
+    fs::write(workspace.path("drop/2.csv"), "email,score,updated_at\nperson3@example.com,3,2026-03-01T00:00:00Z\n")
+        .expect("a file");
+    workspace.drop_csv("3.csv", &people(10..20));
+    workspace.run(3).expect(3, &["2.csv", "no column `name`"]);
+    assert_holds(&store.base_url, &store.client, &people(0..20)).await;
+    assert_eq!(file_count(&workspace.path("drop/processed")), 2);
+    let reason = fs::read_to_string(workspace.path("drop/quarantine/2.csv.reason.txt")).expect("a reason");
+    assert!(reason.contains("no column `name`"), "{reason}");
+    workspace.run(0).expect(0, &["nothing"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_object_of_a_prefix_is_the_whole_truth() {
     let inbox = Inbox::new("snapshot").await;

@@ -263,6 +263,23 @@ async fn a_backfill_can_be_cancelled_and_a_guard_stops_it_at_a_window() {
     scene.assert_holds(&people(0..5)).await;
 }
 
+/// Nothing that was half sent is sent on by a command that is refused, nor forgotten by one that gives up.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_backfill_is_refused_beside_one_whose_first_window_is_half_sent() {
+    let scene = Scene::dropping("");
+    scene.workspace.drop_csv("1.csv", &people(0..2_000));
+    scene.workspace.drop_csv("2.csv", &people(2_000..2_010));
+    scene.killed(&["backfill", SYNC, "--all", "--window", "1"], "after-send:1");
+    let sent = rows(&scene.store.base_url, &scene.store.client, "People").await.len();
+    assert!(0 < sent && sent < 2_000, "{sent}");
+    scene.workspace.convoke(&["backfill", SYNC, "--objects", "2*"]).expect(2, &["--resume", "--cancel"]);
+    assert_eq!(rows(&scene.store.base_url, &scene.store.client, "People").await.len(), sent);
+    scene.workspace.convoke(&["backfill", SYNC, "--cancel"]).expect(0, &["is half sent", "`convoke run people`"]);
+    scene.workspace.run(0);
+    scene.workspace.convoke(&["backfill", SYNC, "--objects", "2*"]).expect(0, &["nothing to send"]);
+    scene.assert_holds(&people(0..2_010)).await;
+}
+
 /// Windows that take longer than a minute together, beside a daemon that runs the same sync each minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_run_goes_between_two_windows_of_a_long_backfill() {

@@ -34,7 +34,7 @@ pub(crate) fn read(
 ) -> Result<(), Stop> {
     let seen = raw.seen();
     let (mut records, columns) = start(format, raw)?;
-    let mut batch = Batch::new(&columns, wanted);
+    let mut batch = Batch::new(&columns, wanted, format.columns.is_some());
     while let Next::Record { line, cell_count } = records.advance()? {
         if let Err(reason) = batch.push(&records, cell_count, line) {
             // A record with cells to spare is wrong in itself; one that ends early is half a file.

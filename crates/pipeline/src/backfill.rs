@@ -90,6 +90,9 @@ impl Pipeline {
     async fn backfill_alone(&self, request: &BackfillRequest, keeper: &LeaseKeeper) -> Result<Backfilled, Error> {
         let backfill = self.newest_open_backfill().await?;
         let mut so_far = Backfilled { backfill, settled_now: 0, is_partial: false, last: None, error: None };
+        if let BackfillRequest::Begin { selection, .. } = request {
+            self.refuse_beside_another(so_far.backfill.as_ref(), selection).await?;
+        }
         // The plan of a window that was cut short counts first: it may settle the last one.
         if let Some(ended) = self.finish_leftover().await? {
             so_far.take(ended);
@@ -173,6 +176,13 @@ impl Pipeline {
     pub async fn cancel_backfill(&self) -> Result<BackfillRecord, Error> {
         let open = self.newest_open_backfill().await?.ok_or_else(|| self.nothing_open())?;
         self.services.state.end_backfill(open.id, BackfillState::Cancelled).await?;
+        if let Some(plan) = self.half_sent().await?.first() {
+            let name = &self.sync.spec.name;
+            self.notice(format!(
+                "plan {plan} of one of its windows is half sent; `convoke run {name}` sends the rest, `convoke plan {name}` \
+                 gives it up and looks at the source anew"
+            ));
+        }
         Ok(BackfillRecord { state: BackfillState::Cancelled, ..open })
     }
 

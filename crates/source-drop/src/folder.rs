@@ -159,7 +159,16 @@ impl Folder {
         let mut bytes = Vec::new();
         let read = self.storage.open(file)?.take(manifest::LONGEST).read_to_end(&mut bytes);
         read.map_err(|error| cannot_read(&self.shown(file), error))?;
-        Ok(manifest::parse(&bytes))
+        Ok(manifest::parse(&bytes).and_then(|listed| {
+            // Such a file never counts. What stands there may be a line of data, so it is not shown.
+            match listed.iter().position(|listed| !self.admits(&listed.name)) {
+                Some(at) => Err(format!(
+                    "its {}. entry is no name that `pattern` admits; does `manifest` match other files too?",
+                    at + 1
+                )),
+                None => Ok(listed),
+            }
+        }))
     }
 
     pub(crate) fn shown(&self, file: &DroppedFile) -> String {

@@ -22,10 +22,15 @@ pub(super) fn decode(block: &Field<'_>, surroundings: &Surroundings<'_>, report:
         let message = "says when a file is complete, as `done_marker` does; leave one of them out";
         report.problem(manifest_field.place, &manifest_field.path, message);
     }
+    if let (Some(names), Some(of_manifests)) = (&name_pattern, &manifest)
+        && glob::Pattern::new(of_manifests).is_ok_and(|of_manifests| of_manifests.matches(names))
+    {
+        let message = "is the name of files with records, too, as `pattern` has it; give manifests a name of their own";
+        report.problem(manifest_field.place, &manifest_field.path, message);
+    }
     let place = place(block, surroundings, report);
     let encoding = encoding(&block.field("encoding"), report);
-    let columns = block.field("columns").items();
-    let columns = columns.iter().filter_map(Field::text).map(str::to_owned).collect();
+    let columns = columns(&block.field("columns"), report);
     Some(CsvDropSpec {
         place: place?,
         pattern: name_pattern?,
@@ -56,7 +61,12 @@ fn place(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report
                     "is for a `url`, and files are dropped into a folder; remove it",
                 );
             }
-            Some(DropPlace::Folder { path: surroundings.base_dir.join(path.text()?) })
+            let text = path.text()?;
+            if text.contains('*') {
+                let message = "is a folder; say by `pattern` which of its files count";
+                report.problem(path.place, &path.path, message);
+            }
+            Some(DropPlace::Folder { path: surroundings.base_dir.join(text) })
         }
         (false, true) => {
             let decoded = object_url::decode(&url, Names::Prefix, surroundings.base_dir, report);
@@ -77,6 +87,18 @@ fn place(block: &Field<'_>, surroundings: &Surroundings<'_>, report: &mut Report
             None
         }
     }
+}
+
+fn columns(field: &Field<'_>, report: &mut Report) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for item in field.items() {
+        let Some(name) = item.text() else { continue };
+        if names.iter().any(|earlier| earlier == name) {
+            report.problem(item.place, &item.path, "names a column that is named before it; give each its own name");
+        }
+        names.push(name.to_owned());
+    }
+    names
 }
 
 /// The inner value is none if each file tells it.

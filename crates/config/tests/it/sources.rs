@@ -149,6 +149,15 @@ fn what_a_drop_folder_cannot_be_is_refused_at_its_place() {
             "path: drop, mode: append, encoding: klingon",
             "`source.csv_drop.encoding`: `klingon` is no encoding that is known",
         ),
+        (
+            "path: drop, mode: append, columns: [email, name, email]",
+            "`source.csv_drop.columns[2]`: names a column that is named before it",
+        ),
+        ("path: \"drop/*.csv\", mode: append", "`source.csv_drop.path`: is a folder; say by `pattern`"),
+        (
+            "path: drop, mode: append, pattern: \"*.csv\", manifest: \"*\"",
+            "`source.csv_drop.manifest`: is the name of files with records, too",
+        ),
     ];
     for (keys, expected) in cases {
         let problems = with_source(&format!("csv_drop: {{ {keys} }}")).refused();

@@ -100,6 +100,9 @@ impl SplitIntake {
         while let Some(item) = stream.next().await {
             match item.map_err(|cause| self.failed(cause))? {
                 SplitItem::Records(batch) => {
+                    if let Some(reason) = self.refused_for(&batch) {
+                        return Ok(self.broken(reason));
+                    }
                     let carried = self.carry(&batch)?;
                     current.note_lacks(self.lacked(|name| has_column(&batch, name)));
                     current.bytes_read = batch.bytes_read;
@@ -152,10 +155,6 @@ impl SplitIntake {
 
     /// Brings records to the columns and types of the spool.
     fn carry(&self, batch: &SourceBatch) -> Result<CarriedBatch, EngineError> {
-        let missing = self.plan.needed.iter().find(|name| !has_column(batch, name));
-        if let Some(missing) = missing.filter(|_| self.plan.lacking == Lacking::Refused) {
-            return Err(self.lacks_column(missing));
-        }
         let rows = batch.records.num_rows();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.plan.schema.fields().len());
         for field in self.plan.schema.fields() {
@@ -171,12 +170,13 @@ impl SplitIntake {
         Ok(CarriedBatch { columns, lines: Arc::new(UInt64Array::from(batch.positions.clone())), rows })
     }
 
-    fn lacks_column(&self, column: &str) -> EngineError {
-        let message = format!(
-            "it has no column `{column}`, which the mapping reads and others have; add the column, which would empty \
-             the cells, or leave it out of the source"
-        );
-        self.failed(SourceError::new(Origin::User, message))
+    /// Why a split cannot be used although others can: it would empty the cells of a column that it lacks.
+    fn refused_for(&self, batch: &SourceBatch) -> Option<String> {
+        let mut needed = self.plan.needed.iter().filter(|_| self.plan.lacking == Lacking::Refused);
+        let column = needed.find(|name| !has_column(batch, name))?;
+        Some(format!(
+            "it has no column `{column}`, which the mapping reads and others have; add the column, which would empty the cells"
+        ))
     }
 
     fn outside_contract(&self, column: &str) -> EngineError {

@@ -25,17 +25,20 @@ pub(super) struct Batch {
     builders: Vec<Option<StringBuilder>>,
     positions: Vec<u64>,
     bytes: usize,
+    are_declared: bool,
 }
 
 impl Batch {
     /// A batch of those columns of the file that are wanted: all, unless some are named.
-    pub(super) fn new(columns: &[String], wanted: Option<&SchemaRef>) -> Self {
+    /// `are_declared`: they stand in no header.
+    pub(super) fn new(columns: &[String], wanted: Option<&SchemaRef>, are_declared: bool) -> Self {
         let is_wanted = |name: &String| wanted.is_none_or(|schema| schema.column_with_name(name).is_some());
         Self {
             schema: schema_of(columns.iter().filter(|name| is_wanted(name))),
             builders: columns.iter().map(|name| is_wanted(name).then(|| StringBuilder::with_capacity(0, 0))).collect(),
             positions: Vec::new(),
             bytes: 0,
+            are_declared,
         }
     }
 
@@ -46,7 +49,8 @@ impl Batch {
             return Err("text behind a closing quote, so a quote may be missing and lines may run together".to_owned());
         }
         if cell_count != expected {
-            return Err(format!("{cell_count} fields where the header has {expected}"));
+            let of_what = if self.are_declared { "`columns` names" } else { "the header has" };
+            return Err(format!("{cell_count} fields where {of_what} {expected}"));
         }
         let not_text = || format!("bytes that are not {}", records.encoding());
         let Cells { bytes, spans, are_apart } = records.cells();

@@ -73,6 +73,19 @@ fn records_that_do_not_fit_are_told_with_their_line_and_without_their_values() {
 }
 
 #[test]
+fn files_without_a_header_have_the_columns_that_are_declared() {
+    let columns = Some(vec!["email".to_owned(), "name".to_owned()]);
+    let format = FileFormat::Csv(CsvFormat { delimiter: Delimiter::Is(b','), columns, ..CsvFormat::default() });
+    let contents = Contents::of(&format, &b"a,b\n1,2,3\n3,4\n"[..]);
+    assert_eq!(contents.columns, ["email", "name"]);
+    assert_eq!(contents.records, [cells(&["a", "b"]), cells(&["3", "4"])]);
+    assert_eq!(
+        (contents.positions.as_slice(), contents.told()),
+        (&[1, 3][..], vec![(2, "3 fields where `columns` names 2")])
+    );
+}
+
+#[test]
 fn files_that_cannot_be_used_are_broken_with_a_reason() {
     for (bytes, expected) in [
         (&b"a,a\n1,2\n"[..], "columns 1 and 2 are both named `a`"),

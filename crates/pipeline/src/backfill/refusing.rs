@@ -1,8 +1,10 @@
 //! What a backfill is refused for, and in which words.
 
 use convoke_core::backfill::BackfillRecord;
+use convoke_core::ids::PlanId;
 use convoke_core::source::Selection;
 use convoke_core::spec::{ScheduleSpec, SourceSpec, SyncMode};
+use convoke_core::state::PlanState;
 
 use crate::Pipeline;
 use crate::error::Error;
@@ -43,6 +45,25 @@ impl Pipeline {
              read is listed by `convoke backfill {name} --list`, and can be backfilled anew"
         );
         Error::Stopped { message }
+    }
+
+    /// Refuses a backfill beside another one that has begun to send, before anything more of that is sent.
+    pub(super) async fn refuse_beside_another(
+        &self,
+        open: Option<&BackfillRecord>,
+        selection: &Selection,
+    ) -> Result<(), Error> {
+        let Some(open) = open.filter(|open| open.selection != *selection) else { return Ok(()) };
+        if open.settled > 0 || !self.half_sent().await?.is_empty() {
+            return Err(self.other_under_way(open));
+        }
+        Ok(())
+    }
+
+    /// Plans of which something was sent and not all.
+    pub(super) async fn half_sent(&self) -> Result<Vec<PlanId>, Error> {
+        let plans = self.services.state.plans_in(&self.sync.spec.name, PlanState::Applying).await?;
+        Ok(plans.into_iter().map(|plan| plan.manifest.id).collect())
     }
 
     /// Refuses a backfill that could do harm.

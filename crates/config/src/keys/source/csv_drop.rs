@@ -17,7 +17,7 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::required(
         "mode",
         Shape::Choice(&["snapshot", "append"]),
-        "Whether the newest file is the whole truth (snapshot) or each file adds and changes records (append).",
+        "Whether the newest file, by the time at which it was written, is the whole truth (snapshot; an older one is left where it is) or each file adds and changes records (append).",
     ),
     Key::optional(
         "pattern",
@@ -33,7 +33,7 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::optional(
         "manifest",
         Shape::Text,
-        "Names of manifests, `*.manifest` for example: if set, a file counts only when a manifest lists it, and all that this lists lies there with the sizes and checksums that it gives. Either this or `done_marker`.",
+        "Names of manifests, `*.manifest` for example: if set, a file counts only when a manifest lists it, and all that this lists lies there with the sizes and checksums that it gives: a name on each line, as `sha256sum` and `md5sum` write them or alone, or JSON, `{\"files\": [{\"name\": \"a.csv\", \"size\": 120, \"sha256\": \"…\"}]}`. Either this or `done_marker`.",
     ),
     Key::optional(
         "processed",

@@ -7,7 +7,7 @@ pub(super) const POSTGRES: &[Key] = &[
     Key::optional(
         "table",
         Shape::Text,
-        "A table or view, `name` or `schema.name`, each as PostgreSQL stores it; what is not a plain name stands in double quotes. Either this or `query`.",
+        "A table or view, `name` or `schema.name`, each as PostgreSQL stores it; what is not a plain name stands in double quotes. Arrays and JSON are read as JSON text: `tags->>0`, `payload->>'name'`. Either this or `query`.",
     ),
     Key::optional("query", Shape::Text, "One SELECT. Either this or `table`."),
     Key::optional(
