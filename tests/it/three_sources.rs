@@ -281,6 +281,27 @@ async fn a_cut_connection_or_a_restart_in_mid_read_has_the_table_read_again() {
     }
 }
 
+/// Runs that read what has changed find no row that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_is_promised_of_the_run_that_finds_it() {
+    let database = people_table().await;
+    database.execute("INSERT INTO people VALUES ('a@example.com', 'A', 1, '2026-01-01'), ('b@example.com', 'B', 2, '2026-01-01')").await;
+    let workspace = Workspace::embedded();
+    let local = "local:\n  embedded: { data: store/store.sqlite }\n";
+    workspace.write("config/connections.yaml", &format!("{local}{}", table_connection(&database.connection())));
+    let source = "postgres: { connection: crm, table: people, incremental: { row_versions: true, full_every: 7d } }";
+    let sync = sync_yaml("mirror", "guards: { max_delete: unlimited }\n").replace(crate::feeds::DROP, source);
+    workspace.write("config/syncs/people.yaml", &sync);
+    workspace.run(0);
+    database.execute("DELETE FROM people WHERE score = 2").await;
+    workspace.run(0).expect(0, &["nothing to send"]);
+    let full = "`convoke run people --full`";
+    workspace.convoke(&["explain", SYNC, "b@example.com"]).expect(0, &["reads everything deletes its row", full]);
+    workspace.convoke(&["verify", SYNC]).expect(0, &[&format!("{full} would delete 1")]);
+    workspace.convoke(&["run", SYNC, "--full"]).expect(0, &["1 deleted"]);
+    workspace.convoke(&["explain", SYNC, "b@example.com"]).expect(0, &["never sent, or deleted since"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_refuses_is_told_with_the_remedy() {
     let database = people_table().await;

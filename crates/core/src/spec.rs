@@ -107,6 +107,11 @@ impl SourceSpec {
             Self::Retired => false,
         }
     }
+
+    /// Whether a run reads only what has changed, unless it is to read everything: such a run finds no record that is gone.
+    pub fn reads_changes(&self) -> bool {
+        matches!(self, Self::Postgres(spec) if spec.incremental.is_some())
+    }
 }
 
 /// When a sync runs by itself.

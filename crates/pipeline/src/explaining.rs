@@ -23,6 +23,8 @@ const REJECTS_LOOKED_THROUGH: u32 = 10_000;
 /// Splits that are named when the source has no such record.
 const SPLITS_NAMED: usize = 3;
 
+const NEXT_RUN_DELETES: &str = "the next run deletes its row, unless a guard holds that up";
+
 /// Whether the source is read to explain a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceUse {
@@ -131,7 +133,16 @@ impl Pipeline {
             now: self.services.clock.now(),
         };
         let trace = self.unless_cancelled(Box::pin(self.services.engine.trace(request))).await??;
-        let mut facts = describe_trace(&trace, || describe_read(&discovery, spool.read()));
+        let absent_is_found = if self.sync.spec.source.reads_changes() {
+            format!(
+                "the next run that reads everything deletes its row, unless a guard holds that up: `convoke run {} --full`, \
+                 or one that `full_every` makes so",
+                self.sync.spec.name
+            )
+        } else {
+            NEXT_RUN_DELETES.to_owned()
+        };
+        let mut facts = describe_trace(&trace, &absent_is_found, || describe_read(&discovery, spool.read()));
         facts.extend(broken.iter().map(|broken| format!("source: cannot be used: {broken}")));
         Ok(facts)
     }
@@ -175,8 +186,9 @@ fn describe_read(discovery: &Discovery, records: u64) -> String {
     if named.is_empty() { "nothing was there to read".to_owned() } else { format!("{records} records in {named}") }
 }
 
-fn describe_trace(trace: &Trace, read: impl Fn() -> String) -> Vec<String> {
-    let mut facts: Vec<_> = trace.keys.iter().flat_map(describe_key).collect();
+/// `absent_is_found`: when the row goes of which the source has no record.
+fn describe_trace(trace: &Trace, absent_is_found: &str, read: impl Fn() -> String) -> Vec<String> {
+    let mut facts: Vec<_> = trace.keys.iter().flat_map(|key| describe_key(key, absent_is_found)).collect();
     let has_record = |key: &TracedKey| key.winner.is_some() || key.filtered.count > 0 || key.invalid.count > 0;
     if !trace.keys.iter().any(has_record) {
         let unreadable = match trace.unreadable {
@@ -188,7 +200,7 @@ fn describe_trace(trace: &Trace, read: impl Fn() -> String) -> Vec<String> {
     facts
 }
 
-fn describe_key(key: &TracedKey) -> Vec<String> {
+fn describe_key(key: &TracedKey, absent_is_found: &str) -> Vec<String> {
     let TracedKey { filtered, invalid, problem, superseded, winner, lists, deletes_row } = key;
     let mut facts = Vec::new();
     if filtered.count > 0 {
@@ -204,7 +216,8 @@ fn describe_key(key: &TracedKey) -> Vec<String> {
     facts.extend(winner.as_ref().map(|(place, fate)| format!("source: {place} {}", describe_fate(*fate))));
     facts.extend(lists.iter().map(|list| format!("suppressed: list `{}` names it", list.display())));
     if *deletes_row {
-        facts.push("the next run deletes its row, unless a guard holds that up".to_owned());
+        let lacks_record = winner.is_none() && lists.is_empty();
+        facts.push(if lacks_record { absent_is_found } else { NEXT_RUN_DELETES }.to_owned());
     }
     facts
 }

@@ -38,6 +38,9 @@ pub struct Verification {
     /// nor ledger has; records of missing rows are told as removed at the destination, but of a repair, which creates them.
     /// None if the source cannot be read.
     pub source: Option<PlanCounts>,
+    /// Whether only a run that is to read everything finds what of that is to be deleted.
+    #[serde(skip)]
+    pub deletes_need_full: bool,
     /// Why the source cannot be read.
     pub source_problem: Option<String>,
 }
@@ -85,7 +88,10 @@ impl Pipeline {
         match outcome {
             Err(error @ (Error::Interrupted | Error::WaitingForQuota { .. })) => Err(error),
             Err(error) => Ok(Verification { source_problem: Some(chain(&error)), ..found(&subject, &audited) }),
-            Ok((described, counts)) => Ok(Verification { source: Some(counts), ..found(&subject, &described) }),
+            Ok((described, counts)) => {
+                let deletes_need_full = self.sync.spec.source.reads_changes();
+                Ok(Verification { source: Some(counts), deletes_need_full, ..found(&subject, &described) })
+            }
         }
     }
 
@@ -270,6 +276,7 @@ fn found(subject: &Subject, audited: &Audited) -> Verification {
         counts: audited.counts,
         samples: audited.samples.clone(),
         source: None,
+        deletes_need_full: false,
         source_problem: None,
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn told_gaps(files: &[FileColumns]) -> Option<String> {
     if gaps.len() > NAMED {
         told.push_str(&format!(", and {} more lack some", gaps.len() - NAMED));
     }
-    Some(format!("not all files have the same columns: {told}; what a file lacks is empty in its records"))
+    Some(format!("not all files have the same columns: {told}"))
 }
 
 fn gap_of(file: &FileColumns, all: &[String]) -> Option<String> {

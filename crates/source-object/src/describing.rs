@@ -30,19 +30,22 @@ pub(crate) struct Described {
 }
 
 impl ObjectSource {
-    /// The columns of the newest object that can be read.
+    /// The columns of the newest objects together, as far as they can be read and fit; of the newest alone where all have to
+    /// be alike.
     pub(crate) async fn newest_schema(&self) -> Result<SourceSchema, SourceError> {
         let listing = self.list().await?;
-        let mut first_reason = None;
+        let (mut merging, mut first_reason) = (Merging::since(None), None);
         for object in listing.objects.iter().rev().take(TRIED_FOR_COLUMNS) {
             match self.fields_of(object).await? {
-                Ok(fields) => {
-                    let mut merging = Merging::since(None);
-                    merging.add(self, object, &fields)?;
-                    return Ok(merging.end(self).schema);
-                }
+                // Whoever reads that object is told why it does not fit.
+                Ok(fields) if merging.add(self, object, &fields).is_err() => break,
+                Ok(_) if self.spec.schema == SchemaPolicy::Strict => break,
+                Ok(_) => {}
                 Err(reason) => drop(first_reason.get_or_insert_with(|| self.unreadable(object, &reason))),
             }
+        }
+        if merging.count > 0 {
+            return Ok(merging.end(self).schema);
         }
         Err(first_reason.unwrap_or_else(|| self.nothing_there(&listing.notices)))
     }

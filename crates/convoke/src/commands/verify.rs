@@ -53,7 +53,7 @@ pub(crate) async fn verify(global: &Global, sync: &str, samples: usize) -> Resul
     }
     if verification.counts.differences() > 0 {
         output::line(format!("`convoke verify {sync} --repair` makes the plan that mends what is ours"));
-    } else if let Some(ahead) = verification.source.as_ref().and_then(|counts| describe_ahead(sync, counts)) {
+    } else if let Some(ahead) = describe_ahead(sync, &verification) {
         output::line(ahead);
     }
     Ok(exit)
@@ -94,13 +94,15 @@ pub(crate) async fn repair(global: &Global, sync: &str, samples: usize) -> Resul
 }
 
 /// What is no difference between audience and ledger: the source says something that was not sent yet.
-fn describe_ahead(sync: &str, counts: &PlanCounts) -> Option<String> {
+fn describe_ahead(sync: &str, verification: &Verification) -> Option<String> {
+    let counts = verification.source.as_ref()?;
     let parts = [("create", counts.creates), ("update", counts.updates), ("delete", counts.deletes)];
     let shown = parts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}"));
     let changes = shown.collect::<Vec<_>>().join(", ");
+    let full = if verification.deletes_need_full && counts.deletes > 0 { " --full" } else { "" };
     (!changes.is_empty()).then(|| {
         format!(
-            "the audience is as it was written, and the source is ahead of it: `convoke run {sync}` would {changes}"
+            "the audience is as it was written, and the source is ahead of it: `convoke run {sync}{full}` would {changes}"
         )
     })
 }

@@ -8,7 +8,7 @@ use arrow::array::{
     UInt8Array,
 };
 use arrow::datatypes::{DataType, Int32Type, TimeUnit};
-use convoke_core::spec::{ObjectFormat, ObjectsMode};
+use convoke_core::spec::{ObjectFormat, ObjectsMode, SchemaPolicy};
 use convoke_testkit::contract::source::SourceSetUp;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -158,12 +158,20 @@ async fn a_column_that_new_additions_lack_is_described_as_it_was_known() {
 }
 
 #[tokio::test]
-async fn before_a_discovery_the_newest_object_that_can_be_read_is_described() {
+async fn before_a_discovery_the_newest_objects_that_can_be_read_are_described() {
     let objects = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
     let error = objects.source().describe().await.unwrap_err().to_string();
     assert!(error.contains("no object matches"), "{error}");
     objects.put_at(1, "a.parquet", &small_file("a", "1"));
     objects.put_at(2, "b.parquet", &small_file("b", "1"));
     objects.put_at(3, "torn.parquet", b"PAR1 and no end");
-    assert_eq!(objects.columns().await, [("b".to_owned(), DataType::Utf8)]);
+    assert_eq!(objects.column_names().await, ["b", "a"]);
+    // What does not fit stands in the way of reading only.
+    objects.put_at(4, "c.parquet", &parquet_file([("a", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]));
+    assert_eq!(objects.column_names().await, ["a"]);
+    let alike =
+        TestObjects::in_folder_as(ObjectsMode::Snapshot, "*.parquet", |spec| spec.schema = SchemaPolicy::Strict);
+    alike.put_at(1, "a.parquet", &small_file("a", "1"));
+    alike.put_at(2, "b.parquet", &small_file("b", "1"));
+    assert_eq!(alike.column_names().await, ["b"]);
 }

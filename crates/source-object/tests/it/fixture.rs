@@ -194,6 +194,10 @@ impl TestObjects {
         proposed
     }
 
+    pub(crate) async fn column_names(&self) -> Vec<String> {
+        self.columns().await.into_iter().map(|(name, _)| name).collect()
+    }
+
     /// The columns that are described.
     pub(crate) async fn columns(&self) -> Vec<(String, DataType)> {
         let schema = self.source.describe().await.unwrap().schema;

@@ -59,10 +59,6 @@ async fn settle(objects: &TestObjects, stored: Option<&SourcePosition>) -> Sourc
     objects.settled(stored, &discovery).await
 }
 
-async fn names(objects: &TestObjects) -> Vec<String> {
-    objects.columns().await.into_iter().map(|(name, _)| name).collect()
-}
-
 #[tokio::test]
 async fn any_difference_is_refused_where_the_policy_is_strict() {
     for (columns, refused, _) in differences() {
@@ -84,7 +80,7 @@ async fn what_is_as_it_was_is_let_through_where_the_policy_is_strict() {
     let (objects, stored) = settled(SchemaPolicy::Strict).await;
     objects.put_at(2, "b.parquet", &parquet_file([("id", narrow()), ("name", texts(["b"]))]));
     assert!(objects.discover(Some(&stored)).await.notices.is_empty());
-    assert_eq!(names(&objects).await, ["id", "name"]);
+    assert_eq!(objects.column_names().await, ["id", "name"]);
 }
 
 #[tokio::test]
@@ -121,7 +117,7 @@ async fn columns_that_were_not_known_are_left_out_and_told_where_new_ones_are_ig
         objects.put_at(minute, name, &parquet_file(columns));
         let discovery = objects.discover(Some(&stored)).await;
         assert!(is_told(&discovery, &format!("left out: column `phone` of `{name}`")), "{:?}", discovery.notices);
-        assert_eq!(names(&objects).await, ["id", "name"]);
+        assert_eq!(objects.column_names().await, ["id", "name"]);
         stored = settle(&objects, Some(&stored)).await;
     }
 }
@@ -136,7 +132,7 @@ async fn a_snapshot_remembers_its_columns_too() {
     objects.put_at(2, "a.parquet", &parquet_file([("id", narrow()), ("phone", texts(["1"]))]));
     let discovery = objects.discover(Some(&stored)).await;
     assert!(is_told(&discovery, "left out: column `phone` of `a.parquet`"), "{:?}", discovery.notices);
-    assert_eq!(names(&objects).await, ["id"]);
+    assert_eq!(objects.column_names().await, ["id"]);
 }
 
 fn is_told(discovery: &Discovery, told: &str) -> bool {
