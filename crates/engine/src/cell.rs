@@ -60,7 +60,7 @@ pub(crate) fn canonical_cell(data_type: DataType, text: &str) -> Result<Option<C
         | DataType::Picklist
         | DataType::ZiContactId
         | DataType::ZiCompanyId => text::short(text).map(Some),
-        DataType::LargeText | DataType::Markup => Ok(Some(Cow::Borrowed(text))),
+        DataType::LargeText | DataType::Markup => text::any(text).map(Some),
         DataType::Email => text::email(trimmed).map(Some),
         DataType::Phone => text::phone(trimmed).map(Some),
         DataType::Url => text::url(trimmed).map(Some),

@@ -23,6 +23,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use crate::check::ExpressionProblem;
 use crate::nested::{Path, PathColumns};
+use crate::sql_words::quoting_columns;
 use crate::text_column::has_text_form;
 
 /// An expression with its place in the configuration.
@@ -172,16 +173,20 @@ impl<'a> Compiler<'a> {
 
     /// Parses SQL over the source's columns and over these paths into them.
     fn parse(&self, place: &str, sql: &str, paths: &[(Path, DataType)]) -> Result<Expr, ExpressionProblem> {
-        let problem =
-            |error: &DataFusionError| ExpressionProblem { place: place.to_owned(), message: self.explain(error) };
+        let problem = |columns: &DFSchema, error: &DataFusionError| ExpressionProblem {
+            place: place.to_owned(),
+            message: self.explain_sql(sql, columns, error),
+        };
+        let parse =
+            |columns: &DFSchema| self.state.create_logical_expr(sql, columns).map_err(|error| problem(columns, &error));
         if paths.is_empty() {
-            return self.state.create_logical_expr(sql, &self.qualified).map_err(|error| problem(&error));
+            return parse(&self.qualified);
         }
         // A rule names a path like a column, so that is what it is while the rule is parsed.
         let named = paths.iter().map(|(path, data_type)| Arc::new(Field::new(&path.name, data_type.clone(), true)));
         let fields: Vec<_> = self.schema.fields().iter().cloned().chain(named).collect();
-        let columns = DFSchema::try_from(Schema::new(fields)).map_err(|error| problem(&error))?;
-        let parsed = self.state.create_logical_expr(sql, &columns).map_err(|error| problem(&error))?;
+        let columns = DFSchema::try_from(Schema::new(fields)).map_err(|error| problem(&self.qualified, &error))?;
+        let parsed = parse(&columns)?;
         let led_in = parsed.transform_up(|part| {
             let path = match &part {
                 Expr::Column(column) => paths.iter().find(|(path, _)| path.name == column.name),
@@ -189,7 +194,7 @@ impl<'a> Compiler<'a> {
             };
             Ok(path.map_or_else(|| Transformed::no(part), |(path, _)| Transformed::yes(path.expr.clone())))
         });
-        Ok(led_in.map_err(|error| problem(&error))?.data)
+        Ok(led_in.map_err(|error| problem(&columns, &error))?.data)
     }
 
     fn finish(&self, place: &str, parsed: Expr) -> Result<Expr, ExpressionProblem> {
@@ -204,6 +209,18 @@ impl<'a> Compiler<'a> {
         // Some functions exist only to be simplified into others, casts among them.
         let simple = self.simplifier.simplify(tolerant).map_err(fail)?;
         Ok(simple.transform_up(|part| Ok(try_casts(part))).map_err(fail)?.data)
+    }
+
+    /// What is wrong with SQL over these columns.
+    fn explain_sql(&self, sql: &str, columns: &DFSchema, error: &DataFusionError) -> String {
+        let message = self.explain(error);
+        let quoted = quoting_columns(sql, columns.fields().iter().map(|field| field.name().as_str()));
+        match quoted.filter(|quoted| self.state.create_logical_expr(quoted, columns).is_ok()) {
+            Some(quoted) => {
+                format!("{message}; a column whose name is a word of SQL stands in double quotes: `{quoted}`")
+            }
+            None => message,
+        }
     }
 
     fn explain(&self, error: &DataFusionError) -> String {
@@ -308,6 +325,8 @@ fn try_casts(expr: Expr) -> Transformed<Expr> {
 
 fn first_line(error: &DataFusionError) -> String {
     let text = match error {
+        // The inside of a parser helps nobody.
+        DataFusionError::NotImplemented(text) if text.contains(" {") => "SQL of this form is not supported".to_owned(),
         DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) | DataFusionError::Internal(text) => {
             text.clone()
         }

@@ -31,6 +31,7 @@ mod rank;
 mod refusals;
 mod sorting;
 mod spool;
+mod sql_words;
 mod suppression;
 mod text_column;
 mod trace;

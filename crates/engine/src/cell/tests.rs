@@ -19,6 +19,11 @@ fn every_type_has_one_canonical_text_per_value() {
     let table: &[(T, &str, &str)] = &[
         (T::Text, " as it is ", " as it is "),
         (T::Text, " \t ", "NULL"),
+        (T::Text, "a\0b", "!nul_character"),
+        (T::LargeText, "a\0b", "!nul_character"),
+        (T::Url, "https://example.com/a\0b", "!nul_character"),
+        (T::StringList, r#"["a", "b\u0000c"]"#, "!nul_character"),
+        (T::Email, "a\0b@example.com", "!invalid_email"),
         (T::Email, " Ada@Example.com ", "Ada@Example.com"),
         (T::Email, "ada@example", "!invalid_email"),
         (T::Email, "Ada <ada@example.com>", "!invalid_email"),

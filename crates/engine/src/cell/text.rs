@@ -22,6 +22,14 @@ pub(super) fn short(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
     if text.len() > TEXT_CHARACTERS && text.chars().nth(TEXT_CHARACTERS).is_some() {
         return Err(refusal("text_too_long", "it has 2,000 characters or more; use LARGE_TEXT, or cut it"));
     }
+    any(text)
+}
+
+/// Any text but one with the character that ends texts in C, and which databases do not hold.
+pub(super) fn any(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
+    if text.as_bytes().contains(&0) {
+        return Err(refusal("nul_character", "it holds the character U+0000, which no destination takes"));
+    }
     Ok(Cow::Borrowed(text))
 }
 
@@ -76,7 +84,7 @@ pub(super) fn phone(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
 pub(super) fn url(text: &str) -> Result<Cow<'_, str>, CellRefusal> {
     let is_web = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
     if Url::parse(text).is_ok_and(is_web) {
-        return Ok(Cow::Borrowed(text));
+        return any(text);
     }
     Err(refusal("invalid_url", "it is no http or https address"))
 }

@@ -41,6 +41,24 @@ async fn every_problem_is_told_at_once_with_its_place() {
 }
 
 #[tokio::test]
+async fn a_column_whose_name_is_a_word_of_sql_is_told_to_be_quoted() {
+    use arrow::datatypes::{DataType as Type, Field, Fields, Schema};
+    let world = World::new();
+    let parts = Fields::from(vec![Field::new("email", Type::Utf8, true)]);
+    let fields = vec![Field::new("user", Type::Struct(parts), true), Field::new("order", Type::Utf8, true)];
+    let schema = std::sync::Arc::new(Schema::new(fields));
+    let mut wrong = spec(SyncMode::Upsert);
+    wrong.columns[0].expression = Expression::Sql("lower(user.email)".to_owned());
+    wrong.columns[1].expression = Expression::Sql("order".to_owned());
+    let problems = world.engine.check(&wrong, &schema).await;
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert!(problem.message.ends_with("stands in double quotes: `lower(\"user\".email)`"), "{}", problem.message);
+    assert!(!problem.message.contains('{'), "{}", problem.message);
+    wrong.columns[0].expression = Expression::Sql("lower(\"user\".email)".to_owned());
+    assert_eq!(world.engine.check(&wrong, &schema).await, []);
+}
+
+#[tokio::test]
 async fn the_first_record_of_a_file_without_a_header_is_not_shown() {
     let world = World::new();
     let headless: Vec<_> = ["ada@b.co", "Ada"]
