@@ -22,7 +22,12 @@ pub(super) fn decode(block: &Field<'_>, surroundings: &Surroundings<'_>, report:
     let relation = relation(block, report);
     let incremental_field = block.field("incremental");
     let incremental = incremental_field.is_given().then(|| incremental(&incremental_field, relation.as_ref(), report));
-    let parallel = usize::try_from(block.field("parallel").count()?).ok().and_then(NonZeroUsize::new);
+    let parallel_field = block.field("parallel");
+    let parallel = usize::try_from(parallel_field.count()?).ok().and_then(NonZeroUsize::new);
+    if matches!(relation, Some(Relation::Query(_))) && parallel.is_some_and(|sessions| sessions.get() > 1) {
+        let message = "is for a `table`, which can be cut into ranges; a query is read by one session";
+        report.problem(parallel_field.place, &parallel_field.path, message);
+    }
     Some(PostgresSpec {
         connection: connection?,
         relation: relation?,

@@ -295,6 +295,7 @@ fn a_wrong_source_is_refused_with_line_key_and_remedy() {
         ),
         ("postgres: { connection: house, table: select 1 }", "postgres.table`: is not `name` or `schema.name`"),
         ("postgres: { connection: house, query: \";\" }", "postgres.query`: is no query; give one SELECT"),
+        ("postgres: { connection: house, query: SELECT 1, parallel: 2 }", "postgres.parallel`: is for a `table`"),
     ];
     for (source, expected) in cases {
         let problems = with_source(source).refused();

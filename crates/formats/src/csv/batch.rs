@@ -52,7 +52,7 @@ impl Batch {
             let of_what = if self.are_declared { "`columns` names" } else { "the header has" };
             return Err(format!("{cell_count} fields where {of_what} {expected}"));
         }
-        let not_text = || format!("bytes that are not {}", records.encoding());
+        let not_text = || format!("bytes that are not {}; is that the `encoding` of the file?", records.encoding());
         let Cells { bytes, spans, are_apart } = records.cells();
         let text = std::str::from_utf8(bytes).map_err(|_| not_text())?;
         // With nothing between them, two cells may join to valid text although each ends within a character.

@@ -66,8 +66,8 @@ fn records_that_do_not_fit_are_told_with_their_line_and_without_their_values() {
         [
             (2, "1 fields where the header has 2"),
             (4, "3 fields where the header has 2"),
-            (5, "bytes that are not UTF-8"),
-            (7, "bytes that are not UTF-8"),
+            (5, "bytes that are not UTF-8; is that the `encoding` of the file?"),
+            (7, "bytes that are not UTF-8; is that the `encoding` of the file?"),
         ]
     );
 }

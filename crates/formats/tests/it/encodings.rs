@@ -84,7 +84,10 @@ fn what_an_encoding_cannot_express_makes_its_record_malformed() {
     ] {
         let contents = read(encoding, &bytes);
         assert_eq!(contents.records, [cells(&["1", "2"]), cells(&["5", "6"])], "{encoding}");
-        assert_eq!(contents.told(), [(3, format!("bytes that are not {named}").as_str())]);
+        assert_eq!(
+            contents.told(),
+            [(3, format!("bytes that are not {named}; is that the `encoding` of the file?").as_str())]
+        );
     }
 }
 
@@ -128,11 +131,11 @@ fn damage_in_utf_8_is_malformed_and_not_taken_for_another_encoding() {
     let (ascii, lines) = long_ascii();
     let bytes = [&ascii, "Zoë,1\n".as_bytes(), &ascii, b"Zo\xeb,2\nx,3\n"].concat();
     let contents = Contents::of(&format("auto"), bytes.as_slice());
-    assert_eq!(contents.told(), [(2 * lines + 2, "bytes that are not UTF-8")]);
+    assert_eq!(contents.told(), [(2 * lines + 2, "bytes that are not UTF-8; is that the `encoding` of the file?")]);
     assert_eq!(contents.records.last().unwrap(), &cells(&["x", "3"]));
     let near =
         read("auto", "a,b\nZoë,1\nZo".as_bytes().iter().chain(b"\xeb,2\n").copied().collect::<Vec<_>>().as_slice());
-    assert_eq!(near.told(), [(3, "bytes that are not UTF-8")]);
+    assert_eq!(near.told(), [(3, "bytes that are not UTF-8; is that the `encoding` of the file?")]);
 }
 
 #[test]
@@ -150,7 +153,10 @@ fn two_encodings_in_one_file_are_never_mixed() {
 
 #[test]
 fn bytes_that_windows_1252_does_not_know_are_not_taken_for_it() {
-    assert_eq!(read("auto", b"a,b\n\x81\xeb,1\n").told(), [(2, "bytes that are not UTF-8")]);
+    assert_eq!(
+        read("auto", b"a,b\n\x81\xeb,1\n").told(),
+        [(2, "bytes that are not UTF-8; is that the `encoding` of the file?")]
+    );
 }
 
 #[test]
