@@ -252,6 +252,30 @@ async fn a_file_without_a_column_that_the_mapping_reads_is_put_into_quarantine_a
     workspace.run(0).expect(0, &["nothing"]);
 }
 
+/// Neither a reading anew, which nobody may have asked for, nor a preview takes for data what a run has refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_refused_for_a_column_is_refused_when_all_is_read_again() {
+    let store = StoreProcess::start();
+    let source = "csv_drop: { path: drop, mode: append, settle: 0s, processed: keep }";
+    let workspace = workspace(&store, source, "guards: { max_update: unlimited }\n");
+    workspace.drop_csv("1.csv", &people(0..10));
+    fs::write(workspace.path("drop/2.csv"), "email,score,updated_at\nperson3@example.com,3,2026-03-01T00:00:00Z\n")
+        .expect("a file");
+    workspace.convoke(&["preview", SYNC]).expect(0, &["`2.csv`", "no column `name`"]);
+    workspace.run(3).expect(3, &["2.csv", "no column `name`"]);
+    workspace.convoke(&["run", SYNC, "--full"]).expect(3, &["2.csv", "no column `name`"]);
+    assert_holds(&store.base_url, &store.client, &people(0..10)).await;
+    // What was read before the mapping named a column has none of it, and is no less true.
+    let sync = fs::read_to_string(workspace.path("config/syncs/people.yaml")).expect("a configuration");
+    workspace.write("config/syncs/people.yaml", &sync.replace("  Name: name\n", "  Name: name\n  Town: town\n"));
+    fs::write(
+        workspace.path("drop/3.csv"),
+        "email,name,score,updated_at,town\nperson3@example.com,Person 3,3,2026-03-01T00:00:00Z,Bath\n",
+    )
+    .expect("a file");
+    workspace.run(3).expect(3, &["column `town`, which the sync reads, is missing in `1.csv`", "10 updated"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_object_of_a_prefix_is_the_whole_truth() {
     let inbox = Inbox::new("snapshot").await;

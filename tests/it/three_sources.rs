@@ -296,7 +296,7 @@ async fn a_delete_is_promised_of_the_run_that_finds_it() {
     database.execute("DELETE FROM people WHERE score = 2").await;
     workspace.run(0).expect(0, &["nothing to send"]);
     let full = "`convoke run people --full`";
-    workspace.convoke(&["explain", SYNC, "b@example.com"]).expect(0, &["reads everything deletes its row", full]);
+    workspace.convoke(&["explain", SYNC, "b@example.com"]).expect(0, &["the next run that reads everything", full]);
     workspace.convoke(&["verify", SYNC]).expect(0, &[&format!("{full} would delete 1")]);
     workspace.convoke(&["run", SYNC, "--full"]).expect(0, &["1 deleted"]);
     workspace.convoke(&["explain", SYNC, "b@example.com"]).expect(0, &["never sent, or deleted since"]);

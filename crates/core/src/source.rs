@@ -96,10 +96,11 @@ pub trait Source: Send + Sync {
         NonZeroUsize::MIN
     }
 
-    /// Whether splits may lack columns that others have, as it is with data sets whose columns have come and gone. Where
-    /// they may not, a new stream that lacks a column which the sync reads is refused.
-    fn columns_may_lack(&self) -> bool {
-        false
+    /// Whether a split may lack columns that others have, as it is with data sets whose columns have come and gone, and
+    /// with what was read before the mapping named a column. Where it may not, a stream that lacks a column which the sync
+    /// reads is broken.
+    fn may_lack_columns(&self, _split: &Split) -> bool {
+        true
     }
 
     /// Asked once all splits are read, and of pinned Parquet once more after `finished`, when it was compared: an error of kind [`Changed`](crate::error::SourceErrorKind::Changed) if others have

@@ -51,7 +51,7 @@ pub use plan::removal::RemovalRequest;
 pub use plan::{PlanRequest, Planned};
 pub use preview::{PreviewOutcome, PreviewRecord, PreviewRequest};
 pub use refusals::{RefusalFates, Refusals};
-pub use spool::{ColumnGap, Lacking, SplitIntake, Spool, SpoolProgress, SpoolWriter, TakenSplit, broken_parquet};
+pub use spool::{ColumnGap, SplitIntake, Spool, SpoolProgress, SpoolWriter, TakenSplit, broken_parquet};
 pub use suppression::{SuppressionList, load_suppression};
 pub use trace::{Places, Trace, TraceRequest, TracedKey};
 pub use verdict::Fate;

@@ -65,14 +65,6 @@ pub struct SpoolProgress {
     pub bytes_read: u64,
 }
 
-/// What is done about a stream that lacks a column which the sync reads. What lacks one is empty there; pinned Parquet,
-/// whose columns have come and gone over time, is never refused for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lacking {
-    Refused,
-    Told,
-}
-
 /// A column that the sync reads and some of the splits lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnGap {
@@ -100,7 +92,6 @@ struct SpoolPlan {
     schema: SchemaRef,
     stored: SchemaRef,
     needed: BTreeSet<String>,
-    lacking: Lacking,
     room: Arc<Room>,
     files: AtomicUsize,
     footers: Arc<Footers>,
@@ -177,7 +168,6 @@ impl SpoolWriter {
             schema,
             stored,
             needed: BTreeSet::new(),
-            lacking: Lacking::Told,
             room: Arc::new(Room::new(folder, Reserve::default())),
             files: AtomicUsize::new(1),
             footers: Arc::default(),
@@ -193,16 +183,16 @@ impl SpoolWriter {
         })
     }
 
-    /// Names the columns that the sync reads, and what is done about streams that lack one. Asked before the first split.
-    pub fn needing(mut self, needed: BTreeSet<String>, lacking: Lacking) -> Self {
+    /// Names the columns that the sync reads. Asked before the first split.
+    pub fn needing(mut self, needed: BTreeSet<String>) -> Self {
         let SpoolPlan { folder, schema, stored, room, .. } = &*self.plan;
         let (folder, schema, stored) = (folder.clone(), Arc::clone(schema), Arc::clone(stored));
         let (room, files, footers) = (Arc::clone(room), AtomicUsize::new(1), Arc::default());
-        self.plan = Arc::new(SpoolPlan { folder, schema, stored, needed, lacking, room, files, footers });
+        self.plan = Arc::new(SpoolPlan { folder, schema, stored, needed, room, files, footers });
         self
     }
 
-    /// Takes a split to its end. A broken split leaves nothing in the spool and is no error.
+    /// Takes a split to its end, as one that may lack columns. A broken split leaves nothing in the spool and is no error.
     pub async fn split(
         &mut self,
         split: &Split,

@@ -175,12 +175,13 @@ impl Pipeline {
     /// Ends the backfill that is under way; what is settled of it stays.
     pub async fn cancel_backfill(&self) -> Result<BackfillRecord, Error> {
         let open = self.newest_open_backfill().await?.ok_or_else(|| self.nothing_open())?;
+        let half_sent = self.half_sent(&open).await?;
         self.services.state.end_backfill(open.id, BackfillState::Cancelled).await?;
-        if let Some(plan) = self.half_sent().await?.first() {
+        if let Some(plan) = half_sent {
             let name = &self.sync.spec.name;
             self.notice(format!(
-                "plan {plan} of one of its windows is half sent; `convoke run {name}` sends the rest, `convoke plan {name}` \
-                 gives it up and looks at the source anew"
+                "plan {plan} of one of its windows is half sent; unless a command is still at it, `convoke run {name}` sends \
+                 the rest, and `convoke plan {name}` gives it up and looks at the source anew"
             ));
         }
         Ok(BackfillRecord { state: BackfillState::Cancelled, ..open })

@@ -117,7 +117,7 @@ impl Pipeline {
     async fn trace(&self, run: RunId, keys: &[KeyHash], entries: &[LedgerEntry]) -> Result<Vec<String>, Error> {
         let suppressions = self.load_suppressions()?;
         let discovery = self.all_there_is().await?;
-        let (spool, outcomes) = self.spool(run, &discovery, true, &[]).await?;
+        let (spool, outcomes) = self.spool(run, &discovery, &[]).await?;
         let broken = broken_splits(&outcomes);
         let refusals = self.refusals(&Extent::default(), self.services.clock.now()).await?;
         let request = TraceRequest {
@@ -134,10 +134,9 @@ impl Pipeline {
         };
         let trace = self.unless_cancelled(Box::pin(self.services.engine.trace(request))).await??;
         let absent_is_found = if self.sync.spec.source.reads_changes() {
+            let sync = &self.sync.spec.name;
             format!(
-                "the next run that reads everything deletes its row, unless a guard holds that up: `convoke run {} --full`, \
-                 or one that `full_every` makes so",
-                self.sync.spec.name
+                "the next run that reads everything, as `convoke run {sync} --full` does, deletes its row, unless a guard holds that up"
             )
         } else {
             NEXT_RUN_DELETES.to_owned()

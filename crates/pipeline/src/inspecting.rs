@@ -64,7 +64,8 @@ impl Pipeline {
         count: usize,
     ) -> Result<(Spool, Vec<String>), Error> {
         let schema = self.sync.source.describe().await?.schema;
-        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?;
+        let needed = self.services.engine.columns_read(&self.sync.spec, &schema);
+        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.needing(needed);
         let mut wanted = count;
         let mut broken = Vec::new();
         for split in &discovery.splits {
@@ -98,7 +99,8 @@ impl Pipeline {
             let records = usize::try_from(progress.records).unwrap_or(usize::MAX);
             taken.store(records, std::sync::atomic::Ordering::Relaxed);
         };
-        let outcome = writer.split(split, content, &count).await?;
+        let head = self.begin(writer, split)?.take(content, &count).await?;
+        let outcome = writer.keep(head).await?;
         if let convoke_core::source::SplitResult::Broken { reason } = outcome.result {
             let what = if self.sync.source.quarantines() { "would be quarantined" } else { "cannot be used" };
             broken.push(format!("`{}` {what}: {reason}", split.name));

@@ -9,7 +9,7 @@ use convoke_core::source::{
 };
 use convoke_core::spec::SyncMode;
 use convoke_core::state::Checkpoint;
-use convoke_engine::{ColumnGap, DamagedSplit, Lacking, Spool, SpoolWriter};
+use convoke_engine::{ColumnGap, DamagedSplit, Spool, SpoolWriter};
 
 use crate::error::{Error, chain};
 use crate::{Event, Pipeline};
@@ -81,7 +81,7 @@ impl Pipeline {
         if discovery.unchanged {
             return Ok(Reading::Unchanged { settled: discovery.settled, notices: discovery.notices });
         }
-        let (spool, mut outcomes) = self.spool(run, &discovery, reread, damaged).await?;
+        let (spool, mut outcomes) = self.spool(run, &discovery, damaged).await?;
         let broken = self.tell_broken(&outcomes);
         // An addition that nobody puts away is remembered as broken, like one among others.
         let is_remembered = discovery.coverage == Coverage::Delta && !source.puts_away();
@@ -168,7 +168,7 @@ impl Pipeline {
         } else if discovery.unchanged {
             return Err(nothing_to_backfill(&discovery));
         }
-        let (spool, outcomes) = self.spool(run, &discovery, true, damaged).await?;
+        let (spool, outcomes) = self.spool(run, &discovery, damaged).await?;
         let broken = broken_splits(&outcomes);
         if !broken.is_empty() {
             let message = format!("nothing was planned: {} cannot be read", broken.join("; "));
@@ -184,17 +184,13 @@ impl Pipeline {
         &self,
         run: RunId,
         discovery: &Discovery,
-        reread: bool,
         damaged: &[DamagedSplit],
     ) -> Result<(Spool, Vec<SplitOutcome>), Error> {
         let describe = async || Ok(self.sync.source.describe().await?.schema);
         let schema = self.ask_source("asking the source for its columns", describe).await?;
+        // A column that nothing of what is described has is a problem of the mapping, which planning tells.
         let needed = self.services.engine.columns_read(&self.sync.spec, &schema);
-        // What was read before may lack a column that the mapping names since: it is empty there. A column that nothing of
-        // what is read has is a problem of the mapping, which planning tells.
-        let may_lack = reread || self.sync.source.columns_may_lack();
-        let lacking = if may_lack { Lacking::Told } else { Lacking::Refused };
-        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.needing(needed, lacking);
+        let mut writer = SpoolWriter::create(&self.services.folders.spool(run), schema)?.needing(needed);
         let known = |split: &Split| damaged.iter().find(|known| known.split == split.name);
         let whole: Vec<_> = discovery.splits.iter().filter(|split| known(split).is_none()).cloned().collect();
         let mut taken = self.take_splits(&mut writer, &whole).await?.into_iter();

@@ -1,5 +1,6 @@
 //! The drop folder behind the `Source` trait: what is to be read, and what moves afterwards.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,6 +45,8 @@ pub struct CsvDrop {
     /// The columns of the files that the last discovery chose, until these are acknowledged. Which files those are
     /// depends on what was read before, and any other file's header may be another one.
     chosen: Mutex<Option<SourceSchema>>,
+    /// The files of the last discovery that were not read before, by their names in the folder.
+    new: Mutex<HashSet<String>>,
     /// The manifest that the stored position names, as the last discovery was told: after a crash it may still lie there.
     last_lot: Mutex<Option<LotName>>,
     /// Renews the claim of a run for as long as it lasts.
@@ -81,7 +84,7 @@ impl CsvDrop {
             }
         };
         let (chosen, last_lot, renewing) = (Mutex::new(None), Mutex::new(None), Mutex::new(None));
-        Ok(Self { spec, storage, clock, taker: None, chosen, last_lot, renewing })
+        Ok(Self { spec, storage, clock, taker: None, chosen, new: Mutex::default(), last_lot, renewing })
     }
 
     /// The same, for a taker of files that may not be the only one.
@@ -95,6 +98,14 @@ impl CsvDrop {
 
     fn choose(&self, schema: Option<SourceSchema>) {
         *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = schema;
+    }
+
+    fn remember_new(&self, new: HashSet<String>) {
+        *self.new.lock().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    fn is_new(&self, file: &SplitDetail) -> bool {
+        file.place == Place::Folder && self.new.lock().unwrap_or_else(PoisonError::into_inner).contains(&file.file)
     }
 
     fn keep_renewing(&self, renewing: Option<Renewing>) {
@@ -281,7 +292,8 @@ impl Source for CsvDrop {
             let Judged { settled, notices } = leave_claimed(&folder, judged, taker.as_ref(), now)?;
             Search::new(&folder, &position, &known, notices).run(settled, reread)
         });
-        let Found { splits, settled, mut notices, is_whole } = found.await?;
+        let Found { splits, settled, mut notices, new, is_whole } = found.await?;
+        self.remember_new(new);
         let coverage = if is_whole { self.coverage() } else { Coverage::Delta };
         if is_first && splits.is_empty() {
             return Err(self.nothing_there(&notices));
@@ -295,6 +307,7 @@ impl Source for CsvDrop {
 
     async fn select(&self, selection: &Selection) -> Result<Discovery, SourceError> {
         self.choose(None);
+        self.remember_new(HashSet::new());
         let folder = self.folder()?;
         let Judged { settled, mut notices } = self.judged(&folder, &Arc::default(), Some(Arc::default())).await?;
         let (mode, selection) = (self.spec.drop_mode, selection.clone());
@@ -337,6 +350,11 @@ impl Source for CsvDrop {
         }
         let storage = Arc::clone(&self.storage);
         blocking(move || storage.can_move_processed(&files)).await
+    }
+
+    /// A new file would empty cells. What was read before, or is asked for by somebody, is taken as it was.
+    fn may_lack_columns(&self, split: &Split) -> bool {
+        !SplitDetail::of(split).is_ok_and(|detail| self.is_new(&detail))
     }
 
     fn quarantines(&self) -> bool {

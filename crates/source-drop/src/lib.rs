@@ -6,7 +6,8 @@
 //! if it turns out broken; in append mode each file adds. What an added file *is* is decided by its contents (BLAKE3), so
 //! a file added twice is read once, whatever its name. Files are ordered by the time they were last written to, which a
 //! copy can keep; times that a change of name or rights moves would reorder them, and only bound those that lie ahead.
-//! A file that cannot be read goes to `quarantine/`, or stays and is remembered where files are kept.
+//! A file that cannot be read, or is new and lacks a column that the sync reads and others have, goes to `quarantine/`, or
+//! stays and is remembered where files are kept.
 //!
 //! Promises: nothing moves before [`acknowledge`](convoke_core::source::Source::acknowledge), and nothing is written before
 //! [`claim`](convoke_core::source::Source::claim); of several that would take one file, one does; a move never

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use convoke_core::SourceError;
 use convoke_core::spec::DropMode;
+use convoke_formats::may_be_value;
 
 use crate::file::{DroppedFile, Lot, LotName};
 use crate::folder::Contents;
@@ -119,7 +120,7 @@ impl<'a> Manifests<'a> {
         }
         let Some(&file) = self.files.get(name.as_str()) else {
             let is_taken = self.was_taken(manifest, listed);
-            return Ok(if is_taken { Verdict::Taken } else { Verdict::Lacking(format!("`{name}` is missing")) });
+            return Ok(if is_taken { Verdict::Taken } else { Verdict::Lacking(format!("{} is missing", shown(name))) });
         };
         if let Some(size) = size.filter(|size| *size != file.identity.size) {
             return Ok(Verdict::Lacking(format!("`{name}` has {} bytes and not {size}", file.identity.size)));
@@ -176,6 +177,14 @@ impl<'a> Manifests<'a> {
             _ => notices.push(format!("{} stand in no manifest yet; not read", told(&named))),
         }
     }
+}
+
+/// A name that no file here has: a line of data, if the manifest is none.
+fn shown(name: &str) -> String {
+    if may_be_value(name) || name.contains([',', ';', '|', '\t']) {
+        return "something whose name looks like a value".to_owned();
+    }
+    format!("`{name}`")
 }
 
 fn told(what: &[String]) -> String {

@@ -46,12 +46,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Listed>, String> {
         return Err("it lists no file".to_owned());
     }
     let mut names = BTreeSet::new();
-    for Listed { name, .. } in &listed {
+    for (at, Listed { name, .. }) in listed.iter().enumerate() {
         if name.is_empty() || name.contains(['/', '\\']) {
             return Err("it lists something that is no name of a file beside it".to_owned());
         }
         if !names.insert(name) {
-            return Err(format!("it lists `{name}` twice"));
+            return Err(format!("its {}. entry lists a name that is listed before it", at + 1));
         }
     }
     Ok(listed)
@@ -80,18 +80,18 @@ fn parse_json(text: &str) -> Result<Vec<Listed>, String> {
         true => serde_json::from_str::<Vec<Entry>>(text).map_err(not_understood)?,
         false => serde_json::from_str::<Document>(text).map_err(not_understood)?.files,
     };
-    entries.into_iter().map(Entry::listed).collect()
+    entries.into_iter().enumerate().map(|(at, entry)| entry.listed(at + 1)).collect()
 }
 
 impl Entry {
-    fn listed(self) -> Result<Listed, String> {
+    fn listed(self, number: usize) -> Result<Listed, String> {
         match self {
             Self::Name(name) => Ok(Listed { name, size: None, checksum: None }),
             Self::Described { name, size, sha256, md5, blake3 } => {
                 let given = [(Kind::Sha256, sha256), (Kind::Md5, md5), (Kind::Blake3, blake3)];
                 let given = given.into_iter().find_map(|(kind, digits)| Some((kind, digits?)));
                 let checksum = match given {
-                    Some((kind, digits)) => Some(Checksum::new(kind, &digits).ok_or_else(|| no_checksum(&name))?),
+                    Some((kind, digits)) => Some(Checksum::new(kind, &digits).ok_or_else(|| no_checksum(number))?),
                     None => None,
                 };
                 Ok(Listed { name, size, checksum })
@@ -100,8 +100,8 @@ impl Entry {
     }
 }
 
-fn no_checksum(name: &str) -> String {
-    format!("what it gives as the checksum of `{name}` is none")
+fn no_checksum(number: usize) -> String {
+    format!("its {number}. entry gives no checksum: `sha256` and `blake3` take 64 hexadecimal digits, `md5` 32")
 }
 
 fn parse_text(text: &str) -> Result<Vec<Listed>, String> {
@@ -205,9 +205,9 @@ mod tests {
             ("", "it lists no file"),
             ("{\"files\": []}", "it lists no file"),
             ("{\"files\": [{\"size\": 3}]}", "it is not of the form"),
-            ("{\"files\": [{\"name\": \"a\", \"md5\": \"canary\"}]}", "the checksum of `a` is none"),
+            ("{\"files\": [{\"name\": \"a\", \"md5\": \"canary\"}]}", "its 1. entry gives no checksum"),
             ("../a.csv", "no name of a file beside it"),
-            ("a.csv\na.csv", "it lists `a.csv` twice"),
+            ("a.csv\na.csv", "its 2. entry lists a name that is listed before it"),
         ];
         for (text, expected) in cases {
             let error = parse(text.as_bytes()).unwrap_err();

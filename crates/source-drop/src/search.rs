@@ -1,6 +1,6 @@
 //! Decides which files are to be read, given which were read before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use convoke_core::source::{Split, SplitOutcome, SplitResult};
 use convoke_core::spec::DropMode;
@@ -21,6 +21,7 @@ pub(crate) struct Search<'a> {
     hashes: Hashes<'a>,
     settled: Vec<SplitOutcome>,
     notices: Vec<String>,
+    new: HashSet<String>,
     is_whole: bool,
 }
 
@@ -31,13 +32,16 @@ pub(crate) struct Found {
     /// Lying in the folder although their records are settled.
     pub(crate) settled: Vec<SplitOutcome>,
     pub(crate) notices: Vec<String>,
+    /// Names in the folder of those files to be read that were not read before.
+    pub(crate) new: HashSet<String>,
     /// False if a part of what is to be read is known to be missing.
     pub(crate) is_whole: bool,
 }
 
 impl<'a> Search<'a> {
     pub(crate) fn new(folder: &'a Folder, position: &'a Position, known: &'a Known, notices: Vec<String>) -> Self {
-        Self { folder, position, known, hashes: Hashes::new(folder), settled: Vec::new(), notices, is_whole: true }
+        let (hashes, settled, new) = (Hashes::new(folder), Vec::new(), HashSet::new());
+        Self { folder, position, known, hashes, settled, notices, new, is_whole: true }
     }
 
     pub(crate) fn run(mut self, lots: Vec<Lot>, reread: bool) -> Result<Found, SourceError> {
@@ -45,7 +49,8 @@ impl<'a> Search<'a> {
             DropMode::Snapshot => self.snapshot(lots, reread)?,
             DropMode::Append => self.additions(lots, reread)?,
         };
-        Ok(Found { splits, settled: self.settled, notices: self.notices, is_whole: self.is_whole })
+        let Self { settled, notices, new, is_whole, .. } = self;
+        Ok(Found { splits, settled, notices, new, is_whole })
     }
 
     /// The newest lot, unless one that was dropped later is known.
@@ -71,6 +76,7 @@ impl<'a> Search<'a> {
         let skipped = lots.iter().map(|lot| format!("`{}` is older than `{newest_name}`; skipped", lot.name.name));
         self.notices.extend(skipped);
         let lot = lot_of(self.folder, &newest);
+        self.new.extend(newest.files.iter().map(|file| file.name.clone()));
         Ok(newest.files.iter().map(|file| split(&file.name, file, lot)).collect())
     }
 
@@ -141,6 +147,7 @@ impl<'a> Search<'a> {
                     }
                     accepted.insert(hash, file.name.clone());
                 }
+                self.new.insert(file.name.clone());
                 splits.push(split(&file.name, file, lot_of(self.folder, lot)));
             }
         }

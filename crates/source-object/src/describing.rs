@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
 use convoke_core::source::SourceSchema;
-use convoke_core::spec::{ObjectsMode, SchemaPolicy};
+use convoke_core::spec::{ObjectFormat, ObjectsMode, SchemaPolicy};
 use convoke_core::{Origin, SourceError};
 use convoke_objects::{ListedObject, Pin};
 use futures::{StreamExt, TryStreamExt};
@@ -30,24 +30,47 @@ pub(crate) struct Described {
 }
 
 impl ObjectSource {
-    /// The columns of the newest objects together, as far as they can be read and fit; of the newest alone where all have to
-    /// be alike.
+    /// The columns of the newest objects together, as far as they can be read and fit the newest; of that alone where all
+    /// have to be alike.
     pub(crate) async fn newest_schema(&self) -> Result<SourceSchema, SourceError> {
         let listing = self.list().await?;
         let (mut merging, mut first_reason) = (Merging::since(None), None);
-        for object in listing.objects.iter().rev().take(TRIED_FOR_COLUMNS) {
-            match self.fields_of(object).await? {
-                // Whoever reads that object is told why it does not fit.
-                Ok(fields) if merging.add(self, object, &fields).is_err() => break,
-                Ok(_) if self.spec.schema == SchemaPolicy::Strict => break,
-                Ok(_) => {}
-                Err(reason) => drop(first_reason.get_or_insert_with(|| self.unreadable(object, &reason))),
+        let newest_first = futures::stream::iter(listing.objects.iter().rev().take(TRIED_FOR_COLUMNS));
+        let mut read = newest_first
+            .map(|object| async move { (object, self.fields_of(object).await) })
+            .buffered(self.described_together())
+            .boxed();
+        while let Some((object, fields)) = read.next().await {
+            let added = match fields {
+                Ok(Ok(fields)) => merging.add(self, object, &fields),
+                Ok(Err(reason)) => {
+                    first_reason.get_or_insert_with(|| self.unreadable(object, &reason));
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            match added {
+                // Whoever reads that object is told what is wrong with it.
+                Err(_) if merging.count > 0 => break,
+                Err(error) => return Err(error),
+                Ok(()) if merging.count == self.described_together() => break,
+                Ok(()) => {}
             }
         }
         if merging.count > 0 {
             return Ok(merging.end(self).schema);
         }
         Err(first_reason.unwrap_or_else(|| self.nothing_there(&listing.notices)))
+    }
+
+    /// How many of the newest objects tell the columns.
+    fn described_together(&self) -> usize {
+        match self.spec.format {
+            _ if self.spec.schema == SchemaPolicy::Strict => 1,
+            // Each is read to its end for that.
+            ObjectFormat::Ndjson { .. } => 4,
+            _ => TRIED_FOR_COLUMNS,
+        }
     }
 
     /// The columns of these objects together, the newest first. Those that are broken are left out: who reads them is told.
@@ -168,7 +191,9 @@ impl<'k> Merging<'k> {
     }
 
     fn end(self, source: &ObjectSource) -> Described {
-        let measure = Measure { policy: source.spec.schema, keeps_known: source.spec.mode == ObjectsMode::Append };
+        let leaves_out = matches!(source.spec.format, ObjectFormat::Ndjson { .. });
+        let keeps_known = leaves_out && source.spec.mode == ObjectsMode::Append;
+        let measure = Measure { policy: source.spec.schema, keeps_known };
         let Drift { schema, known, notices } = drift::since(self.known, self.columns.all(), measure);
         let origin = source.origin(self.newest.as_ref(), self.count);
         Described { schema: SourceSchema { schema, origin }, known, notices }

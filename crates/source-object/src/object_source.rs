@@ -202,11 +202,6 @@ impl Source for ObjectSource {
         Ok(SplitContent::Parquet(PinnedParquet { file, constants }))
     }
 
-    /// The policy for columns that differ has judged them.
-    fn columns_may_lack(&self) -> bool {
-        true
-    }
-
     /// Objects that are the truth together only are listed again.
     async fn still_holds(&self, splits: &[Split]) -> Result<(), SourceError> {
         if self.spec.mode == ObjectsMode::Append || self.run().is_selection {

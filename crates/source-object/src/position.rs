@@ -3,7 +3,7 @@
 //! An object is remembered by two digests, of its URL and of what tells its contents (ETag or version, and size): fifteen
 //! bytes, whatever the key. A million objects are 15 MB in memory and 20 MB in the checkpoint. A snapshot that is settled
 //! whole is told by one digest over those of its objects. Objects that are gone from the listing are forgotten, so a
-//! position is never larger than what is listed.
+//! position is never larger than what is listed. Of columns that objects no longer have at most a few thousand are kept.
 //!
 //! That two URLs have one digest (72 bits), and their contents too (48 bits), does not happen; if two URLs had, one of the
 //! two objects would be read again with each run.

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use super::malformed::{MalformedIntake, MalformedOfSplit};
 use super::pinned::PinnedSplit;
 use super::spool_file::{FinishedFile, SpoolFile};
-use super::{LINE_COLUMN, Lacking, RECORD_BITS, SpoolPlan, SpoolProgress};
+use super::{LINE_COLUMN, RECORD_BITS, SpoolPlan, SpoolProgress};
 use crate::error::EngineError;
 
 /// A split with more records or bytes has a file of its own. Until then it is held in memory: as many as are read at once
@@ -29,6 +29,7 @@ pub struct SplitIntake {
     plan: Arc<SpoolPlan>,
     split: Split,
     first_position: u64,
+    refuses_gaps: bool,
 }
 
 /// A split that was read to its end, for [`SpoolWriter::keep`](super::SpoolWriter::keep). Dropped, it leaves nothing.
@@ -55,7 +56,13 @@ pub(super) enum TakenRecords {
 
 impl SplitIntake {
     pub(super) fn new(plan: Arc<SpoolPlan>, split: Split, first_position: u64) -> Self {
-        Self { plan, split, first_position }
+        Self { plan, split, first_position, refuses_gaps: false }
+    }
+
+    /// A stream that lacks a column which the sync reads is broken: it would empty the cells. Else it is empty there and
+    /// told, as pinned Parquet always is, whose columns have come and gone over time.
+    pub fn refusing_gaps(self) -> Self {
+        Self { refuses_gaps: true, ..self }
     }
 
     /// Takes the split to its end. After an error it may be taken again, from its start: nothing is left of it.
@@ -172,10 +179,11 @@ impl SplitIntake {
 
     /// Why a split cannot be used although others can: it would empty the cells of a column that it lacks.
     fn refused_for(&self, batch: &SourceBatch) -> Option<String> {
-        let mut needed = self.plan.needed.iter().filter(|_| self.plan.lacking == Lacking::Refused);
+        let mut needed = self.plan.needed.iter().filter(|_| self.refuses_gaps);
         let column = needed.find(|name| !has_column(batch, name))?;
         Some(format!(
-            "it has no column `{column}`, which the mapping reads and others have; add the column, which would empty the cells"
+            "it has no column `{column}`, which the mapping reads and others have, and would empty those cells; add the \
+             column, and drop it again"
         ))
     }
 

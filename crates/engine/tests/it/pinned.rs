@@ -351,12 +351,14 @@ async fn a_pinned_file_that_lacks_a_column_is_told_and_a_partition_lacks_none() 
     let old = parquet_of(&batch(&narrow, &old), 10);
     let needed = ["email", "updated_at"].map(str::to_owned).into();
     let writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
-    let mut writer = writer.needing(needed, Lacking::Refused);
+    let mut writer = writer.needing(needed);
     let partition = vec![("updated_at".to_owned(), Some("1".to_owned()))];
     for (name, file, constants) in [("new", &whole, vec![]), ("old", &old, vec![]), ("of-a-day", &old, partition)] {
         let file = Arc::clone(file) as Arc<dyn PinnedFile>;
         let content = SplitContent::Parquet(PinnedParquet { file, constants });
-        writer.split(&split(name), content, &|_| {}).await.unwrap();
+        let intake = writer.begin(&split(name)).unwrap().refusing_gaps();
+        let taken = intake.take(content, &|_| {}).await.unwrap();
+        writer.keep(taken).await.unwrap();
     }
     let expected = ColumnGap { column: "updated_at".to_owned(), splits: vec!["old".to_owned()] };
     assert_eq!(writer.finish().await.unwrap().gaps(), [expected]);

@@ -6,8 +6,8 @@ use convoke_core::Timestamp;
 use convoke_core::source::{MalformedRecord, SplitContent, SplitItem, SplitResult};
 use convoke_core::spec::SyncMode;
 use convoke_engine::{
-    ColumnGap, EngineError, Lacking, Planned, PreviewOutcome, PreviewRecord, PreviewRequest, Spool, SpoolWriter,
-    TakenSplit, read_invalid,
+    ColumnGap, EngineError, Planned, PreviewOutcome, PreviewRecord, PreviewRequest, Spool, SpoolWriter, TakenSplit,
+    read_invalid,
 };
 use futures::StreamExt;
 
@@ -49,13 +49,14 @@ async fn a_split_without_a_column_that_the_mapping_reads_is_broken_instead_of_em
     assert_eq!(read.iter().map(String::as_str).collect::<Vec<_>>(), ["email", "name"]);
     let narrow = std::sync::Arc::new(columns().project(&[0]).unwrap());
     let items = || futures::stream::iter(items(&narrow, &[record(&["a@b.co"])]).into_iter().map(Ok)).boxed();
-    let mut writer =
-        SpoolWriter::create(&world.fresh("spool"), columns()).unwrap().needing(read.clone(), Lacking::Refused);
-    let refused = writer.split(&split("part.csv"), SplitContent::Stream(items()), &|_| {}).await.unwrap();
+    let mut writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap().needing(read.clone());
+    let intake = writer.begin(&split("part.csv")).unwrap().refusing_gaps();
+    let taken = intake.take(SplitContent::Stream(items()), &|_| {}).await.unwrap();
+    let refused = writer.keep(taken).await.unwrap();
     let SplitResult::Broken { reason } = &refused.result else { panic!("{refused:?}") };
     assert!(reason.contains("no column `name`"), "{reason}");
     let writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
-    let mut writer = writer.needing(read, Lacking::Told);
+    let mut writer = writer.needing(read);
     for name in ["part.csv", "other.csv"] {
         writer.split(&split(name), SplitContent::Stream(items()), &|_| {}).await.unwrap();
     }
@@ -80,7 +81,7 @@ async fn a_column_that_one_batch_has_is_not_told_as_missing() {
         SplitContent::Stream(futures::stream::iter(all.into_iter().map(Ok)).boxed())
     };
     let writer = SpoolWriter::create(&world.fresh("spool"), columns()).unwrap();
-    let mut writer = writer.needing(read, Lacking::Told);
+    let mut writer = writer.needing(read);
     let cases: [(&str, &[bool]); 4] =
         [("none", &[]), ("never", &[false, false]), ("first", &[true, false]), ("last", &[false, true])];
     for (name, wide) in cases {

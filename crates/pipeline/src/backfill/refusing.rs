@@ -1,6 +1,6 @@
 //! What a backfill is refused for, and in which words.
 
-use convoke_core::backfill::BackfillRecord;
+use convoke_core::backfill::{BackfillRecord, PlannedWindow};
 use convoke_core::ids::PlanId;
 use convoke_core::source::Selection;
 use convoke_core::spec::{ScheduleSpec, SourceSpec, SyncMode};
@@ -54,16 +54,18 @@ impl Pipeline {
         selection: &Selection,
     ) -> Result<(), Error> {
         let Some(open) = open.filter(|open| open.selection != *selection) else { return Ok(()) };
-        if open.settled > 0 || !self.half_sent().await?.is_empty() {
+        if open.settled > 0 || self.half_sent(open).await?.is_some() {
             return Err(self.other_under_way(open));
         }
         Ok(())
     }
 
-    /// Plans of which something was sent and not all.
-    pub(super) async fn half_sent(&self) -> Result<Vec<PlanId>, Error> {
+    /// The plan of one of its windows, of which something was sent and not all.
+    pub(super) async fn half_sent(&self, open: &BackfillRecord) -> Result<Option<PlanId>, Error> {
         let plans = self.services.state.plans_in(&self.sync.spec.name, PlanState::Applying).await?;
-        Ok(plans.into_iter().map(|plan| plan.manifest.id).collect())
+        let is_of_it = |window: &PlannedWindow| window.backfill == open.id;
+        let plan = plans.into_iter().find(|plan| plan.manifest.window.as_ref().is_some_and(is_of_it));
+        Ok(plan.map(|plan| plan.manifest.id))
     }
 
     /// Refuses a backfill that could do harm.

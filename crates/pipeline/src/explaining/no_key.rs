@@ -50,7 +50,7 @@ impl Pipeline {
 
     async fn find_text(&self, run: RunId, texts: &[Vec<String>]) -> Result<Vec<String>, Error> {
         let discovery = self.all_there_is().await?;
-        let (spool, outcomes) = self.spool(run, &discovery, true, &[]).await?;
+        let (spool, outcomes) = self.spool(run, &discovery, &[]).await?;
         let finding = self.services.engine.find_key_text(&self.sync.spec, &spool, texts);
         let places = self.unless_cancelled(Box::pin(finding)).await??;
         let mut facts = vec![match places.count {

@@ -31,7 +31,7 @@ impl Pipeline {
             while running.len() < at_once && splits.len() - begun.len() < furthest {
                 let number = splits.len() - begun.len();
                 let Some(split) = begun.next() else { break };
-                let (intake, told) = (writer.begin(split)?, &told);
+                let (intake, told) = (self.begin(writer, split)?, &told);
                 running.push(async move { (number, self.take_split(split, &intake, told).await) });
             }
             let Some((number, taken)) = running.next().await else { break };
@@ -41,6 +41,11 @@ impl Pipeline {
             }
         }
         Ok(outcomes)
+    }
+
+    pub(crate) fn begin(&self, writer: &mut SpoolWriter, split: &Split) -> Result<SplitIntake, Error> {
+        let intake = writer.begin(split)?;
+        Ok(if self.sync.source.may_lack_columns(split) { intake } else { intake.refusing_gaps() })
     }
 
     async fn take_split(&self, split: &Split, intake: &SplitIntake, told: &Told) -> Result<TakenSplit, Error> {

@@ -41,15 +41,21 @@ async fn folders_with_manifests_obey_the_contract() {
 /// What stands in it may be data of people.
 #[tokio::test]
 async fn a_manifest_that_lists_what_is_no_file_of_records_is_told_without_a_word_of_it() {
-    let folder = TestFolder::with(DropMode::Append, |spec| spec.manifest = Some("*.txt".to_owned()));
-    folder.write("a.csv", "email\na@b.co\n");
-    folder.write("people.txt", "a.csv\nada@example.com,Ada\n");
-    let error = folder.try_discover(None, false).await.unwrap_err().to_string();
-    assert!(
-        error.contains("`people.txt`") && error.contains("its 2. entry is no name that `pattern` admits"),
-        "{error}"
-    );
-    assert!(!error.contains("ada"), "{error}");
+    for (pattern, lines, told) in [
+        ("*.csv", "a.csv\nada@example.com,Ada\n", "its 2. entry is no name that `pattern` admits"),
+        ("*.csv", "ada@example.com,Ada\nada@example.com,Ada\n", "its 2. entry lists a name that is listed before it"),
+        ("*", "a.csv\nada@example.com,Ada\n", "something whose name looks like a value is missing"),
+        ("*", "Ada,London\n", "something whose name looks like a value is missing"),
+    ] {
+        let folder = TestFolder::with(DropMode::Append, |spec| {
+            (spec.manifest, spec.pattern) = (Some("*.txt".to_owned()), pattern.to_owned());
+        });
+        folder.write("a.csv", "email\na@b.co\n");
+        folder.write("people.txt", lines);
+        let error = folder.try_discover(None, false).await.unwrap_err().to_string();
+        assert!(error.contains("`people.txt`") && error.contains(told), "{error}");
+        assert!(!error.to_lowercase().contains("ada"), "{error}");
+    }
 }
 
 #[tokio::test]

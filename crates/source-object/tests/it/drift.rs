@@ -8,7 +8,7 @@ use arrow::array::{
     UInt8Array,
 };
 use arrow::datatypes::{DataType, Int32Type, TimeUnit};
-use convoke_core::spec::{ObjectFormat, ObjectsMode, SchemaPolicy};
+use convoke_core::spec::{CsvObjects, ObjectFormat, ObjectsMode, SchemaPolicy};
 use convoke_testkit::contract::source::SourceSetUp;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -157,6 +157,39 @@ async fn a_column_that_new_additions_lack_is_described_as_it_was_known() {
     assert_eq!(whole.columns().await, [("new".to_owned(), DataType::Utf8)]);
 }
 
+/// To read the old one as empty would empty the cells of whoever maps it.
+#[tokio::test]
+async fn another_spelling_of_a_known_column_does_not_stand_beside_it() {
+    let format = ObjectFormat::Ndjson { max_malformed: 0.0 };
+    let objects = TestObjects::in_folder_as(ObjectsMode::Append, "*.ndjson", |spec| spec.format = format);
+    objects.put_at(1, "a.ndjson", br#"{"Email":"a"}"#);
+    let discovery = objects.discover(None).await;
+    objects.source().describe().await.unwrap();
+    let stored = objects.settled(None, &discovery).await;
+    objects.put_at(2, "b.ndjson", br#"{"email":"b"}"#);
+    objects.discover(Some(&stored)).await;
+    assert_eq!(objects.column_names().await, ["email"]);
+}
+
+/// The first record of a file without a header.
+#[tokio::test]
+async fn a_name_that_may_be_a_value_is_not_told() {
+    let csv =
+        CsvObjects { delimiter: Some(','), encoding: "utf-8".to_owned(), aliases: Vec::new(), max_malformed: 0.0 };
+    let objects = TestObjects::in_folder_as(ObjectsMode::Append, "*.csv", |spec| spec.format = ObjectFormat::Csv(csv));
+    objects.put_at(1, "a.csv", b"email,name\na@b.co,A\n");
+    let discovery = objects.discover(None).await;
+    objects.source().describe().await.unwrap();
+    let stored = objects.settled(None, &discovery).await;
+    objects.put_at(2, "b.csv", b"ada@example.com,Ada\nb@b.co,B\n");
+    let discovery = objects.discover(Some(&stored)).await;
+    let told = discovery.notices.join("; ");
+    assert!(told.contains("a column whose name looks like a value (Utf8) is new, in `b.csv`"), "{told}");
+    assert!(told.contains("column `email` is gone"), "{told}");
+    assert!(!told.to_lowercase().contains("ada"), "{told}");
+    assert_eq!(objects.column_names().await.len(), 2, "of files that name their columns none is kept");
+}
+
 #[tokio::test]
 async fn before_a_discovery_the_newest_objects_that_can_be_read_are_described() {
     let objects = TestObjects::in_folder(ObjectsMode::Snapshot, "*.parquet");
@@ -174,4 +207,8 @@ async fn before_a_discovery_the_newest_objects_that_can_be_read_are_described() 
     alike.put_at(1, "a.parquet", &small_file("a", "1"));
     alike.put_at(2, "b.parquet", &small_file("b", "1"));
     assert_eq!(alike.column_names().await, ["b"]);
+    // What is wrong with the newest itself is told.
+    objects.put_at(5, "d.parquet", &parquet_file([("a", texts(["1"])), ("A", texts(["1"]))]));
+    let error = objects.source().describe().await.unwrap_err().to_string();
+    assert!(error.contains("differ only in case"), "{error}");
 }

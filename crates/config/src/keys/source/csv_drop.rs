@@ -63,6 +63,6 @@ pub(super) const CSV_DROP: &[Key] = &[
     Key::optional(
         "max_malformed",
         Shape::Percent,
-        "A file with a larger share of records that cannot be read goes to `quarantine/` as a whole.",
+        "A file with a larger share of records that cannot be read goes to `quarantine/` as a whole, as does a new one that lacks a column which the sync reads and others have.",
     ),
 ];

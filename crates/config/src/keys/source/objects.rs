@@ -46,7 +46,7 @@ pub(super) const OBJECTS: &[Key] = &[
     Key::optional(
         "schema",
         Shape::Choice(&["strict", "widen", "ignore_new"]),
-        "What is done about columns that differ between objects, or from what was read before: any difference is refused (strict), columns come and go, and types widen where no value is written in another way by that (widen: whole numbers do, but not to decimals), or those that were not known before are left out (ignore_new). To a backfill every column is known.",
+        "What is done about columns that differ between objects, or from what was read before: any difference is refused (strict), columns come and go, and types widen where no value is written in another way by that (widen: whole numbers do, but not to decimals), or those that were not known before are left out (ignore_new). Known columns that added NDJSON leaves out are empty. To a backfill every column is known.",
     ),
     Key::optional(
         "max_malformed",
