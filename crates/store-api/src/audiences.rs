@@ -1,11 +1,16 @@
 //! `/audiences`.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use convoke_core::spec::AudienceKind;
 use convoke_store::audience::{Audience, AudienceChange, AudienceOrder, AudienceQuery, AutoMatch, NewAudience};
 use convoke_store::column::Column;
 use convoke_store::{Caller, ProblemKind, Sort};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::call::{Call, check_type, nullable, required};
 use crate::columns::{self, ColumnData, ColumnView};
@@ -38,6 +43,7 @@ struct AudienceAttributes {
     #[serde(default, deserialize_with = "nullable")]
     notes: Option<Option<String>>,
     folder_id: Option<String>,
+    zoom_info_search_criteria: Option<Map<String, Value>>,
     #[serde(default)]
     columns: Vec<ColumnData>,
 }
@@ -57,6 +63,8 @@ struct AudienceView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     notes: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    zoom_info_search_criteria: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<Vec<Resource<'a, ColumnView<'a>>>>,
 }
 
@@ -74,6 +82,10 @@ fn view<'a>(
         folder_name: &audience.folder_name,
         description: audience.description.as_deref(),
         notes: audience.notes.as_deref(),
+        // Lists show neither.
+        zoom_info_search_criteria: columns
+            .and(audience.search_criteria.as_deref())
+            .and_then(|json| serde_json::from_str(json).ok()),
         columns: columns.map(|columns| columns.iter().map(|column| columns::view(column, caller)).collect()),
     };
     let meta = Some(Meta::new(caller, audience.created_at, audience.updated_at));
@@ -105,6 +117,7 @@ fn read_new(attributes: AudienceAttributes, matching: AutoMatch) -> Result<NewAu
         kind,
         description: attributes.description.flatten(),
         notes: attributes.notes.flatten(),
+        search_criteria: attributes.zoom_info_search_criteria.map(|criteria| Value::Object(criteria).to_string()),
         folder_id: attributes.folder_id,
         columns: columns::read_new(attributes.columns, "/data/attributes/columns")?,
         matching,
@@ -150,14 +163,38 @@ pub(crate) async fn show(call: Call) -> Outcome {
     answer(StatusCode::OK, &Document { data: view(&audience, Some(&columns), &call.caller) })
 }
 
+#[derive(Deserialize)]
+struct ChangeBody {
+    data: ChangeData,
+}
+
+#[derive(Deserialize)]
+struct ChangeData {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    attributes: ChangeAttributes,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeAttributes {
+    name: Option<String>,
+    folder_id: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    description: Option<Option<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    notes: Option<Option<String>>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
+}
+
 pub(crate) async fn change(call: Call) -> Outcome {
-    let body: AudienceBody = call.document()?;
+    let body: ChangeBody = call.document()?;
     check_type(body.data.kind.as_deref(), "Audience", "/data/type")?;
     let attributes = body.data.attributes;
-    let fixed = [("type", attributes.kind.is_some()), ("origin", attributes.origin.is_some())];
-    if let Some((name, _)) = fixed.into_iter().find(|(_, given)| *given) {
-        let detail = format!("`{name}` cannot be changed");
-        return Err(Failure::at(format!("/data/attributes/{name}"), ProblemKind::Disallowed, detail));
+    if let Some(name) = attributes.others.keys().next() {
+        let detail = "only `name`, `folderId`, `description` and `notes` can be changed";
+        return Err(Failure::at(format!("/data/attributes/{}", escaped(name)), ProblemKind::Disallowed, detail));
     }
     let change = AudienceChange {
         name: attributes.name,
@@ -167,6 +204,11 @@ pub(crate) async fn change(call: Call) -> Outcome {
     };
     let audience = call.tenant.change_audience(call.path("audienceId"), &change).await?;
     answer(StatusCode::OK, &Document { data: view(&audience, None, &call.caller) })
+}
+
+/// A member's name as a part of a JSON pointer.
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 pub(crate) async fn remove(call: Call) -> Outcome {

@@ -59,6 +59,11 @@ impl Call {
         !self.body.is_empty()
     }
 
+    /// Reads a body that may be left out.
+    pub(crate) fn document_or_default<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, Failure> {
+        if self.has_body() { self.document() } else { Ok(T::default()) }
+    }
+
     /// Reads the body. The message tells the place and never what stands there.
     pub(crate) fn document<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {

@@ -16,9 +16,17 @@ struct ColumnsBody {
     data: Vec<ColumnData>,
 }
 
-#[derive(Deserialize)]
+/// What a change leaves out stays as it is, up to the whole of it.
+#[derive(Default, Deserialize)]
 struct ColumnBody {
-    data: ColumnData,
+    data: Option<ColumnChangeData>,
+}
+
+#[derive(Default, Deserialize)]
+struct ColumnChangeData {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    attributes: Option<ColumnAttributes>,
 }
 
 /// A column in a request.
@@ -29,7 +37,7 @@ pub(crate) struct ColumnData {
     attributes: ColumnAttributes,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ColumnAttributes {
     name: Option<String>,
@@ -62,7 +70,7 @@ pub(crate) fn view<'a>(column: &'a Column, caller: &'a Caller) -> Resource<'a, C
         name: &column.name,
         data_type: column.data_type.as_str(),
         column_type: column.column_type.as_str(),
-        is_deletable: true,
+        is_deletable: column.is_deletable,
         is_editable: column.is_editable(),
         is_exportable: true,
         is_filterable: column.is_filterable(),
@@ -114,9 +122,10 @@ pub(crate) async fn create(call: Call) -> Outcome {
 }
 
 pub(crate) async fn change(call: Call) -> Outcome {
-    let body: ColumnBody = call.document()?;
-    check_type(body.data.kind.as_deref().or(Some("Column")), "Column", "/data/type")?;
-    let attributes = body.data.attributes;
+    let body: ColumnBody = call.document_or_default()?;
+    let data = body.data.unwrap_or_default();
+    check_type(data.kind.as_deref().or(Some("Column")), "Column", "/data/type")?;
+    let attributes = data.attributes.unwrap_or_default();
     let fixed = [
         ("dataType", attributes.data_type.is_some()),
         ("columnType", attributes.column_type.is_some()),

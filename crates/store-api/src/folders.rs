@@ -15,19 +15,20 @@ use crate::paging::{self, List};
 /// The most folders or audiences on a page.
 pub(crate) const MAX_PAGE_SIZE: u32 = 100;
 
-#[derive(Deserialize)]
+/// What a change leaves out stays as it is, up to the whole of it.
+#[derive(Default, Deserialize)]
 struct FolderBody {
-    data: FolderData,
+    data: Option<FolderData>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct FolderData {
     #[serde(rename = "type")]
     kind: Option<String>,
-    attributes: FolderAttributes,
+    attributes: Option<FolderAttributes>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct FolderAttributes {
     name: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
@@ -62,8 +63,9 @@ fn view<'a>(folder: &'a Folder, caller: &'a Caller) -> Resource<'a, FolderView<'
 
 pub(crate) async fn create(call: Call) -> Outcome {
     let body: FolderBody = call.document()?;
-    check_type(body.data.kind.as_deref(), "Folder", "/data/type")?;
-    let attributes = body.data.attributes;
+    let data = required(body.data, "/data")?;
+    check_type(data.kind.as_deref(), "Folder", "/data/type")?;
+    let attributes = required(data.attributes, "/data/attributes")?;
     let new = NewFolder {
         name: required(attributes.name, "/data/attributes/name")?,
         description: attributes.description.flatten(),
@@ -128,9 +130,10 @@ pub(crate) async fn show(call: Call) -> Outcome {
 }
 
 pub(crate) async fn change(call: Call) -> Outcome {
-    let body: FolderBody = call.document()?;
-    check_type(body.data.kind.as_deref().or(Some("Folder")), "Folder", "/data/type")?;
-    let attributes = body.data.attributes;
+    let body: FolderBody = call.document_or_default()?;
+    let data = body.data.unwrap_or_default();
+    check_type(data.kind.as_deref().or(Some("Folder")), "Folder", "/data/type")?;
+    let attributes = data.attributes.unwrap_or_default();
     let change = FolderChange {
         name: attributes.name,
         description: attributes.description,

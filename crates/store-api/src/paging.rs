@@ -46,14 +46,15 @@ struct Links {
 
 impl<T> List<T> {
     pub(crate) fn new(call: &Call, page: Page, total: u64, data: Vec<T>) -> Self {
-        let pages = total.div_ceil(u64::from(page.size)).max(1);
+        // A link leads to a page that is given.
+        let last = total.div_ceil(u64::from(page.size)).clamp(1, u64::from(LAST_PAGE));
         let number = u64::from(page.number);
         let link = |number: u64| link(call, number, page.size);
         let links = Links {
             first: link(1),
-            last: link(pages),
-            prev: (number > 1).then(|| link((number - 1).min(pages))),
-            next: (number < pages).then(|| link(number + 1)),
+            last: link(last),
+            prev: (number > 1).then(|| link((number - 1).min(last))),
+            next: (number < last).then(|| link(number + 1)),
         };
         Self { data, meta: ListMeta { page: PageMeta { size: page.size, number: page.number }, total }, links }
     }

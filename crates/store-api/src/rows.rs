@@ -169,37 +169,44 @@ fn wanted_columns<'a>(call: &Call, columns: &'a [Column]) -> Result<Vec<&'a Colu
     wanted.split(',').map(find).collect()
 }
 
-#[derive(Deserialize)]
+/// Without a body every row is found.
+#[derive(Default, Deserialize)]
 struct SearchBody {
-    data: SearchData,
+    data: Option<SearchData>,
 }
 
 #[derive(Deserialize)]
 struct SearchData {
     #[serde(rename = "type")]
     kind: Option<String>,
-    attributes: SearchAttributes,
+    attributes: Option<SearchAttributes>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct SearchAttributes {
     filter: Option<serde_json::Value>,
     ids: Option<Vec<String>>,
 }
 
 pub(crate) async fn search(call: Call) -> Outcome {
-    let body: SearchBody = call.document()?;
-    check_type(body.data.kind.as_deref(), "RowSearch", "/data/type")?;
+    let body: SearchBody = call.document_or_default()?;
+    let attributes = match body.data {
+        Some(data) => {
+            check_type(data.kind.as_deref(), "RowSearch", "/data/type")?;
+            data.attributes.unwrap_or_default()
+        }
+        None => SearchAttributes::default(),
+    };
     let page = paging::page(&call, MAX_PAGE_SIZE)?;
     let sort = call.query("sort").map(|_| paging::sort(&call, ""));
     let search = RowSearch {
-        filter: body.data.attributes.filter.as_ref(),
-        ids: body.data.attributes.ids.as_deref(),
+        filter: attributes.filter.as_ref(),
+        ids: attributes.ids.as_deref(),
         sort: sort.map(|Sort { key, descending }| Sort { key: key.to_owned(), descending }),
         page,
     };
     let (set, total) = call.tenant.search_rows(call.path("audienceId"), &search).await?;
-    let columns: Vec<&Column> = set.columns.iter().collect();
+    let columns = wanted_columns(&call, &set.columns)?;
     answer(StatusCode::OK, &List::new(&call, page, total, views(&set, &columns)))
 }
 

@@ -12,7 +12,7 @@ use crate::match_criteria;
 use crate::page::{Listing, Page, Sort};
 use crate::row;
 use crate::statement::{Bind, Statement};
-use crate::tenant::{Tenant, check_name, new_id};
+use crate::tenant::{Tenant, check_name, check_texts, new_id};
 
 /// An audience. Names are not unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Audience {
     pub folder_name: String,
     pub description: Option<String>,
     pub notes: Option<String>,
+    /// What it is meant to be filled by, as JSON; kept and not read.
+    pub search_criteria: Option<String>,
     pub record_count: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -39,6 +41,8 @@ pub struct NewAudience {
     pub kind: AudienceKind,
     pub description: Option<String>,
     pub notes: Option<String>,
+    /// A JSON object.
+    pub search_criteria: Option<String>,
     /// None: a new folder with the audience's name.
     pub folder_id: Option<String>,
     /// `CUSTOM` columns only.
@@ -99,6 +103,7 @@ impl FromRow<'_, SqliteRow> for Audience {
             folder_name: row.try_get("folder_name")?,
             description: row.try_get("description")?,
             notes: row.try_get("notes")?,
+            search_criteria: row.try_get("search_criteria")?,
             record_count: u64::try_from(record_count).unwrap_or(0),
             created_at: Timestamp(row.try_get("created_at")?),
             updated_at: Timestamp(row.try_get("updated_at")?),
@@ -172,6 +177,8 @@ impl Tenant {
         if let Some(name) = &change.name {
             check_name(name, || "/data/attributes/name".to_owned(), &mut problems);
         }
+        let texts = [&change.description, &change.notes].map(|text| text.as_ref().and_then(Option::as_ref));
+        check_texts(texts[0], texts[1], &mut problems);
         Error::unless_none(problems)?;
         let mut writing = self.store.write().await?;
         let audience = find(&mut writing, self, id).await?;
@@ -206,6 +213,7 @@ impl Tenant {
 fn problems_of(new: &NewAudience) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_name(&new.name, || "/data/attributes/name".to_owned(), &mut problems);
+    check_texts(new.description.as_ref(), new.notes.as_ref(), &mut problems);
     column::check(&new.columns, "/data/attributes/columns", &mut problems);
     for (index, column) in new.columns.iter().enumerate() {
         if column.column_type != column::ColumnType::Custom {
@@ -221,8 +229,8 @@ async fn insert(connection: &mut SqliteConnection, tenant: &Tenant, new: &NewAud
     let id = new_id();
     let now = tenant.store.now().0;
     sqlx::query(
-        "INSERT INTO audiences (id, client, folder, name, kind, description, notes, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO audiences (id, client, folder, name, kind, description, notes, search_criteria, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&id)
     .bind(tenant.number)
@@ -231,6 +239,7 @@ async fn insert(connection: &mut SqliteConnection, tenant: &Tenant, new: &NewAud
     .bind(new.kind.as_str())
     .bind(&new.description)
     .bind(&new.notes)
+    .bind(&new.search_criteria)
     .bind(now)
     .bind(now)
     .execute(connection)

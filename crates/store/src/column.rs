@@ -27,6 +27,8 @@ pub struct Column {
     pub column_type: ColumnType,
     pub is_frozen: bool,
     pub is_hidden: bool,
+    /// False while match criteria name it.
+    pub is_deletable: bool,
     /// Of match columns only.
     pub match_criteria: Option<Vec<MatchCriterion>>,
     pub created_at: Timestamp,
@@ -127,6 +129,8 @@ impl FromRow<'_, SqliteRow> for Column {
             column_type: ColumnType::parse(column_type).ok_or_else(undecodable("unknown type of a column"))?,
             is_frozen: row.try_get("frozen")?,
             is_hidden: row.try_get("hidden")?,
+            // What other columns say of it is known where all of them are.
+            is_deletable: true,
             match_criteria,
             created_at: Timestamp(row.try_get("created_at")?),
             updated_at: Timestamp(row.try_get("updated_at")?),
@@ -285,7 +289,11 @@ pub(crate) async fn list(connection: &mut SqliteConnection, audience: i64) -> Re
     let mut select = Statement::new("SELECT * FROM audience_columns WHERE audience = ");
     select.bind(Bind::Integer(audience)).push(" ORDER BY position");
     let rows = select.rows(connection).await?;
-    Ok(rows.iter().map(Column::from_row).collect::<sqlx::Result<_>>()?)
+    let mut columns = rows.iter().map(Column::from_row).collect::<sqlx::Result<Vec<_>>>()?;
+    for at in 0..columns.len() {
+        columns[at].is_deletable = !columns.iter().any(|other| other.matches_by(&columns[at].id));
+    }
+    Ok(columns)
 }
 
 async fn find(connection: &mut SqliteConnection, audience: i64, id: &str) -> Result<Column> {

@@ -23,8 +23,11 @@ const READERS: u32 = 4;
 const APPLICATION_ID: i64 = 0x4376_6b41;
 
 /// Forward only; the file's `user_version` is the number of those applied.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_unmatched_cells.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_unmatched_cells.sql"),
+    include_str!("../migrations/0003_search_criteria.sql"),
+];
 
 /// An open audience store. Clones share it.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use crate::audience;
 use crate::error::{Error, Place, Result};
 use crate::page::{Listing, Page, Sort};
 use crate::statement::{Bind, Statement};
-use crate::tenant::{Tenant, check_name, new_id};
+use crate::tenant::{Tenant, check_name, check_texts, new_id};
 
 /// A folder. Names are not unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl Tenant {
     pub async fn create_folder(&self, new: &NewFolder) -> Result<Folder> {
         let mut problems = Vec::new();
         check_name(&new.name, || "/data/attributes/name".to_owned(), &mut problems);
+        check_texts(new.description.as_ref(), new.notes.as_ref(), &mut problems);
         Error::unless_none(problems)?;
         let mut writing = self.store.write().await?;
         let folder = insert(&mut writing, self, new).await?;
@@ -168,6 +169,8 @@ impl Tenant {
         if let Some(name) = &change.name {
             check_name(name, || "/data/attributes/name".to_owned(), &mut problems);
         }
+        let texts = [&change.description, &change.notes].map(|text| text.as_ref().and_then(Option::as_ref));
+        check_texts(texts[0], texts[1], &mut problems);
         Error::unless_none(problems)?;
         let mut writing = self.store.write().await?;
         let mut folder = find(&mut writing, self, id).await?;

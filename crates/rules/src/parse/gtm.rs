@@ -6,6 +6,13 @@ use serde_json::{Map, Value};
 use super::{Problems, hint, noun};
 use crate::RuleProblem;
 
+/// Filters in a group, values of a filter, values in all, and bytes of a value; the vendor publishes none of these. A database
+/// bounds how deep a condition may be, and how many values a question may have.
+const MOST_FILTERS: usize = 250;
+const MOST_VALUES_OF_A_FILTER: usize = 500;
+const MOST_VALUES: usize = 10_000;
+const LONGEST_VALUE: usize = 10_000;
+
 /// Parses `{operator, filters: [{type, columnId, filterOperator, values}]}`.
 ///
 /// # Errors
@@ -21,17 +28,32 @@ fn group(filter: &Value, problems: &mut Problems) -> Option<Rule> {
     let members = object(filter, &["operator", "filters"], problems)?;
     let conjunction = problems.within("operator", |problems| conjunction(members.get("operator"), problems));
     let conditions = problems.within("filters", |problems| {
-        let Some(Value::Array(filters)) = members.get("filters") else {
-            problems.push("expected a list of filters");
-            return None;
+        let filters = match members.get("filters") {
+            None => return Some(Vec::new()),
+            Some(Value::Array(filters)) => filters,
+            Some(_) => {
+                problems.push("expected a list of filters");
+                return None;
+            }
         };
+        if filters.len() > MOST_FILTERS {
+            problems.push(format!("a group has at most {MOST_FILTERS} filters"));
+            return None;
+        }
+        let count = |filter: &Value| filter.get("values").and_then(Value::as_array).map_or(0, Vec::len);
+        if filters.iter().map(count).sum::<usize>() > MOST_VALUES {
+            problems.push(format!("the filters of a group have at most {MOST_VALUES} values in all"));
+            return None;
+        }
         let parsed = filters.iter().enumerate().map(|(index, filter)| {
             problems.within(index.to_string(), |problems| condition(filter, problems).map(Rule::Condition))
         });
         // Every filter is looked at, so that all problems are told at once.
         parsed.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
     });
-    Some(conjunction?(conditions?))
+    let (conjunction, conditions) = (conjunction?, conditions?);
+    // Without filters nothing is left out, whichever way they would be joined.
+    Some(if conditions.is_empty() { Rule::All(conditions) } else { conjunction(conditions) })
 }
 
 fn conjunction(operator: Option<&Value>, problems: &mut Problems) -> Option<fn(Vec<Rule>) -> Rule> {
@@ -84,9 +106,19 @@ fn values(value: Option<&Value>, problems: &mut Problems) -> Option<Vec<Literal>
             return None;
         }
     };
+    if items.len() > MOST_VALUES_OF_A_FILTER {
+        problems.push(format!("a filter has at most {MOST_VALUES_OF_A_FILTER} values"));
+        return None;
+    }
     let mut literals = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         match item {
+            Value::String(text) if text.len() > LONGEST_VALUE => problems.within(index.to_string(), |problems| {
+                problems.push(format!("a value has at most {LONGEST_VALUE} bytes"));
+            }),
+            Value::String(text) if text.contains('\0') => problems.within(index.to_string(), |problems| {
+                problems.push("a text must not contain the character U+0000");
+            }),
             Value::String(text) => literals.push(Literal::Text(text.clone())),
             Value::Number(number) => literals.push(Literal::Number(number.as_f64().unwrap_or(f64::NAN))),
             other => problems.within(index.to_string(), |problems| {

@@ -4,6 +4,7 @@
 
 mod audiences;
 mod gateway;
+mod optional;
 mod rows;
 mod search;
 mod served;
