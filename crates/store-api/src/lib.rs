@@ -5,6 +5,10 @@
 //! here. Enriching finds nothing, since there is no reference data; formula and AI columns are left out. What is not built
 //! answers 404, or 400 where it is asked for by
 //! a member of a request, in the vendor's error shape.
+//!
+//! Where the vendor publishes no bound, the store has its own, and answers 400 beyond it: names of 255 characters, other texts
+//! of 32,000; a hundred pages; a filter group of 250 filters and 10,000 values, of which a filter has 500 and one has 10,000
+//! bytes.
 
 mod audiences;
 mod call;
