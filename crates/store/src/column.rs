@@ -3,6 +3,8 @@
 //! A column has a position in its rows' cells that is never given again. Hidden TEXT columns are those by which programs
 //! find rows again: their cells are kept in an index as well.
 
+use std::collections::HashSet;
+
 use convoke_core::{DataType, Timestamp};
 use convoke_rules::{OperatorInfo, operators_for};
 use sqlx::sqlite::SqliteRow;
@@ -215,8 +217,12 @@ impl Tenant {
 }
 
 impl Column {
+    fn criteria(&self) -> impl Iterator<Item = &MatchCriterion> {
+        self.match_criteria.iter().flatten()
+    }
+
     fn matches_by(&self, column_id: &str) -> bool {
-        self.match_criteria.iter().flatten().any(|criterion| criterion.column_id == column_id)
+        self.criteria().any(|criterion| criterion.column_id == column_id)
     }
 }
 
@@ -290,8 +296,10 @@ pub(crate) async fn list(connection: &mut SqliteConnection, audience: i64) -> Re
     select.bind(Bind::Integer(audience)).push(" ORDER BY position");
     let rows = select.rows(connection).await?;
     let mut columns = rows.iter().map(Column::from_row).collect::<sqlx::Result<Vec<_>>>()?;
-    for at in 0..columns.len() {
-        columns[at].is_deletable = !columns.iter().any(|other| other.matches_by(&columns[at].id));
+    let matched_by: HashSet<String> =
+        columns.iter().flat_map(Column::criteria).map(|criterion| criterion.column_id.clone()).collect();
+    for column in &mut columns {
+        column.is_deletable = !matched_by.contains(&column.id);
     }
     Ok(columns)
 }
